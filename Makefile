@@ -1,0 +1,52 @@
+# Moldau. `make help` lists the targets.
+export GOTOOLCHAIN := go1.27.3
+export CGO_ENABLED := 0
+GO ?= go
+ARGS ?=
+
+.PHONY: help run build test check-full race interop diff soak lint generate bench demo clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## build and start one node on localhost:9092, data in ./moldau-data
+	./moldau start
+
+build: ## build ./moldau, one static binary
+	$(GO) build -trimpath -ldflags "-s -w" -o moldau ./cmd/moldau
+
+test: ## unit, scenario, golden, seeded and embedded tests (<= 10 minutes on 2 cores)
+	$(GO) vet ./...
+	$(GO) test -timeout 9m ./...
+
+check-full: race diff interop ## everything CI runs besides `test` (<= 25 minutes more)
+
+race: ## race detector over the concurrent rooms
+	CGO_ENABLED=1 $(GO) test -race -timeout 12m ./internal/broker/... ./internal/engine/... ./internal/base/... ./embedded/...
+
+diff: ## side by side with Apache Kafka 4.4: the same requests, the answers field by field
+	$(GO) test -count=1 -timeout 10m -tags diff ./test/diff/...
+
+interop: build ## unmodified clients of other houses against a node
+	test/interop/run
+
+soak: ## the large figures (hours), by hand; record them in docs/evidence.md
+	$(GO) test -count=1 -timeout 24h -tags soak ./internal/...
+
+lint: ## gofmt, vet and the house's own rules
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) test ./tool/arch
+
+generate: ## codecs from internal/wire/schema, docs/config.md from the key table
+	$(GO) run ./tool/wiregen
+	$(GO) run ./tool/confdoc
+
+bench: build ## ratios beside Apache Kafka in one run (needs ../shared/oracle)
+	$(GO) run ./bench/run $(ARGS)
+
+demo: build ## a real data set through a node in every codec, read back by a group of three (ARGS="-file F")
+	$(GO) run ./bench/demo $(ARGS)
+
+clean: ## remove what the build made
+	rm -f moldau
