@@ -1,0 +1,4 @@
+package server
+
+type frameRef struct{}
+type slot struct{}
