@@ -1,0 +1,63 @@
+package log
+
+import (
+	"math"
+	"time"
+)
+
+// Config is a topic's configuration as far as its logs care. Values are resolved: every default is filled in.
+type Config struct {
+	SegmentBytes       int64         // segment.bytes
+	SegmentAge         time.Duration // segment.ms
+	SegmentJitter      time.Duration // segment.jitter.ms
+	SegmentIndexBytes  int64         // segment.index.bytes
+	IndexIntervalBytes int64         // index.interval.bytes
+	MaxMessageBytes    int           // max.message.bytes
+	RetentionTime      time.Duration // retention.ms; negative keeps forever
+	RetentionBytes     int64         // retention.bytes; negative keeps everything
+	FileDeleteDelay    time.Duration // file.delete.delay.ms
+	FlushMessages      int64         // flush.messages; 1 is strict flush
+	FlushInterval      time.Duration // flush.ms
+	CleanupDelete      bool          // cleanup.policy contains delete
+	CleanupCompact     bool          // cleanup.policy contains compact
+
+	LogAppendTime      bool          // message.timestamp.type is LogAppendTime
+	TimestampBeforeMax time.Duration // message.timestamp.before.max.ms
+	TimestampAfterMax  time.Duration // message.timestamp.after.max.ms
+	Compression        string        // compression.type: producer, uncompressed, gzip, snappy, lz4, zstd
+	CompressionLevel   int           // compression.<type>.level; 0 is the codec's default
+}
+
+// Forever is the duration that stands for Kafka's Long.MAX_VALUE milliseconds.
+const Forever = time.Duration(math.MaxInt64)
+
+// DefaultConfig returns the values a topic has when nobody set anything.
+func DefaultConfig() Config {
+	return Config{
+		SegmentBytes:       1 << 30,
+		SegmentAge:         7 * 24 * time.Hour,
+		SegmentIndexBytes:  10 << 20,
+		IndexIntervalBytes: 4096,
+		MaxMessageBytes:    1<<20 + 12,
+		RetentionTime:      7 * 24 * time.Hour,
+		RetentionBytes:     -1,
+		FileDeleteDelay:    time.Minute,
+		FlushMessages:      math.MaxInt64,
+		FlushInterval:      Forever,
+		CleanupDelete:      true,
+		TimestampBeforeMax: Forever,
+		TimestampAfterMax:  time.Hour,
+		Compression:        "producer",
+	}
+}
+
+// DurationFromMs turns a config value in milliseconds into a duration; what does not fit becomes Forever.
+func DurationFromMs(ms int64) time.Duration {
+	if ms > math.MaxInt64/int64(time.Millisecond) {
+		return Forever
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// strictFlush reports whether an append must be durable before it counts.
+func (c *Config) strictFlush() bool { return c.FlushMessages == 1 }

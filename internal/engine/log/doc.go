@@ -1,0 +1,50 @@
+// Package log keeps partition logs on disk, in Apache Kafka's formats file by file: segments with their offset, time and
+// transaction indexes, leader epochs, producer state, checkpoints and the marks a clean shutdown leaves.
+//
+// What it refuses to be: it knows no replicas, no leaders and no requests. It does not decide when a high watermark moves, who
+// may write, or how long an answer waits; the replica room above does, and calls down. Nothing is called back: results are
+// return values.
+//
+//	Manager ── Log ── segment ─┬─ .log        record batches as they came over the wire
+//	   │        │              ├─ .index      relative offset -> position   (offsetIndex)
+//	   │        │              ├─ .timeindex  timestamp -> relative offset  (timeIndex)
+//	   │        │              └─ .txnindex   aborted transactions          (txnIndex)
+//	   │        ├─ epochCache      leader-epoch-checkpoint
+//	   │        └─ producerState   *.snapshot
+//	   └─ dir: .lock, meta.properties, four checkpoint files, .kafka_cleanshutdown
+//
+// # Four ends
+//
+// A log keeps four offsets apart. The log end is where the next append goes. The durable end is what a power loss leaves: it
+// moves only after a successful fsync of everything below it. The high watermark is what is committed, told from above. The last
+// stable offset is the first offset of the oldest open transaction, or the high watermark.
+//
+//	start <= last stable <= high watermark <= log end, durable end <= log end
+//
+// With strict flush (flush.messages=1) AckableEnd is the durable end, otherwise the log end: only that may be counted when a
+// high watermark is decided.
+//
+// # Concurrency
+//
+// One mutex per log (Log.mu) serialises everything that changes the log: append, roll, truncation, deletion, high watermark. It
+// is never held across an fsync. Readers do not take it: they load the published list of segments and the published sizes, and
+// use each index under its own short lock. An fsync is shared: the first caller of Flush syncs for everybody who arrived in the
+// meantime, and all who wait for it wait outside of the lock.
+//
+// A read returns a FileSection that names a range of an open file. The range was complete when it was handed out, and stays
+// readable after its segment was deleted or the log was closed, because the section holds the file open until Release (or
+// until it is garbage). A truncation below the high watermark, which only a follower does, may cut a section short: then ReadAt
+// returns io.ErrUnexpectedEOF, and the connection that was sending it must be closed.
+//
+// # Disk faults
+//
+// An append that fails (full disk, short write) is taken back by truncating the file to its old end; it returns a StorageError
+// and the log stays usable. A failed fsync, or a take-back that fails, puts the whole log directory offline: every later call
+// on its logs returns an error for which IsOffline is true. Nothing is ever retried after a failed fsync.
+//
+// # Recovery
+//
+// Without .kafka_cleanshutdown the segments above the recovery point are scanned batch by batch; the first byte that is not a
+// valid batch ends the log. Indexes and producer state are rebuilt on the way. Nothing that was not checked is served: bytes
+// below the recovery point were synced before the recovery point was written.
+package log
