@@ -1,0 +1,40 @@
+package conf
+
+// kraftKeys are the keys of the quorum, the controller and the broker lifecycle.
+func kraftKeys() []Key {
+	return []Key{
+		{Name: "broker.heartbeat.interval.ms", Type: Int, Default: "2000"},
+		{Name: "broker.id", Type: Int, Default: "-1"},
+		{Name: "broker.session.timeout.ms", Type: Int, Default: "9000"},
+		{Name: "controller.listener.names", Type: List, NoDefault: true, Rule: someDistinct()},
+		{Name: "controller.performance.always.log.threshold.ms", Type: Long, Default: "2000", Rule: atLeast(0), Internal: true},
+		{Name: "controller.performance.sample.period.ms", Type: Long, Default: "60000", Rule: atLeast(100), Internal: true},
+		{Name: "controller.quorum.append.linger.ms", Type: Int, Default: "25", Rule: atLeast(0)},
+		{Name: "controller.quorum.auto.join.enable", Type: Boolean, Default: "false"},
+		{Name: "controller.quorum.bootstrap.servers", Type: List, Default: "", Rule: bootstrapServers()},
+		{Name: "controller.quorum.election.backoff.max.ms", Type: Int, Default: "1000", Rule: atLeast(0)},
+		{Name: "controller.quorum.election.timeout.ms", Type: Int, Default: "1000", Rule: atLeast(0)},
+		{Name: "controller.quorum.fetch.max.bytes", Type: Int, Default: "1048576", Rule: atLeast(1)},
+		{Name: "controller.quorum.fetch.snapshot.max.bytes", Type: Int, Default: "1048576", Rule: atLeast(1)},
+		{Name: "controller.quorum.fetch.timeout.ms", Type: Int, Default: "2000", Rule: atLeast(0)},
+		{Name: "controller.quorum.request.timeout.ms", Type: Int, Default: "2000", Rule: atLeast(0)},
+		{Name: "controller.quorum.retry.backoff.ms", Type: Int, Default: "20", Rule: atLeast(0)},
+		{Name: "controller.quorum.voters", Type: List, Default: "", Rule: quorumVoters()},
+		{Name: "initial.broker.registration.timeout.ms", Type: Int, Default: "60000"},
+		{Name: "internal.metadata.delete.delay.millis", Type: Long, Default: "60000", Internal: true},
+		{Name: "internal.metadata.log.segment.bytes", Type: Int, Null: true, Internal: true},
+		{Name: "internal.metadata.max.batch.size.in.bytes", Type: Int, Default: "8388608", Internal: true},
+		{Name: "metadata.log.dir", Type: String, Null: true},
+		{Name: "metadata.log.max.record.bytes.between.snapshots", Type: Long, Default: "20971520", Rule: atLeast(1)},
+		{Name: "metadata.log.max.snapshot.interval.ms", Type: Long, Default: "3600000", Rule: atLeast(0)},
+		{Name: "metadata.log.segment.bytes", Type: Int, Default: "1073741824", Rule: atLeast(8388608)},
+		{Name: "metadata.log.segment.ms", Type: Long, Default: "604800000"},
+		{Name: "metadata.max.idle.interval.ms", Type: Int, Default: "500", Rule: atLeast(0)},
+		{Name: "metadata.max.retention.bytes", Type: Long, Default: "104857600"},
+		{Name: "metadata.max.retention.ms", Type: Long, Default: "604800000"},
+		{Name: "node.id", Type: Int, NoDefault: true, Rule: atLeast(0)},
+		{Name: "process.roles", Type: List, NoDefault: true, Rule: someOf("broker", "controller")},
+		{Name: "sasl.mechanism.controller.protocol", Type: String, Default: "GSSAPI"},
+		{Name: "server.max.startup.time.ms", Type: Long, Default: "9223372036854775807", Rule: atLeast(0), Internal: true},
+	}
+}

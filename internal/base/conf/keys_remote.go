@@ -1,0 +1,40 @@
+package conf
+
+// remoteKeys are the keys of tiered storage.
+func remoteKeys() []Key {
+	return []Key{
+		{Name: "log.local.retention.bytes", Type: Long, Default: "-2", Rule: atLeast(-2), Mode: ClusterWide},
+		{Name: "log.local.retention.ms", Type: Long, Default: "-2", Rule: atLeast(-2), Mode: ClusterWide},
+		{Name: "log.remote.copy.lag.bytes", Type: Long, Default: "-1", Rule: atLeast(-1), Mode: ClusterWide},
+		{Name: "log.remote.copy.lag.ms", Type: Long, Default: "0", Rule: atLeast(-1), Mode: ClusterWide},
+		{Name: "remote.fetch.max.wait.ms", Type: Int, Default: "500", Rule: atLeast(1), Mode: ClusterWide},
+		{Name: "remote.list.offsets.request.timeout.ms", Type: Long, Default: "30000", Rule: atLeast(1), Mode: ClusterWide},
+		{Name: "remote.log.index.file.cache.total.size.bytes", Type: Long, Default: "1073741824", Rule: atLeast(1), Mode: ClusterWide},
+		{Name: "remote.log.index.file.cache.ttl.ms", Type: Long, Default: "900000", Rule: atLeast(-1), Internal: true},
+		{Name: "remote.log.manager.copier.thread.pool.size", Type: Int, Default: "10", Rule: atLeast(1), Mode: ClusterWide},
+		{Name: "remote.log.manager.copy.max.bytes.per.second", Type: Long, Default: "9223372036854775807", Rule: atLeast(1), Mode: ClusterWide},
+		{Name: "remote.log.manager.copy.quota.window.num", Type: Int, Default: "11", Rule: atLeast(1)},
+		{Name: "remote.log.manager.copy.quota.window.size.seconds", Type: Int, Default: "1", Rule: atLeast(1)},
+		{Name: "remote.log.manager.expiration.thread.pool.size", Type: Int, Default: "10", Rule: atLeast(1), Mode: ClusterWide},
+		{Name: "remote.log.manager.fetch.max.bytes.per.second", Type: Long, Default: "9223372036854775807", Rule: atLeast(1), Mode: ClusterWide},
+		{Name: "remote.log.manager.fetch.quota.window.num", Type: Int, Default: "11", Rule: atLeast(1)},
+		{Name: "remote.log.manager.fetch.quota.window.size.seconds", Type: Int, Default: "1", Rule: atLeast(1)},
+		{Name: "remote.log.manager.follower.thread.pool.size", Type: Int, Default: "2", Rule: atLeast(1), Mode: ClusterWide},
+		{Name: "remote.log.manager.task.interval.ms", Type: Long, Default: "30000", Rule: atLeast(1)},
+		{Name: "remote.log.manager.task.retry.backoff.max.ms", Type: Long, Default: "30000", Rule: atLeast(1), Internal: true},
+		{Name: "remote.log.manager.task.retry.backoff.ms", Type: Long, Default: "500", Rule: atLeast(1), Internal: true},
+		{Name: "remote.log.manager.task.retry.jitter", Type: Double, Default: "0.2", Rule: between(0.0, 0.5), Internal: true},
+		{Name: "remote.log.manager.thread.pool.size", Type: Int, Default: "2", Rule: atLeast(1)},
+		{Name: "remote.log.metadata.custom.metadata.max.bytes", Type: Int, Default: "128", Rule: atLeast(0)},
+		{Name: "remote.log.metadata.manager.class.name", Type: String, Default: "org.apache.kafka.server.log.remote.metadata.storage.TopicBasedRemoteLogMetadataManager", Rule: nonEmpty()},
+		{Name: "remote.log.metadata.manager.class.path", Type: String, Null: true},
+		{Name: "remote.log.metadata.manager.impl.prefix", Type: String, Default: "rlmm.config.", Rule: nonEmpty()},
+		{Name: "remote.log.metadata.manager.listener.name", Type: String, Null: true, Rule: nonEmpty()},
+		{Name: "remote.log.reader.max.pending.tasks", Type: Int, Default: "100", Rule: atLeast(1)},
+		{Name: "remote.log.reader.threads", Type: Int, Default: "10", Rule: atLeast(1), Mode: ClusterWide},
+		{Name: "remote.log.storage.manager.class.name", Type: String, Null: true, Rule: nonEmpty()},
+		{Name: "remote.log.storage.manager.class.path", Type: String, Null: true},
+		{Name: "remote.log.storage.manager.impl.prefix", Type: String, Default: "rsm.config.", Rule: nonEmpty()},
+		{Name: "remote.log.storage.system.enable", Type: Boolean, Default: "false"},
+	}
+}

@@ -1,0 +1,3 @@
+package conf
+
+func expandProviders(p map[string]string) (map[string]string, error) { return p, nil }
