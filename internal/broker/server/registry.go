@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
 )
 
 // maxKey bounds the API keys a Registry holds; Kafka 4.4 ends at 94.
@@ -34,7 +35,8 @@ type Registry struct {
 
 type apiEntry struct {
 	API
-	name string
+	name         string
+	flexibleFrom int16 // first version with tagged fields, -1 if none
 }
 
 // NewRegistry returns an empty registry.
@@ -52,7 +54,11 @@ func (r *Registry) Register(a API) {
 	if a.Key == wire.Produce {
 		a.advertisedMin = 0
 	}
-	r.apis[a.Key] = &apiEntry{API: a, name: a.Key.String()}
+	info, ok := api.Lookup(a.Key)
+	if !ok || a.Min < info.Min || a.Max > info.Max {
+		panic(fmt.Sprintf("server: API %v has no versions %d to %d", a.Key, a.Min, a.Max))
+	}
+	r.apis[a.Key] = &apiEntry{API: a, name: a.Key.String(), flexibleFrom: info.FlexibleFrom}
 }
 
 // Lookup returns the entry of a key.

@@ -55,7 +55,7 @@ func (c *ConnInfo) Host() string {
 // Exactly one of Answer, AnswerNothing and Close must be called, once, from any goroutine. Body, and everything decoded from it
 // that aliases it, is valid until that call returns; whoever keeps bytes longer copies them.
 type Request struct {
-	// Header is the decoded request header; a null client id is an empty one.
+	// Header is the decoded request header.
 	Header wire.RequestHeader
 	// Body is the request after its header.
 	Body []byte
@@ -63,37 +63,56 @@ type Request struct {
 	Conn *ConnInfo
 	// ReceivedAt is when the last byte of the frame had arrived.
 	ReceivedAt time.Time
+	// StartedAt is when the handler was called; between the two lies the wait for earlier requests of the connection.
+	StartedAt time.Time
+	// Unsupported is set for an ApiVersions request of a version that is not served: Body is empty and the answer is encoded in
+	// version 0 (KIP-511). Requests of other APIs do not reach their handler with such a version.
+	Unsupported bool
 
 	sink     sink
-	slot     *slot
 	frame    frameRef
+	budget   wire.Budget // of what Decode allocates
+	size     int         // of the frame
 	api      *apiEntry
 	answered atomic.Bool
+	finished time.Time // when the answer was given
+
+	// Owned by the connection's queue, guarded by its mutex.
+	next       *Request
+	out        *outgoing
+	done       bool
+	closeAfter bool
 }
 
 // sink is where the answer of a request goes: a connection, or a recorder in tests and for enveloped requests.
 type sink interface {
 	answer(r *Request, m wire.Message)
 	nothing(r *Request)
-	kill(r *Request, why string)
+	abort(r *Request, why string)
 	context() context.Context
-	budget() *wire.Budget
 }
 
 // Key returns the API key of the request.
-func (r *Request) Key() wire.APIKey { return r.Header.APIKey }
+func (r *Request) Key() wire.APIKey { return wire.APIKey(r.Header.RequestApiKey) }
 
 // Version returns the API version of the request.
-func (r *Request) Version() int16 { return r.Header.APIVersion }
+func (r *Request) Version() int16 { return r.Header.RequestApiVersion }
 
 // ClientID returns the client id, empty if the client gave none.
-func (r *Request) ClientID() string { return r.Header.ClientID }
+func (r *Request) ClientID() string {
+	if r.Header.ClientID == nil {
+		return ""
+	}
+	return *r.Header.ClientID
+}
 
 // Decode reads the body into m. If the body is malformed the connection is closed, as Kafka does, and Decode returns false: the
 // handler then just returns.
 func (r *Request) Decode(m wire.Message) bool {
-	if err := wire.UnmarshalBudget(r.Body, m, r.Header.APIVersion, r.sink.budget()); err != nil {
-		r.Close("malformed request: " + err.Error())
+	rd := wire.NewReader(r.Body, &r.budget)
+	m.Decode(rd, r.Version())
+	if err := rd.Finish(); err != nil {
+		r.Close(err.Error())
 		return false
 	}
 	return true
@@ -117,7 +136,7 @@ func (r *Request) AnswerNothing() {
 // Close ends the request by closing its connection; why goes to the log.
 func (r *Request) Close(why string) {
 	if r.once() {
-		r.sink.kill(r, why)
+		r.sink.abort(r, why)
 	}
 }
 
@@ -125,3 +144,10 @@ func (r *Request) Close(why string) {
 func (r *Request) Context() context.Context { return r.sink.context() }
 
 func (r *Request) once() bool { return r.answered.CompareAndSwap(false, true) }
+
+// letGo gives back the memory of the request.
+func (r *Request) letGo() {
+	r.Body = nil
+	r.frame.drop()
+	r.budget.Release()
+}

@@ -1,0 +1,309 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/wire"
+)
+
+// maxInFlight bounds the unanswered pipelined requests of one connection; the reader waits at the bound.
+const maxInFlight = 64
+
+// lingerAfterEOF is how long a connection whose peer has stopped sending still waits for answers under way.
+const lingerAfterEOF = 30 * time.Second
+
+var (
+	errClosed  = errors.New("the connection is closed")
+	errBadPeer = errors.New("the peer does not speak the protocol")
+)
+
+// conn is one connection. Its reader goroutine owns in and runs the handlers. mu guards the queue of unanswered requests and the
+// write side; it is never held across a read, a write or a handler.
+type conn struct {
+	srv  *Server
+	info *ConnInfo
+	nc   net.Conn
+	raw  *rawConn // nil if the connection is not plain TCP
+	in   inbuf
+
+	// activeAt is when bytes last moved, in Unix nanoseconds; the sweeper reads it.
+	activeAt atomic.Int64
+	// partial is what shed reads of the frame under way.
+	partial struct {
+		sync.Mutex
+		since time.Time
+		bytes int
+	}
+
+	mu       sync.Mutex
+	head     *Request // oldest unanswered request; a list in request order
+	tail     *Request
+	inFlight int
+	barrier  bool // the newest request is not pipelined
+	writing  bool // a goroutine is in flush
+	dead     bool
+	draining bool // no further requests are started
+	waiting  bool // the reader waits for wake
+	wake     chan struct{}
+
+	closed chan struct{} // closed with dead
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+func newConn(s *Server, nc net.Conn, info *ConnInfo) *conn {
+	c := &conn{srv: s, nc: nc, info: info, wake: make(chan struct{}, 1), closed: make(chan struct{})}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.in = inbuf{mem: s.opts.Memory, limit: s.opts.MaxRequestBytes, first: true}
+	c.raw = newRawConn(nc)
+	c.activeAt.Store(time.Now().UnixNano())
+	return c
+}
+
+// serve reads requests until the connection ends.
+func (c *conn) serve() {
+	err := c.readLoop()
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+		c.drainThenKill(lingerAfterEOF)
+	case errors.Is(err, errBadPeer):
+		c.drainThenKill(lingerAfterEOF) // answers to what came before still go out, as they would from a muted channel
+	default:
+		c.kill()
+	}
+	c.in.close()
+}
+
+func (c *conn) readLoop() error {
+	for {
+		f, need, ok, err := c.in.next()
+		if err != nil {
+			c.notePartial(false)
+			c.complain(err)
+			return errBadPeer
+		}
+		if ok {
+			c.notePartial(false)
+			if err := c.dispatch(f); err != nil {
+				return err
+			}
+			continue
+		}
+		n, err := c.fill(need)
+		if n > 0 {
+			now := time.Now()
+			c.in.filled(n, now)
+			c.activeAt.Store(now.UnixNano())
+			c.notePartial(true)
+			continue
+		}
+		if err != nil {
+			if errors.Is(err, errNoMemory) {
+				c.srv.log.Warn("connection closed: "+errNoMemory.Error(), "connection", c.info.ID)
+				c.srv.stats.shed.Add(1)
+			}
+			return err
+		}
+	}
+}
+
+func (c *conn) fill(need int) (int, error) {
+	if c.raw != nil {
+		return c.raw.read(c, need)
+	}
+	buf, err := c.in.space(need, c.closed)
+	if err != nil {
+		return 0, err
+	}
+	n, err := c.nc.Read(buf)
+	if n > 0 {
+		return n, nil
+	}
+	return 0, err
+}
+
+// notePartial publishes, for shed, how long the unfinished frame has been under way and how much of it is here.
+func (c *conn) notePartial(under bool) {
+	c.partial.Lock()
+	c.partial.since, c.partial.bytes = c.in.since, c.in.w-c.in.r
+	if !under || c.partial.bytes == 0 {
+		c.partial.since = time.Time{}
+	}
+	c.partial.Unlock()
+}
+
+// dispatch starts the request in f, after those before it where their kinds demand it.
+func (c *conn) dispatch(f frameRef) error {
+	received := time.Now()
+	r, e, err := c.open(f)
+	if err != nil {
+		f.drop()
+		c.complain(err)
+		return errBadPeer
+	}
+	r.ReceivedAt = received
+	if !c.enter(r, e.Pipelined) {
+		f.drop()
+		return errClosed
+	}
+	r.StartedAt = time.Now()
+	c.run(e, r)
+	return nil
+}
+
+// open decodes the header and finds the handler.
+func (c *conn) open(f frameRef) (*Request, *apiEntry, error) {
+	key, version, err := peekKey(f.bytes)
+	if err != nil {
+		return nil, nil, err
+	}
+	e := c.srv.opts.Registry.lookup(key)
+	if e == nil {
+		return nil, nil, fmt.Errorf("request for API key %d (%v), which this listener does not serve", int16(key), key)
+	}
+	r := &Request{Conn: c.info, sink: c, frame: f, size: len(f.bytes)}
+	body, err := decodeHeader(f.bytes, &r.Header, version, e.flexibleFrom)
+	if err != nil {
+		return nil, nil, err
+	}
+	if version < e.Min || version > e.Max {
+		if key != wire.ApiVersions {
+			return nil, nil, fmt.Errorf("%s request with unsupported version %d", e.name, version)
+		}
+		// KIP-511: answered in version 0, and the body is not looked at.
+		r.Unsupported = true
+		body = nil
+	}
+	r.Body, r.api = body, e
+	r.budget.Start(len(f.bytes), c.srv.opts.Decoding)
+	return r, e, nil
+}
+
+// enter puts r at the end of the queue once it may start. It returns false if the connection ends first.
+func (c *conn) enter(r *Request, pipelined bool) bool {
+	c.mu.Lock()
+	for !c.dead && !c.draining && c.inFlight > 0 && (!pipelined || c.barrier || c.inFlight >= maxInFlight) {
+		c.waiting = true
+		c.mu.Unlock()
+		<-c.wake
+		c.mu.Lock()
+	}
+	defer c.mu.Unlock()
+	if c.dead || c.draining {
+		return false
+	}
+	if c.tail == nil {
+		c.head = r
+	} else {
+		c.tail.next = r
+	}
+	c.tail = r
+	c.inFlight++
+	c.barrier = !pipelined
+	return true
+}
+
+// run calls the handler; a panic ends the connection, not the node.
+func (c *conn) run(e *apiEntry, r *Request) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.srv.stats.panics.Add(1)
+			c.srv.log.Error("handler panicked, connection closed", "api", e.name, "version", r.Version(),
+				"connection", c.info.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			if r.once() {
+				r.letGo()
+			}
+			c.kill()
+		}
+	}()
+	e.Handle(r)
+}
+
+// drainThenKill waits until everything started is answered, at most for the time given, and closes the connection.
+func (c *conn) drainThenKill(atMost time.Duration) {
+	timer := time.NewTimer(atMost)
+	defer timer.Stop()
+	c.mu.Lock()
+	for !c.dead && c.inFlight > 0 {
+		c.waiting = true
+		c.mu.Unlock()
+		select {
+		case <-c.wake:
+		case <-timer.C:
+			c.kill()
+		}
+		c.mu.Lock()
+	}
+	c.mu.Unlock()
+	c.kill()
+}
+
+// drain lets requests under way finish and closes the connection after the last answer.
+func (c *conn) drain() {
+	c.mu.Lock()
+	c.draining = true
+	idle := c.inFlight == 0
+	c.wakeLocked()
+	c.mu.Unlock()
+	if idle {
+		c.kill()
+	}
+}
+
+// kill ends the connection now. Unanswered requests stay with their handlers, whose answers are then dropped.
+func (c *conn) kill() {
+	c.mu.Lock()
+	if c.dead {
+		c.mu.Unlock()
+		return
+	}
+	c.dead = true
+	close(c.closed)
+	var unsent []*outgoing
+	if !c.writing { // else the writer's flush finds the connection dead and does this
+		unsent = c.abandonLocked()
+	}
+	c.wakeLocked()
+	c.mu.Unlock()
+	c.cancel()
+	if err := c.nc.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		c.srv.log.Debug("close failed", "connection", c.info.ID, "err", err)
+	}
+	freeAll(unsent)
+	c.srv.forget(c)
+}
+
+func (c *conn) wakeLocked() {
+	if c.waiting {
+		c.waiting = false
+		select {
+		case c.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// complain logs that the peer misbehaved. One line per second for all connections; the rest is counted.
+func (c *conn) complain(err error) {
+	c.srv.stats.malformed.Add(1)
+	c.srv.complaints.warn("connection closed: "+err.Error(), "connection", c.info.ID)
+}
+
+// context is the request's context.
+func (c *conn) context() context.Context { return c.ctx }
+
+// busy reports whether requests wait for their answers. A connection whose peer does not read is not busy but stuck: its
+// activeAt stands still, and it falls to the sweeper like an idle one.
+func (c *conn) busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.inFlight > 0 && !c.writing
+}

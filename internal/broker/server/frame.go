@@ -1,4 +1,0 @@
-package server
-
-type frameRef struct{}
-type slot struct{}
