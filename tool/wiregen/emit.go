@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"go/format"
+	"slices"
+	"strings"
+)
+
+// emitter writes the Go code of one message.
+type emitter struct {
+	bytes.Buffer
+	m *message
+	q string // qualifier of the runtime package: "wire." or "" inside it
+}
+
+func (e *emitter) p(f string, args ...any) { fmt.Fprintf(e, f+"\n", args...) }
+
+// cond returns a Go condition for "version is in want", given that it is in have; "" means always.
+func cond(want, have span) string {
+	lo, hi := want.lo > have.lo, want.hi < have.hi
+	switch {
+	case lo && hi && want.lo == want.hi:
+		return fmt.Sprintf("version == %d", want.lo)
+	case lo && hi:
+		return fmt.Sprintf("version >= %d && version <= %d", want.lo, want.hi)
+	case lo:
+		return fmt.Sprintf("version >= %d", want.lo)
+	case hi:
+		return fmt.Sprintf("version <= %d", want.hi)
+	}
+	return ""
+}
+
+// boolean returns a Go expression for "version is in want", given that it is in have.
+func boolean(want, have span) string {
+	if want = want.and(have); want.empty() {
+		return "false"
+	}
+	if c := cond(want, have); c != "" {
+		return c
+	}
+	return "true"
+}
+
+// flex is the Go expression which says whether the field is in flexible form.
+func (e *emitter) flex(s *strct, f *field) string {
+	if f.rigid {
+		return "false"
+	}
+	return e.flexStruct(s)
+}
+
+func (e *emitter) flexStruct(s *strct) string {
+	b := boolean(e.m.flexible, s.versions)
+	if b == "true" || b == "false" {
+		return b
+	}
+	return "flex"
+}
+
+// goType returns the field's type in Go.
+func (e *emitter) goType(f *field) string {
+	t := f.typ
+	switch t {
+	case "uuid":
+		t = "id.UUID"
+	case "bytes":
+		t = "[]byte"
+	case "records":
+		t = e.q + "Records"
+	case "struct":
+		t = f.ref.goName
+	case "int16":
+		if strings.HasSuffix(f.name, "ErrorCode") && !f.array {
+			t = e.q + "ErrorCode"
+		}
+	}
+	switch {
+	case f.array:
+		return "[]" + t
+	case !f.null.empty() && (f.typ == "string" || f.typ == "struct"):
+		return "*" + t
+	}
+	return t
+}
+
+// pointer reports whether the field is a pointer in Go.
+func (f *field) pointer() bool {
+	return !f.array && !f.null.empty() && (f.typ == "string" || f.typ == "struct")
+}
+
+// initial returns the Go literal of the field's default; "" when Go's zero value is it.
+func (e *emitter) initial(f *field) string {
+	switch {
+	case f.array:
+		if !f.null.empty() && f.def != "null" {
+			return e.goType(f) + "{}"
+		}
+		return ""
+	case f.def == "null":
+		return ""
+	}
+	switch f.typ {
+	case "string":
+		switch {
+		case f.pointer():
+			return fmt.Sprintf("new(%q)", f.def)
+		case f.def != "":
+			return fmt.Sprintf("%q", f.def)
+		}
+	case "bytes":
+		if !f.null.empty() {
+			return "[]byte{}"
+		}
+	case "struct":
+		if f.pointer() {
+			return "new(" + f.ref.literal(e) + ")"
+		}
+		if l := f.ref.literal(e); l != f.ref.goName+"{}" {
+			return l
+		}
+	case "bool":
+		if f.def == "true" {
+			return "true"
+		}
+	case "uuid", "records":
+		if f.def != "" {
+			panic(f.name + ": default of type " + f.typ)
+		}
+	default:
+		if f.def != "" && f.def != "0" {
+			return f.def
+		}
+	}
+	return ""
+}
+
+// literal returns a composite literal of the struct with its defaults.
+func (s *strct) literal(e *emitter) string {
+	var parts []string
+	for _, f := range s.fields {
+		if v := e.initial(f); v != "" {
+			parts = append(parts, f.goName+": "+v)
+		}
+	}
+	return s.goName + "{" + strings.Join(parts, ", ") + "}"
+}
+
+// structs returns the message's structs, the root first, each once.
+func (m *message) structs() []*strct {
+	list := []*strct{m.strct}
+	for i := 0; i < len(list); i++ {
+		for _, f := range list[i].fields {
+			if f.ref != nil && !slices.Contains(list, f.ref) {
+				list = append(list, f.ref)
+			}
+		}
+	}
+	return list
+}
+
+// message emits everything for one message. doc is the comment of the root type.
+func (e *emitter) message(doc string) error {
+	for _, s := range e.m.structs() {
+		if s.emitted {
+			return fmt.Errorf("two structs are named %s", s.goName)
+		}
+		s.emitted = true
+		root := s == e.m.strct
+		if root {
+			e.p("// %s %s", s.goName, doc)
+		} else {
+			e.p("// %s is part of %s.", s.goName, e.m.goName)
+		}
+		e.p("type %s struct {", s.goName)
+		for _, f := range s.fields {
+			e.p("%s %s", f.goName, e.goType(f))
+		}
+		if !e.m.flexible.and(s.versions).empty() {
+			e.p("UnknownTags *%sTags", e.q)
+		}
+		e.p("}\n")
+		if l := s.literal(e); l != s.goName+"{}" || root {
+			e.p("// New%s returns the struct with its defaults.", s.goName)
+			e.p("func New%s() %s {return %s%s}\n", s.goName, pointerIf(root)+s.goName, addressIf(root), l)
+		}
+		if err := e.decode(s, root); err != nil {
+			return err
+		}
+		if err := e.encode(s, root); err != nil {
+			return err
+		}
+		e.least(s)
+	}
+	return nil
+}
+
+func pointerIf(b bool) string {
+	if b {
+		return "*"
+	}
+	return ""
+}
+
+func addressIf(b bool) string {
+	if b {
+		return "&"
+	}
+	return ""
+}
+
+// source formats the emitted code as a file of package pkg.
+func source(pkg string, body []byte) ([]byte, error) {
+	var head bytes.Buffer
+	head.WriteString("// Code generated by tool/wiregen. DO NOT EDIT.\n\npackage " + pkg + "\n\n")
+	var imports []string
+	if bytes.Contains(body, []byte("unsafe.Sizeof")) {
+		imports = append(imports, "unsafe", "")
+	}
+	if bytes.Contains(body, []byte("id.UUID")) {
+		imports = append(imports, "github.com/moldau-io/moldau/internal/base/id")
+	}
+	if pkg != "wire" {
+		imports = append(imports, "github.com/moldau-io/moldau/internal/wire")
+	}
+	if len(imports) > 0 {
+		head.WriteString("import (\n")
+		for _, i := range imports {
+			if i == "" {
+				head.WriteString("\n")
+				continue
+			}
+			fmt.Fprintf(&head, "\t%q\n", i)
+		}
+		head.WriteString(")\n\n")
+	}
+	out, err := format.Source(append(head.Bytes(), body...))
+	if err != nil {
+		return nil, fmt.Errorf("%w in:\n%s", err, body)
+	}
+	return out, nil
+}
