@@ -24,6 +24,7 @@ type Iterator struct {
 
 	src    []byte  // what can be parsed now
 	stream *stream // where more of src comes from; nil when src is all there is
+	skim   bool    // keys and values are not wanted: records larger than the window are skipped through
 }
 
 // Records starts an iteration over b. limitBytes bounds what a compressed payload may decompress to; it does not matter for
@@ -61,6 +62,8 @@ func (it *Iterator) Next(r *Record) bool {
 			return it.fail(reasonStructure)
 		case !ok && len(it.src) >= 5:
 			return it.fail(reasonStructure)
+		case it.stream != nil && it.skim && ok && int(size) > windowBytes-maxVarintBytes:
+			return it.skimRecord(r, len(it.src)-len(rest), int(size))
 		case it.stream != nil:
 			if !it.fill() {
 				return false

@@ -48,26 +48,49 @@ func openStream(c Codec, payload []byte, limit int) (*stream, error) {
 	}
 	s := streamPools[c].Get().(*stream)
 	s.limit, s.left = limit, limit
-	if err := s.guard(func() error { return s.src.reset(payload, limit) }); err != nil {
+	if err := s.resetGuarded(payload, limit); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
 }
 
+// resetGuarded starts the decoder.
+func (s *stream) resetGuarded(payload []byte, limit int) (err error) {
+	defer func() { err = s.guard(recover(), err) }()
+	return s.src.reset(payload, limit)
+}
+
+// readGuarded reads at least one byte from the decoder, or gets an error.
+func (s *stream) readGuarded(p []byte) (n int, err error) {
+	defer func() { err = s.guard(recover(), err) }()
+	for range maxIdleReads {
+		if n, err = s.src.Read(p); n > 0 {
+			return n, nil // an error comes again with the next read
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return 0, io.ErrNoProgress
+}
+
+// maxIdleReads is how often a decoder may return nothing and no error in a row.
+const maxIdleReads = 100
+
 // guard turns the panics of third-party code and all errors but io.EOF into DecompressErrors.
-func (s *stream) guard(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("decompressor panicked: %v", p)
-			s.src = newDecoder(s.codec) // whatever state it is in, it is not used again
-		}
-		var tooLarge *TooLargeError
-		if err != nil && err != io.EOF && !errors.As(err, &tooLarge) {
-			err = &DecompressError{Codec: s.codec, Err: err}
-		}
-	}()
-	return f()
+func (s *stream) guard(panicked any, err error) error {
+	if panicked != nil {
+		err = fmt.Errorf("decompressor panicked: %v", panicked)
+		s.src = newDecoder(s.codec) // whatever state it is in, it is not used again
+	}
+	if err == nil || err == io.EOF {
+		return err
+	}
+	if _, ok := errors.AsType[*TooLargeError](err); ok {
+		return err
+	}
+	return &DecompressError{Codec: s.codec, Err: err}
 }
 
 func newDecoder(c Codec) decoder {
@@ -121,20 +144,7 @@ func (s *stream) read(p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, &TooLargeError{Codec: s.codec, LimitBytes: s.limit}
 	}
-	err = s.guard(func() error {
-		for idle := 0; ; idle++ {
-			var e error
-			if n, e = s.src.Read(p); n > 0 {
-				return nil // an error comes again with the next read
-			}
-			if e != nil {
-				return e
-			}
-			if idle > 100 {
-				return io.ErrNoProgress
-			}
-		}
-	})
+	n, err = s.readGuarded(p)
 	if s.left -= n; s.left < 0 {
 		s.left = -1
 		return 0, &TooLargeError{Codec: s.codec, LimitBytes: s.limit}
