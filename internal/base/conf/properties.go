@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"unicode/utf16"
 )
 
@@ -13,17 +12,9 @@ const MaxFileBytes = 16 << 20
 
 // ReadFile reads a properties file as java.util.Properties does.
 func ReadFile(path string) (map[string]string, error) {
-	f, err := os.Open(path)
+	data, err := readBounded(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading configuration: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading configuration %s: %w", path, err)
-	}
-	if len(data) > MaxFileBytes {
-		return nil, fmt.Errorf("reading configuration %s: larger than %d bytes", path, MaxFileBytes)
 	}
 	p, err := ParseProperties(data)
 	if err != nil {
@@ -32,10 +23,40 @@ func ReadFile(path string) (map[string]string, error) {
 	return p, nil
 }
 
+// readBounded reads a file of at most MaxFileBytes.
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > MaxFileBytes {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, MaxFileBytes)
+	}
+	return data, nil
+}
+
+// parsePropertiesUTF8 reads the same format from UTF-8 text, as Properties.load(Reader) does.
+func parsePropertiesUTF8(data []byte) (map[string]string, error) {
+	return parseProperties(utf16.Encode([]rune(string(data))))
+}
+
 // ParseProperties reads the format of java.util.Properties.load(InputStream): bytes are ISO-8859-1, "=", ":" or white space
 // ends a key, a backslash at the end of a line continues it, \t \n \r \f and \uXXXX are escapes, and the last value of a key
 // wins. The only error is a malformed \u escape. (A file in UTF-8 with other than ASCII characters reads as in Kafka: wrongly.)
 func ParseProperties(data []byte) (map[string]string, error) {
+	units := make([]uint16, len(data))
+	for i, b := range data {
+		units[i] = uint16(b)
+	}
+	return parseProperties(units)
+}
+
+func parseProperties(data []uint16) (map[string]string, error) {
 	out := map[string]string{}
 	r := lineReader{rest: data}
 	for {
@@ -57,87 +78,61 @@ func ParseProperties(data []byte) (map[string]string, error) {
 }
 
 // lineReader yields logical lines: comments and blank lines dropped, continuations joined, leading white space removed.
-type lineReader struct{ rest []byte }
+type lineReader struct{ rest []uint16 }
 
-func (r *lineReader) next() ([]byte, bool) {
-	for len(r.rest) > 0 {
-		line, continued := r.natural()
-		line = trimLeadingSpace(line)
-		if len(line) == 0 && !continued {
-			continue
-		}
-		if len(line) > 0 && (line[0] == '#' || line[0] == '!') {
-			continue // a comment; a backslash at its end continues nothing, see natural
-		}
-		logical := line
-		for continued && len(r.rest) > 0 {
-			var more []byte
-			more, continued = r.naturalContinuation()
-			logical = append(logical[:len(logical):len(logical)], trimLeadingSpace(more)...)
-		}
-		if len(logical) == 0 {
-			continue
-		}
-		return logical, true
-	}
-	return nil, false
-}
-
-// natural cuts one line off; continued tells that it ended in an odd number of backslashes, of which the last is dropped.
-func (r *lineReader) natural() (line []byte, continued bool) {
-	if t := trimLeadingSpace(r.rest); len(t) > 0 && (t[0] == '#' || t[0] == '!') {
-		end := strings.IndexAny(string(t), "\r\n")
-		if end < 0 {
-			r.rest = nil
-			return t[:1], false
-		}
-		r.rest = afterLineEnd(t[end:])
-		return t[:1], false
-	}
-	return r.naturalContinuation()
-}
-
-func (r *lineReader) naturalContinuation() (line []byte, continued bool) {
-	backslash := false
-	for i, c := range r.rest {
-		switch {
-		case c == '\n' || c == '\r':
-			line = r.rest[:i]
-			r.rest = afterLineEnd(r.rest[i:])
-			if backslash {
-				line = line[:len(line)-1]
+func (r *lineReader) next() ([]uint16, bool) {
+	var line []uint16
+	skipSpace := true     // at the start of a natural line
+	continuation := false // that line continues another, and so may be blank
+	backslash := false    // the last character is a backslash that escapes what follows
+	for i := 0; i < len(r.rest); i++ {
+		c := r.rest[i]
+		lineEnd := c == '\r' || c == '\n'
+		if skipSpace {
+			if isBlank(c) || lineEnd && !continuation {
+				continue
 			}
-			return line, backslash
-		case c == '\\':
-			backslash = !backslash
+			skipSpace, continuation = false, false
+		}
+		if len(line) == 0 && (c == '#' || c == '!') {
+			for i < len(r.rest) && r.rest[i] != '\r' && r.rest[i] != '\n' {
+				i++
+			}
+			skipSpace = true
+			continue
+		}
+		switch {
+		case !lineEnd:
+			line = append(line, c)
+			backslash = c == '\\' && !backslash
+		case len(line) == 0:
+			skipSpace = true
+		case backslash && i+1 == len(r.rest):
+			r.rest = nil
+			return line[:len(line)-1], true
+		case backslash:
+			line = line[:len(line)-1]
+			skipSpace, continuation, backslash = true, true, false
+			if c == '\r' && i+1 < len(r.rest) && r.rest[i+1] == '\n' {
+				i++
+			}
 		default:
-			backslash = false
+			r.rest = r.rest[i+1:]
+			return line, true
 		}
 	}
-	line, r.rest = r.rest, nil
+	r.rest = nil
 	if backslash {
-		line = line[:len(line)-1] // at the end of the file a lone backslash vanishes
+		line = line[:len(line)-1]
+		return line, true
 	}
-	return line, false
+	return line, len(line) > 0
 }
 
-func afterLineEnd(b []byte) []byte {
-	if len(b) > 1 && b[0] == '\r' && b[1] == '\n' {
-		return b[2:]
-	}
-	return b[1:]
-}
-
-// trimLeadingSpace drops blanks, and line ends too where natural looks ahead over blank lines.
-func trimLeadingSpace(b []byte) []byte {
-	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t' || b[0] == '\f') {
-		b = b[1:]
-	}
-	return b
-}
+func isBlank(c uint16) bool { return c == ' ' || c == '\t' || c == '\f' }
 
 // splitProperty finds the end of the key and the start of the value.
-func splitProperty(line []byte) (key, value []byte) {
+func splitProperty(line []uint16) (key, value []uint16) {
 	backslash := false
 	end, hasSeparator := len(line), false
 	i := 0
@@ -148,7 +143,7 @@ func splitProperty(line []byte) (key, value []byte) {
 			i++
 			break
 		}
-		if (c == ' ' || c == '\t' || c == '\f') && !backslash {
+		if isBlank(c) && !backslash {
 			end = i
 			i++
 			break
@@ -157,7 +152,7 @@ func splitProperty(line []byte) (key, value []byte) {
 	}
 	for ; i < len(line); i++ {
 		c := line[i]
-		if c == ' ' || c == '\t' || c == '\f' {
+		if isBlank(c) {
 			continue
 		}
 		if !hasSeparator && (c == '=' || c == ':') {
@@ -169,12 +164,12 @@ func splitProperty(line []byte) (key, value []byte) {
 	return line[:end], line[min(i, len(line)):]
 }
 
-func unescape(raw []byte) (string, error) {
+func unescape(raw []uint16) (string, error) {
 	units := make([]uint16, 0, len(raw))
 	for i := 0; i < len(raw); i++ {
 		c := raw[i]
 		if c != '\\' {
-			units = append(units, uint16(c))
+			units = append(units, c)
 			continue
 		}
 		i++
@@ -188,14 +183,11 @@ func unescape(raw []byte) (string, error) {
 			}
 			var n uint16
 			for _, h := range raw[i+1 : i+5] {
-				d := strings.IndexByte("0123456789abcdef", h|0x20)
-				if h >= '0' && h <= '9' {
-					d = int(h - '0')
-				}
-				if d < 0 {
+				d, ok := hexDigit(h)
+				if !ok {
 					return "", failf("Malformed \\uxxxx encoding.")
 				}
-				n = n<<4 | uint16(d)
+				n = n<<4 | d
 			}
 			units = append(units, n)
 			i += 4
@@ -208,8 +200,20 @@ func unescape(raw []byte) (string, error) {
 		case 'f':
 			units = append(units, '\f')
 		default:
-			units = append(units, uint16(c))
+			units = append(units, c)
 		}
 	}
 	return string(utf16.Decode(units)), nil
+}
+
+func hexDigit(c uint16) (uint16, bool) {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0', true
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10, true
+	case c >= 'A' && c <= 'F':
+		return c - 'A' + 10, true
+	}
+	return 0, false
 }

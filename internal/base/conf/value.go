@@ -3,6 +3,7 @@ package conf
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,14 +22,22 @@ type Value struct {
 	list []string
 }
 
-// Error is an invalid configuration, in the words Kafka uses for it.
-type Error struct{ Message string }
+// Error is an invalid configuration, in the words Kafka uses for it. Over the wire it is INVALID_CONFIG, or INVALID_REQUEST
+// where Request is set.
+type Error struct {
+	Message string
+	Request bool
+}
 
 // Error returns the message.
 func (e *Error) Error() string { return e.Message }
 
 func invalid(name, value, rule string) error {
 	return &Error{Message: fmt.Sprintf("Invalid value %s for configuration %s: %s", value, name, rule)}
+}
+
+func requestf(format string, args ...any) error {
+	return &Error{Message: fmt.Sprintf(format, args...), Request: true}
 }
 
 func failf(format string, args ...any) error { return &Error{Message: fmt.Sprintf(format, args...)} }
@@ -39,6 +48,9 @@ func (k *Key) Parse(text string) (Value, error) {
 	if err != nil {
 		return v, err
 	}
+	if _, ok := k.Rule.(listRule); ok {
+		v.list = withoutRepeats(v.list)
+	}
 	return v, k.check(v)
 }
 
@@ -47,6 +59,17 @@ func (k *Key) check(v Value) error {
 		return nil
 	}
 	return k.Rule.Check(k.Name, v)
+}
+
+// withoutRepeats keeps the first of equal elements, as Kafka does since KIP-1161.
+func withoutRepeats(list []string) []string {
+	out := list[:0]
+	for _, s := range list {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // DefaultValue returns the parsed default; a key without default yields null.
