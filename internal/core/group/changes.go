@@ -1,0 +1,178 @@
+package group
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/shard"
+)
+
+type topicPartition struct {
+	topic     string
+	partition int32
+}
+
+// change is one step of the working state beyond the committed state.
+type change struct {
+	at    id.Offset // of the record that commits it
+	group string
+	tp    topicPartition
+	// whole says that the group itself changed: came, went or was replaced; otherwise the offset of tp did.
+	whole       bool
+	priorGroup  *entry
+	priorCommit *Commit
+	// undo takes back what the two fields above do not cover.
+	undo func()
+}
+
+// openChanges indexes the open changes of one group, oldest first, by the value before the change.
+type openChanges struct {
+	groups  []*entry
+	commits map[topicPartition][]*Commit
+}
+
+func (s *Shard) note(c change) {
+	s.changes = append(s.changes, c)
+	o := s.open[c.group]
+	if o == nil {
+		o = &openChanges{}
+		s.open[c.group] = o
+	}
+	if c.whole {
+		o.groups = append(o.groups, c.priorGroup)
+		return
+	}
+	if o.commits == nil {
+		o.commits = make(map[topicPartition][]*Commit)
+	}
+	o.commits[c.tp] = append(o.commits[c.tp], c.priorCommit)
+}
+
+// forget drops the index entry of a change; oldest says which end of the list it is at.
+func (s *Shard) forget(c change, oldest bool) {
+	o := s.open[c.group]
+	if c.whole {
+		o.groups = trim(o.groups, oldest)
+	} else if rest := trim(o.commits[c.tp], oldest); len(rest) > 0 {
+		o.commits[c.tp] = rest
+	} else {
+		delete(o.commits, c.tp)
+	}
+	if len(o.groups) == 0 && len(o.commits) == 0 {
+		delete(s.open, c.group)
+	}
+}
+
+func trim[T any](list []T, oldest bool) []T {
+	if oldest {
+		return list[1:]
+	}
+	return list[:len(list)-1]
+}
+
+// setGroup changes the group map; e nil removes the group. The change is committed with the record at offset at.
+func (s *Shard) setGroup(at id.Offset, name string, e *entry) {
+	s.note(change{at: at, group: name, whole: true, priorGroup: s.groups[name]})
+	s.putGroup(name, e)
+}
+
+func (s *Shard) putGroup(name string, e *entry) {
+	if e == nil {
+		delete(s.groups, name)
+	} else {
+		s.groups[name] = e
+	}
+}
+
+// setCommit changes a committed offset; c nil removes it.
+func (s *Shard) setCommit(at id.Offset, name string, tp topicPartition, c *Commit) {
+	s.note(change{at: at, group: name, tp: tp, priorCommit: s.offsets.get(name, tp)})
+	s.offsets.put(name, tp, c)
+}
+
+// noteUndo adds to the newest change something that Revert has to call.
+func (s *Shard) noteUndo(undo func()) {
+	c := &s.changes[len(s.changes)-1]
+	if before := c.undo; before != nil {
+		c.undo = func() { undo(); before() }
+		return
+	}
+	c.undo = undo
+}
+
+// Apply folds a record of an earlier Result into the working state; at is the offset it will have. The driver applies a
+// record when it joins the open batch.
+func (s *Shard) Apply(at id.Offset, r shard.Record) {
+	s.next = at + 1
+	r.Change.(applier).apply(s, at)
+}
+
+// Revert takes back the changes of all records from offset at on: their batch was lost.
+func (s *Shard) Revert(at id.Offset) {
+	for len(s.changes) > 0 {
+		c := s.changes[len(s.changes)-1]
+		if c.at < at {
+			break
+		}
+		s.changes = s.changes[:len(s.changes)-1]
+		if c.undo != nil {
+			c.undo()
+		}
+		if c.whole {
+			s.putGroup(c.group, c.priorGroup)
+		} else {
+			s.offsets.put(c.group, c.tp, c.priorCommit)
+		}
+		s.forget(c, false)
+	}
+	s.next = at
+}
+
+// Committed makes the changes of all records below the high watermark visible to reads.
+func (s *Shard) Committed(highWatermark id.Offset) {
+	n := 0
+	for n < len(s.changes) && s.changes[n].at < highWatermark {
+		s.forget(s.changes[n], true)
+		n++
+	}
+	if n == len(s.changes) {
+		clear(s.changes)
+		s.changes = s.changes[:0]
+		return
+	}
+	s.changes = slices.Delete(s.changes, 0, n)
+}
+
+// committedGroup returns the group as of the high watermark, or nil.
+func (s *Shard) committedGroup(name string) *entry {
+	if o := s.open[name]; o != nil && len(o.groups) > 0 {
+		return o.groups[0]
+	}
+	return s.groups[name]
+}
+
+// committedCommit returns an offset as of the high watermark, or nil.
+func (s *Shard) committedCommit(name string, tp topicPartition) *Commit {
+	if o := s.open[name]; o != nil {
+		if priors := o.commits[tp]; len(priors) > 0 {
+			return priors[0]
+		}
+	}
+	return s.offsets.get(name, tp)
+}
+
+// names returns the names of all working groups, sorted.
+func (s *Shard) names() []string { return slices.Sorted(maps.Keys(s.groups)) }
+
+// committedNames returns the names of all groups as of the high watermark, sorted.
+func (s *Shard) committedNames() []string {
+	names := s.names()
+	for name, o := range s.open {
+		if len(o.groups) > 0 && s.groups[name] == nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.DeleteFunc(names, func(name string) bool { return s.committedGroup(name) == nil })
+}

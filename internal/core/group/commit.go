@@ -1,0 +1,149 @@
+package group
+
+import (
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
+)
+
+// OffsetCommit decides an OffsetCommit request. The topics in it must exist and carry both name and id.
+func (s *Shard) OffsetCommit(t Turn, req *api.OffsetCommitRequest) shard.Result {
+	s.begin(t.Now)
+	if code := s.checkCommit(t, req); code != wire.ErrNone {
+		s.answer(t.Ticket, CommitError(req, code))
+		return s.end()
+	}
+	nowMs, expireMs := t.Now.UnixMilli(), int64(-1)
+	if req.RetentionTimeMs != -1 {
+		expireMs = nowMs + req.RetentionTimeMs
+	}
+	resp := api.NewOffsetCommitResponse()
+	for i := range req.Topics {
+		topic := &req.Topics[i]
+		one := api.OffsetCommitResponseTopic{Name: topic.Name, TopicID: topic.TopicID}
+		for j := range topic.Partitions {
+			p := &topic.Partitions[j]
+			code, metadata := wire.ErrNone, ""
+			if p.CommittedMetadata != nil {
+				metadata = *p.CommittedMetadata
+			}
+			if utf16Length(metadata) > s.cfg.OffsetMetadataMaxSize || len(metadata) > maxName {
+				code = wire.ErrOffsetMetadataTooLarge
+			} else {
+				s.append(commitRecord(req.GroupID, topicPartition{topic.Name, p.PartitionIndex}, &Commit{
+					Offset: id.Offset(p.CommittedOffset), LeaderEpoch: id.LeaderEpoch(p.CommittedLeaderEpoch), Metadata: metadata,
+					TimestampMs: nowMs, ExpireMs: expireMs, TopicID: topic.TopicID, recordOffset: -1,
+				}))
+			}
+			one.Partitions = append(one.Partitions, api.OffsetCommitResponseTopicPartition{PartitionIndex: p.PartitionIndex, ErrorCode: code})
+		}
+		resp.Topics = append(resp.Topics, one)
+	}
+	s.res.Atomic = true
+	s.res.Reply = resp
+	return s.end()
+}
+
+// CommitError returns an answer that gives one error for every partition of req.
+func CommitError(req *api.OffsetCommitRequest, code wire.ErrorCode) *api.OffsetCommitResponse {
+	resp := api.NewOffsetCommitResponse()
+	for _, topic := range req.Topics {
+		one := api.OffsetCommitResponseTopic{Name: topic.Name, TopicID: topic.TopicID}
+		for _, p := range topic.Partitions {
+			one.Partitions = append(one.Partitions, api.OffsetCommitResponseTopicPartition{PartitionIndex: p.PartitionIndex, ErrorCode: code})
+		}
+		resp.Topics = append(resp.Topics, one)
+	}
+	return resp
+}
+
+// checkCommit says whether the sender may commit; a member's commit also keeps its session.
+func (s *Shard) checkCommit(t Turn, req *api.OffsetCommitRequest) wire.ErrorCode {
+	e, generation := s.groups[req.GroupID], req.GenerationIDOrMemberEpoch
+	if len(req.GroupID) > maxName {
+		return wire.ErrUnknownServerError // no record can hold it
+	}
+	if e == nil {
+		switch {
+		case generation < 0:
+			return wire.ErrNone // a simple consumer or a tool; the commit makes the group
+		case t.Version >= 9:
+			return wire.ErrGroupIDNotFound
+		default:
+			return wire.ErrIllegalGeneration
+		}
+	}
+	if e.modern != nil {
+		if generation < 0 && e.empty() {
+			return wire.ErrNone
+		}
+		return wire.ErrUnknownMemberID // its members cannot be here, their protocol is not served
+	}
+	g := e.classic
+	switch {
+	case generation < 0 && g.state == Empty:
+		return wire.ErrNone
+	case generation < 0 && req.MemberID == "" && req.GroupInstanceID == nil:
+		// A sender that is no member may commit to an empty group only.
+		return wire.ErrUnknownMemberID
+	}
+	if code := g.check(req.MemberID, req.GroupInstanceID); code != wire.ErrNone {
+		return code
+	}
+	if generation != g.generation {
+		return wire.ErrIllegalGeneration
+	}
+	if g.state == CompletingRebalance {
+		// The member knows the new generation but not yet its partitions; this makes the client fetch them first.
+		return wire.ErrRebalanceInProgress
+	}
+	s.restartSession(g, g.byID[req.MemberID])
+	return wire.ErrNone
+}
+
+// OffsetDelete decides an OffsetDelete request (KIP-496).
+func (s *Shard) OffsetDelete(t Turn, req *api.OffsetDeleteRequest) shard.Result {
+	s.begin(t.Now)
+	resp := api.NewOffsetDeleteResponse()
+	if resp.ErrorCode = s.checkOffsetDelete(req.GroupID); resp.ErrorCode != wire.ErrNone {
+		s.answer(t.Ticket, resp)
+		return s.end()
+	}
+	e := s.groups[req.GroupID]
+	seen := make(map[topicPartition]bool)
+	for _, topic := range req.Topics {
+		subscribed := e.classic != nil && e.classic.subscribed(topic.Name) || e.classic == nil && !e.empty()
+		one := api.OffsetDeleteResponseTopic{Name: topic.Name}
+		for _, p := range topic.Partitions {
+			code := wire.ErrNone
+			if subscribed {
+				code = wire.ErrGroupSubscribedToTopic
+			} else if tp := (topicPartition{topic.Name, p.PartitionIndex}); !seen[tp] && (s.offsets.get(req.GroupID, tp) != nil || s.txns.has(req.GroupID, tp)) {
+				seen[tp] = true
+				s.append(commitRecord(req.GroupID, tp, nil))
+			}
+			one.Partitions = append(one.Partitions, api.OffsetDeleteResponseTopicPartition{PartitionIndex: p.PartitionIndex, ErrorCode: code})
+		}
+		resp.Topics = append(resp.Topics, one)
+	}
+	s.res.Atomic = true
+	s.res.Reply = resp
+	return s.end()
+}
+
+func (s *Shard) checkOffsetDelete(name string) wire.ErrorCode {
+	if name == "" {
+		return wire.ErrInvalidGroupID
+	}
+	e := s.groups[name]
+	switch {
+	case e == nil:
+		return wire.ErrGroupIDNotFound
+	case e.modern != nil && e.modern.kind == kindShare:
+		return wire.ErrGroupIDNotFound
+	case e.classic != nil && e.classic.state != Empty && !e.classic.usesConsumerProtocol():
+		return wire.ErrNonEmptyGroup
+	}
+	return wire.ErrNone
+}

@@ -1,0 +1,152 @@
+package group
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+)
+
+// Commit is one committed offset. It is not changed once made.
+type Commit struct {
+	// Offset is where the group goes on reading.
+	Offset id.Offset
+	// LeaderEpoch is the epoch of the last record read, NoLeaderEpoch if the client did not say.
+	LeaderEpoch id.LeaderEpoch
+	// Metadata is the client's own note.
+	Metadata string
+	// TimestampMs is when the commit was made.
+	TimestampMs int64
+	// ExpireMs is when it expires, -1 unless the client asked for a retention of its own (OffsetCommit 2 to 4).
+	ExpireMs int64
+	// TopicID is the topic's id at that time, zero in records before version 4.
+	TopicID id.UUID
+
+	recordOffset id.Offset // of the commit record itself; -1 while it is not known
+}
+
+// offsetTable holds commits by group, topic and partition. Inner maps are never empty.
+type offsetTable map[string]map[string]map[int32]*Commit
+
+func (t offsetTable) get(group string, tp topicPartition) *Commit {
+	return t[group][tp.topic][tp.partition]
+}
+
+// put sets or, with c nil, removes.
+func (t offsetTable) put(group string, tp topicPartition, c *Commit) {
+	topics := t[group]
+	if c == nil {
+		partitions := topics[tp.topic]
+		delete(partitions, tp.partition)
+		if len(partitions) == 0 {
+			delete(topics, tp.topic)
+		}
+		if len(topics) == 0 {
+			delete(t, group)
+		}
+		return
+	}
+	if topics == nil {
+		topics = make(map[string]map[int32]*Commit)
+		t[group] = topics
+	}
+	partitions := topics[tp.topic]
+	if partitions == nil {
+		partitions = make(map[int32]*Commit)
+		topics[tp.topic] = partitions
+	}
+	partitions[tp.partition] = c
+}
+
+// partitions returns the partitions of a group in order of topic and number.
+func (t offsetTable) partitions(group string) []topicPartition {
+	var all []topicPartition
+	for topic, partitions := range t[group] {
+		for p := range partitions {
+			all = append(all, topicPartition{topic, p})
+		}
+	}
+	slices.SortFunc(all, compareTP)
+	return all
+}
+
+func compareTP(a, b topicPartition) int {
+	return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.partition, b.partition))
+}
+
+// openTxns holds offsets of transactions that have no marker yet. They come from replay only: this package does not decide
+// transactional commits.
+type openTxns struct {
+	byProducer map[id.ProducerID]offsetTable
+	counts     map[string]map[topicPartition]int // producers with an open offset, by group and partition
+}
+
+func (o *openTxns) has(group string, tp topicPartition) bool { return o.counts[group][tp] > 0 }
+
+func (o *openTxns) put(p id.ProducerID, group string, tp topicPartition, c *Commit) {
+	table := o.byProducer[p]
+	if table == nil {
+		table = make(offsetTable)
+		o.byProducer[p] = table
+	}
+	if table.get(group, tp) == nil {
+		o.add(group, tp, 1)
+	}
+	table.put(group, tp, c)
+}
+
+func (o *openTxns) add(group string, tp topicPartition, n int) {
+	counts := o.counts[group]
+	if counts == nil {
+		counts = make(map[topicPartition]int)
+		o.counts[group] = counts
+	}
+	if counts[tp] += n; counts[tp] == 0 {
+		delete(counts, tp)
+	}
+	if len(counts) == 0 {
+		delete(o.counts, group)
+	}
+}
+
+// drop forgets every open offset of a partition and returns how to take that back, or nil if there was none.
+func (o *openTxns) drop(group string, tp topicPartition) (undo func()) {
+	if !o.has(group, tp) {
+		return nil
+	}
+	type kept struct {
+		p id.ProducerID
+		c *Commit
+	}
+	var all []kept
+	for p, table := range o.byProducer {
+		if c := table.get(group, tp); c != nil {
+			all = append(all, kept{p, c})
+			table.put(group, tp, nil)
+			o.add(group, tp, -1)
+		}
+	}
+	return func() {
+		for _, k := range all {
+			o.put(k.p, group, tp, k.c)
+		}
+	}
+}
+
+// end closes a transaction and returns its offsets by group.
+func (o *openTxns) end(p id.ProducerID) offsetTable {
+	table := o.byProducer[p]
+	delete(o.byProducer, p)
+	for group := range table {
+		for _, tp := range table.partitions(group) {
+			o.add(group, tp, -1)
+		}
+	}
+	return table
+}
+
+// partitions returns the partitions of a group with open offsets, in order.
+func (o *openTxns) partitions(group string) []topicPartition {
+	return slices.SortedFunc(maps.Keys(o.counts[group]), compareTP)
+}

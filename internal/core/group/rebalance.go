@@ -1,0 +1,295 @@
+package group
+
+import (
+	"time"
+
+	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
+)
+
+func joinKey(g *classicGroup) timerKey { return timerKey{kind: timerJoin, group: g.name} }
+func syncKey(g *classicGroup) timerKey { return timerKey{kind: timerSync, group: g.name} }
+
+// rebalanceOrCompleteJoin starts a rebalance, or ends the join phase of the one under way if all have come.
+func (s *Shard) rebalanceOrCompleteJoin(g *classicGroup) {
+	if g.canRebalance() {
+		s.prepareRebalance(g)
+	} else {
+		s.tryCompleteJoin(g)
+	}
+}
+
+// tryCompleteJoin ends the join phase if all have come; an initial rebalance waits for its delay in any case.
+func (s *Shard) tryCompleteJoin(g *classicGroup) {
+	if g.state == PreparingRebalance && g.previous != Empty && g.allJoined() {
+		s.completeJoin(g)
+	}
+}
+
+// prepareRebalance opens the join phase.
+func (s *Shard) prepareRebalance(g *classicGroup) {
+	if g.state == CompletingRebalance {
+		s.resetAssignment(g, wire.ErrRebalanceInProgress)
+	}
+	clear(g.pendingSync)
+	s.timers.Cancel(syncKey(g))
+	if g.state == Empty {
+		// A new group: most of the members are still starting, so a short wait saves as many rebalances.
+		delay := s.cfg.InitialRebalanceDelay
+		s.timers.Set(joinKey(g), s.now.Add(delay), timer{initial: true, delay: delay, remaining: max(g.rebalanceTimeout()-delay, 0)})
+		g.transition(PreparingRebalance, s.now)
+		return
+	}
+	g.transition(PreparingRebalance, s.now)
+	if g.allJoined() {
+		s.completeJoin(g)
+		return
+	}
+	s.timers.Set(joinKey(g), s.now.Add(g.rebalanceTimeout()), timer{})
+}
+
+// endInitialRebalance ends the delay of a new group, or extends it while members keep coming and the rebalance timeout allows.
+func (s *Shard) endInitialRebalance(g *classicGroup, t timer) {
+	if g.newMemberAdded && t.remaining != 0 {
+		g.newMemberAdded = false
+		delay := min(s.cfg.InitialRebalanceDelay, t.remaining)
+		s.timers.Set(joinKey(g), s.now.Add(delay), timer{initial: true, delay: delay, remaining: max(t.remaining-t.delay, 0)})
+		return
+	}
+	s.completeJoin(g)
+}
+
+// completeJoin ends the join phase: who has not come is out, unless static, and all that wait get their answers.
+func (s *Shard) completeJoin(g *classicGroup) {
+	s.timers.Cancel(joinKey(g))
+	if g.state != PreparingRebalance {
+		return // a deadline that was overtaken
+	}
+	var late []string
+	for _, m := range g.members {
+		if m.awaitingJoin == shard.NoTicket && m.instance == nil {
+			late = append(late, m.id)
+		}
+	}
+	for _, memberID := range late {
+		g.remove(memberID)
+		s.timers.Cancel(timerKey{timerSession, g.name, memberID})
+	}
+	if !electLeader(g) && len(g.members) > 0 {
+		// Only static members are left and none has come. Their sessions decide how long to wait for them.
+		s.timers.Set(joinKey(g), s.now.Add(g.rebalanceTimeout()), timer{})
+		return
+	}
+	g.newMemberAdded = false
+	g.nextGeneration(s.now)
+	if g.state == Empty {
+		// If this record is lost, the former generation comes back after a failover and its members time out again.
+		s.append(groupRecord(g, nil))
+		return
+	}
+	for _, m := range g.members {
+		s.finishJoin(g, m, s.joinAnswer(g, m, g.leader == m.id))
+		s.restartSession(g, m)
+		m.isNew = false
+		g.pendingSync[m.id] = struct{}{}
+	}
+	s.timers.Set(syncKey(g), s.now.Add(g.rebalanceTimeout()), timer{generation: g.generation})
+}
+
+// electLeader replaces a leader that has not come by the first member that has. It returns whether the group has a leader that
+// came.
+func electLeader(g *classicGroup) bool {
+	if g.leader == "" {
+		return false
+	}
+	if m := g.byID[g.leader]; m != nil && m.awaitingJoin != shard.NoTicket {
+		return true
+	}
+	for _, m := range g.members {
+		if m.awaitingJoin != shard.NoTicket {
+			g.leader = m.id
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Shard) finishJoin(g *classicGroup, m *member, resp *api.JoinGroupResponse) {
+	if m.awaitingJoin != shard.NoTicket {
+		s.answer(m.awaitingJoin, resp)
+		g.setAwaitingJoin(m, shard.NoTicket)
+	}
+}
+
+func (s *Shard) finishSync(m *member, resp *api.SyncGroupResponse) bool {
+	if m.awaitingSync == shard.NoTicket {
+		return false
+	}
+	s.answer(m.awaitingSync, resp)
+	m.awaitingSync = shard.NoTicket
+	return true
+}
+
+// resetAssignment takes the assignments of the generation under way back and tells those that wait for theirs why.
+func (s *Shard) resetAssignment(g *classicGroup, code wire.ErrorCode) {
+	for _, m := range g.members {
+		m.assignment = []byte{}
+		if s.finishSync(m, syncError(code)) {
+			s.restartSession(g, m)
+		}
+	}
+}
+
+// expireSession ends a member's session, or the time a pending member had to come back.
+func (s *Shard) expireSession(name, memberID string) {
+	g := s.classic(name)
+	if g == nil {
+		return
+	}
+	if _, pending := g.pendingJoin[memberID]; pending {
+		g.remove(memberID)
+		if g.state == PreparingRebalance && g.allJoined() {
+			s.completeJoin(g)
+		}
+		return
+	}
+	m := g.byID[memberID]
+	if m == nil || m.satisfiesHeartbeat() {
+		return
+	}
+	// A new member can time out while it waits; if its client still lives it joins again.
+	s.finishJoin(g, m, joinError("", wire.ErrUnknownMemberID))
+	g.remove(memberID)
+	switch {
+	case g.state == Stable || g.state == CompletingRebalance:
+		s.rebalanceOrCompleteJoin(g)
+	case g.state == PreparingRebalance && g.allJoined():
+		s.completeJoin(g)
+	}
+}
+
+// expireSync removes the members that did not ask for their assignment within the rebalance timeout (KAFKA-10888).
+func (s *Shard) expireSync(name string, generation int32) {
+	g := s.classic(name)
+	if g == nil || g.generation != generation || g.state != CompletingRebalance && g.state != Stable || len(g.pendingSync) == 0 {
+		return
+	}
+	var late []string
+	for _, m := range g.members {
+		if _, ok := g.pendingSync[m.id]; ok {
+			late = append(late, m.id)
+		}
+	}
+	for _, memberID := range late {
+		g.remove(memberID)
+		s.timers.Cancel(timerKey{timerSession, g.name, memberID})
+	}
+	s.prepareRebalance(g)
+}
+
+// SyncGroup decides a SyncGroup request. Followers are answered when the leader's assignment is committed.
+func (s *Shard) SyncGroup(t Turn, req *api.SyncGroupRequest) shard.Result {
+	s.begin(t.Now)
+	s.sync(t, req)
+	return s.end()
+}
+
+func syncError(code wire.ErrorCode) *api.SyncGroupResponse {
+	resp := api.NewSyncGroupResponse()
+	resp.ErrorCode = code
+	resp.Assignment = []byte{}
+	return resp
+}
+
+func (s *Shard) sync(t Turn, req *api.SyncGroupRequest) {
+	if req.GroupID == "" {
+		s.answer(t.Ticket, syncError(wire.ErrInvalidGroupID))
+		return
+	}
+	g := s.classic(req.GroupID)
+	if g == nil || g.state == Empty {
+		s.answer(t.Ticket, syncError(wire.ErrUnknownMemberID))
+		return
+	}
+	if code := g.checkSync(req); code != wire.ErrNone {
+		s.answer(t.Ticket, syncError(code))
+		return
+	}
+	m := g.byID[req.MemberID]
+	switch g.state {
+	case PreparingRebalance:
+		s.answer(t.Ticket, syncError(wire.ErrRebalanceInProgress))
+	case CompletingRebalance:
+		m.awaitingSync = t.Ticket
+		s.synced(g, m)
+		if g.leader == m.id {
+			s.storeAssignment(g, req)
+		}
+	case Stable:
+		s.synced(g, m)
+		s.answer(t.Ticket, syncAnswer(g, m))
+	}
+}
+
+func (g *classicGroup) checkSync(req *api.SyncGroupRequest) wire.ErrorCode {
+	if code := g.check(req.MemberID, req.GroupInstanceID); code != wire.ErrNone {
+		return code
+	}
+	switch {
+	case req.GenerationID != g.generation:
+		return wire.ErrIllegalGeneration
+	case req.ProtocolType != nil && g.protocolType != "" && *req.ProtocolType != g.protocolType,
+		req.ProtocolName != nil && g.protocol != nil && *req.ProtocolName != *g.protocol:
+		return wire.ErrInconsistentGroupProtocol
+	}
+	return wire.ErrNone
+}
+
+func (s *Shard) synced(g *classicGroup, m *member) {
+	delete(g.pendingSync, m.id)
+	if len(g.pendingSync) == 0 {
+		s.timers.Cancel(syncKey(g))
+	}
+}
+
+func syncAnswer(g *classicGroup, m *member) *api.SyncGroupResponse {
+	resp := api.NewSyncGroupResponse()
+	resp.ProtocolType, resp.ProtocolName, resp.Assignment = optional(g.protocolType), g.protocol, m.assignment
+	return resp
+}
+
+// storeAssignment writes the leader's assignment; once committed the group is stable and all that wait get theirs.
+func (s *Shard) storeAssignment(g *classicGroup, req *api.SyncGroupRequest) {
+	assignment := make(map[string][]byte, len(req.Assignments))
+	for _, a := range req.Assignments {
+		assignment[a.MemberID] = append([]byte{}, a.Assignment...)
+	}
+	for _, m := range g.members {
+		if assignment[m.id] == nil {
+			assignment[m.id] = []byte{}
+		}
+	}
+	generation := g.generation
+	s.append(groupRecord(g, assignment))
+	s.res.Then = func(now time.Time, code wire.ErrorCode) shard.Result {
+		s.begin(now)
+		// A member may have joined or left meanwhile: then the next generation is on its way and this one does not matter.
+		if g.state == CompletingRebalance && g.generation == generation && s.classic(g.name) == g {
+			if code != wire.ErrNone {
+				s.resetAssignment(g, joinWriteError(code))
+				s.rebalanceOrCompleteJoin(g)
+				return s.end()
+			}
+			for _, m := range g.members {
+				m.assignment = assignment[m.id]
+				if s.finishSync(m, syncAnswer(g, m)) {
+					// The session may have passed, unnoticed, while the member waited.
+					s.restartSession(g, m)
+				}
+			}
+			g.transition(Stable, now)
+		}
+		return s.end()
+	}
+}

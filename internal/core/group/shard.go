@@ -1,0 +1,207 @@
+package group
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/shard"
+)
+
+// Config is what a shard needs to know of the broker's configuration.
+type Config struct {
+	// InitialRebalanceDelay is group.initial.rebalance.delay.ms: how long a new group waits for more members.
+	InitialRebalanceDelay time.Duration
+	// MinSessionTimeout and MaxSessionTimeout are group.min.session.timeout.ms and group.max.session.timeout.ms, inclusive.
+	MinSessionTimeout, MaxSessionTimeout time.Duration
+	// MaxSize is group.max.size, in members.
+	MaxSize int
+	// NewMemberJoinTimeout bounds how long a member that has no id yet may wait in a rebalance; Kafka fixes it at 5 minutes.
+	NewMemberJoinTimeout time.Duration
+	// OffsetMetadataMaxSize is offset.metadata.max.bytes; like Kafka it counts UTF-16 units.
+	OffsetMetadataMaxSize int
+	// OffsetsRetention is offsets.retention.minutes.
+	OffsetsRetention time.Duration
+	// RetentionCheckInterval is offsets.retention.check.interval.ms.
+	RetentionCheckInterval time.Duration
+}
+
+// DefaultConfig returns Kafka's defaults.
+func DefaultConfig() Config {
+	return Config{
+		InitialRebalanceDelay:  3 * time.Second,
+		MinSessionTimeout:      6 * time.Second,
+		MaxSessionTimeout:      30 * time.Minute,
+		MaxSize:                1<<31 - 1,
+		NewMemberJoinTimeout:   5 * time.Minute,
+		OffsetMetadataMaxSize:  4096,
+		OffsetsRetention:       7 * 24 * time.Hour,
+		RetentionCheckInterval: 10 * time.Minute,
+	}
+}
+
+// Client is who sent a request.
+type Client struct {
+	// ID is the client id of the request header.
+	ID string
+	// Host is the peer's address as Kafka prints it, with a slash in front.
+	Host string
+}
+
+// Turn is the setting of one decision.
+type Turn struct {
+	// Now is the time of the decision.
+	Now time.Time
+	// Ticket gets the answer.
+	Ticket shard.Ticket
+	// Version is the API version of the request.
+	Version int16
+	// Client sent the request.
+	Client Client
+}
+
+// Shard is the state of one partition of __consumer_offsets.
+type Shard struct {
+	cfg Config
+	rnd *rand.Rand
+
+	groups  map[string]*entry
+	offsets offsetTable
+	txns    openTxns
+
+	// changes that are not committed, oldest first, and the open changes of each group by what they changed.
+	changes []change
+	open    map[string]*openChanges
+	next    id.Offset // where the next record goes
+
+	timers shard.Deadlines[timerKey, timer]
+
+	// now and res belong to the decision under way.
+	now time.Time
+	res shard.Result
+}
+
+// entry is a group of any kind: exactly one field is set.
+type entry struct {
+	classic *classicGroup
+	modern  *modernGroup
+}
+
+func (e *entry) empty() bool {
+	if e.classic != nil {
+		return e.classic.state == Empty
+	}
+	return e.modern.members == 0
+}
+
+// New returns an empty shard. rnd makes member ids; it must be well seeded, since a member id is what keeps others from
+// speaking for the member.
+func New(cfg Config, rnd *rand.Rand) *Shard {
+	return &Shard{
+		cfg: cfg, rnd: rnd,
+		groups:  make(map[string]*entry),
+		offsets: make(offsetTable),
+		txns:    openTxns{byProducer: make(map[id.ProducerID]offsetTable), counts: make(map[string]map[topicPartition]int)},
+		open:    make(map[string]*openChanges),
+	}
+}
+
+// timerKey names a deadline: member is empty for those of the whole group, group for those of the shard.
+type timerKey struct {
+	kind          timerKind
+	group, member string
+}
+
+type timerKind int8
+
+const (
+	timerSession timerKind = iota // a member's session, or a pending member's time to come back
+	timerJoin                     // end of the join phase
+	timerSync                     // end of the sync phase
+	timerExpiry                   // next look for expired offsets
+)
+
+// timer is what a deadline remembers.
+type timer struct {
+	initial          bool          // timerJoin: this is an initial rebalance, which may be extended
+	delay, remaining time.Duration // of an initial rebalance
+	generation       int32         // timerSync: the generation it was set for
+}
+
+// Deadline returns when Expire has something to do; ok is false if never.
+func (s *Shard) Deadline() (at time.Time, ok bool) { return s.timers.Next() }
+
+// Expire decides what one passed deadline means. ok is false if none has passed; the driver calls it until then.
+func (s *Shard) Expire(now time.Time) (res shard.Result, ok bool) {
+	key, t, ok := s.timers.Pop(now)
+	if !ok {
+		return res, false
+	}
+	s.begin(now)
+	switch key.kind {
+	case timerSession:
+		s.expireSession(key.group, key.member)
+	case timerJoin:
+		if g := s.classic(key.group); g != nil {
+			if t.initial {
+				s.endInitialRebalance(g, t)
+			} else {
+				s.completeJoin(g)
+			}
+		}
+	case timerSync:
+		s.expireSync(key.group, t.generation)
+	case timerExpiry:
+		s.sweep()
+		s.timers.Set(timerKey{kind: timerExpiry}, now.Add(s.cfg.RetentionCheckInterval), timer{})
+	}
+	return s.end(), true
+}
+
+// Loaded ends the replay of the log: sessions start, and groups above the size limit are asked to rebalance. next is the
+// offset of the next record.
+func (s *Shard) Loaded(now time.Time, next id.Offset) shard.Result {
+	s.next = next
+	s.begin(now)
+	for _, name := range s.names() {
+		g := s.groups[name].classic
+		if g == nil {
+			continue
+		}
+		for _, m := range g.members {
+			s.restartSession(g, m)
+		}
+		if len(g.members) > s.cfg.MaxSize {
+			s.prepareRebalance(g)
+		}
+	}
+	s.timers.Set(timerKey{kind: timerExpiry}, now.Add(s.cfg.RetentionCheckInterval), timer{})
+	return s.end()
+}
+
+func (s *Shard) begin(now time.Time) {
+	s.now = now
+	s.res = shard.Result{}
+}
+
+func (s *Shard) end() shard.Result {
+	res := s.res
+	s.res = shard.Result{}
+	return res
+}
+
+func (s *Shard) answer(t shard.Ticket, body any) {
+	if t != shard.NoTicket {
+		s.res.Answers = append(s.res.Answers, shard.Answer{Ticket: t, Body: body})
+	}
+}
+
+func (s *Shard) append(r shard.Record) { s.res.Records = append(s.res.Records, r) }
+
+// classic returns the working classic group of that name, or nil.
+func (s *Shard) classic(name string) *classicGroup {
+	if e := s.groups[name]; e != nil {
+		return e.classic
+	}
+	return nil
+}
