@@ -1,0 +1,51 @@
+package replica
+
+import (
+	"github.com/moldau-io/moldau/internal/base/conf"
+	"github.com/moldau-io/moldau/internal/engine/log"
+)
+
+// TopicConfig is a topic's resolved configuration as far as its replicas care.
+type TopicConfig struct {
+	Log               log.Config
+	MinInSyncReplicas int // min.insync.replicas
+}
+
+// FromConf takes what replicas need from a topic's resolved configuration.
+func FromConf(t *conf.Topic) TopicConfig {
+	return TopicConfig{
+		MinInSyncReplicas: int(t.MinInsyncReplicas),
+		Log: log.Config{
+			SegmentBytes:       int64(t.SegmentBytes),
+			SegmentAge:         t.SegmentAge,
+			SegmentJitter:      t.SegmentJitter,
+			SegmentIndexBytes:  int64(t.SegmentIndexBytes),
+			IndexIntervalBytes: int64(t.IndexIntervalBytes),
+			MaxMessageBytes:    int(t.MaxMessageBytes),
+			RetentionTime:      t.Retention,
+			RetentionBytes:     t.RetentionBytes,
+			FileDeleteDelay:    t.FileDeleteDelay,
+			FlushMessages:      t.FlushMessages,
+			FlushInterval:      t.FlushInterval,
+			CleanupDelete:      t.Delete,
+			CleanupCompact:     t.Compact,
+			LogAppendTime:      t.LogAppendTime,
+			TimestampBeforeMax: t.TimestampBeforeMax,
+			TimestampAfterMax:  t.TimestampAfterMax,
+			Compression:        t.CompressionType,
+			CompressionLevel:   compressionLevel(t),
+		},
+	}
+}
+
+func compressionLevel(t *conf.Topic) int {
+	switch t.CompressionType {
+	case "gzip":
+		return int(t.GzipLevel)
+	case "lz4":
+		return int(t.LZ4Level)
+	case "zstd":
+		return int(t.ZstdLevel)
+	}
+	return 0
+}

@@ -1,0 +1,245 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/image"
+	"github.com/moldau-io/moldau/internal/core/partition"
+	"github.com/moldau-io/moldau/internal/engine/log"
+	"github.com/moldau-io/moldau/internal/wire"
+)
+
+// ApplyDelta makes the partitions of this broker what the image after the delta says: logs are made for new ones, leadership is
+// taken or given up, what is deleted or has moved away goes. It is called for every committed delta in order, by one goroutine.
+// The error names everything that could not be done; the rest has been done, and partitions whose log failed answer
+// KAFKA_STORAGE_ERROR.
+func (m *Manager) ApplyDelta(delta *image.Delta, img *image.Image) error {
+	m.apply.Lock()
+	defer m.apply.Unlock()
+	m.image.Store(img)
+	if m.closed.Load() {
+		return nil
+	}
+	var errs []error
+	var news []leadershipNews
+	td := delta.Topics()
+	for _, t := range td.Deleted() {
+		errs = append(errs, m.dropTopic(t.ID, &news))
+	}
+	for _, c := range td.Changed() {
+		errs = append(errs, m.applyTopic(c, img, &news))
+	}
+	m.applyConfigs(delta, img)
+	if len(delta.ChangedBrokers()) > 0 {
+		// A broker that was fenced no longer holds back the low watermark, or is no longer waited for.
+		m.eachPartition(func(p *Partition) {
+			p.reconsider()
+			p.wakeDeletes()
+		})
+	}
+	for _, n := range news {
+		if w := m.watchers[n.tp.Topic]; w != nil {
+			if n.elected {
+				w.Elected(n.tp, n.epoch)
+			} else {
+				w.Resigned(n.tp, n.epoch)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// leadershipNews is what a LeadershipWatcher will be told once the whole delta is in force.
+type leadershipNews struct {
+	tp      id.TopicPartition
+	epoch   id.LeaderEpoch
+	elected bool
+}
+
+// ReloadConfigs resolves the configuration of every topic again, after the broker's own configuration has changed.
+func (m *Manager) ReloadConfigs() {
+	m.apply.Lock()
+	defer m.apply.Unlock()
+	img := m.image.Load()
+	m.topics.each(func(t *topic) { m.configure(t, img) })
+}
+
+func (m *Manager) applyConfigs(delta *image.Delta, img *image.Image) {
+	all := delta.ConfigChanged(image.DefaultBroker) ||
+		delta.ConfigChanged(image.ConfigResource{Type: image.ResourceBroker, Name: fmt.Sprint(m.self)})
+	if all {
+		m.topics.each(func(t *topic) { m.configure(t, img) })
+		return
+	}
+	for _, r := range delta.ChangedConfigs() {
+		if r.Type == image.ResourceTopic {
+			if t := m.topics.named(r.Name); t != nil {
+				m.configure(t, img)
+			}
+		}
+	}
+}
+
+// configure gives a topic's partitions the configuration that is in force now. A lower min.insync.replicas may let a high
+// watermark go on.
+func (m *Manager) configure(t *topic, img *image.Image) {
+	c := m.configs.TopicConfig(img, t.name)
+	m.logs.SetTopicConfig(t.name, c.Log)
+	for _, p := range t.hosted() {
+		if p == nil {
+			continue
+		}
+		p.mu.Lock()
+		p.config = c
+		p.mu.Unlock()
+		p.reconsider()
+		p.settleProduces()
+	}
+}
+
+func (m *Manager) dropTopic(topicID id.UUID, news *[]leadershipNews) error {
+	t := m.topics.withID(topicID)
+	if t == nil {
+		return nil
+	}
+	m.topics.remove(t)
+	var errs []error
+	for _, p := range t.hosted() {
+		if p != nil {
+			errs = append(errs, m.drop(p, wire.ErrUnknownTopicOrPartition, id.NoLeaderEpoch, news))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// drop takes a partition out of service and deletes its log. Requests that hold on to it are told code.
+func (m *Manager) drop(p *Partition, code wire.ErrorCode, epoch id.LeaderEpoch, news *[]leadershipNews) error {
+	p.mu.Lock()
+	led := p.state.IsLeader()
+	p.gone = code
+	p.mu.Unlock()
+	p.settleAll()
+	if led {
+		*news = append(*news, leadershipNews{tp: p.tp, epoch: epoch})
+	}
+	if err := m.logs.Delete(p.tp); err != nil {
+		return fmt.Errorf("delete replica %s: %w", p.tp, err)
+	}
+	return nil
+}
+
+// applyTopic brings one topic up to date with a single copy of its partition list.
+func (m *Manager) applyTopic(c *image.TopicChange, img *image.Image, news *[]leadershipNews) error {
+	t := m.topics.withID(c.ID)
+	isNew := t == nil
+	if isNew {
+		t = &topic{name: c.Name, id: c.ID, internal: m.isInternal(c.Name)}
+	}
+	parts := append([]*Partition(nil), t.hosted()...)
+	var config TopicConfig
+	resolved := false
+	var errs []error
+	var settle []*Partition
+	for _, pc := range c.Partitions() {
+		after := pc.After
+		var p *Partition
+		if int(after.ID) < len(parts) {
+			p = parts[after.ID]
+		}
+		if !after.HasReplica(m.self) {
+			if p != nil {
+				parts[after.ID] = nil
+				errs = append(errs, m.drop(p, wire.ErrNotLeaderOrFollower, after.LeaderEpoch, news))
+			}
+			continue
+		}
+		if p == nil {
+			if !resolved {
+				config, resolved = m.configs.TopicConfig(img, c.Name), true
+			}
+			var err error
+			if p, err = m.open(t, after, config); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			for len(parts) <= int(after.ID) {
+				parts = append(parts, nil)
+			}
+			parts[after.ID] = p
+		}
+		if err := p.become(registration(after), news); err != nil {
+			errs = append(errs, err)
+		}
+		settle = append(settle, p)
+	}
+	t.parts.Store(&parts)
+	if isNew && len(parts) > 0 {
+		m.topics.put(t)
+	}
+	for _, p := range settle {
+		p.reconsider()
+		p.settleAll()
+	}
+	return errors.Join(errs...)
+}
+
+// open makes the partition and its log. A log with another topic id is what is left of a topic that was deleted while this broker
+// was away: it goes.
+func (m *Manager) open(t *topic, after *image.Partition, config TopicConfig) (*Partition, error) {
+	tp := id.TopicPartition{Topic: t.name, Partition: after.ID}
+	dir, _ := after.Directory(m.self)
+	if old, ok := m.logs.Get(tp); ok && !old.TopicID().IsZero() && old.TopicID() != t.id {
+		if err := m.logs.Delete(tp); err != nil {
+			return nil, fmt.Errorf("delete replica %s of topic id %s: %w", tp, old.TopicID(), err)
+		}
+	}
+	l, err := m.logs.Create(tp, log.CreateOptions{TopicID: t.id, Config: config.Log, DirectoryID: dir})
+	if err != nil {
+		return nil, fmt.Errorf("create log of %s: %w", tp, err)
+	}
+	return &Partition{m: m, topic: t, tp: tp, state: partition.New(m.self), log: l, config: config}, nil
+}
+
+func registration(p *image.Partition) partition.Registration {
+	return partition.Registration{
+		Replicas: brokers(p.Replicas), ISR: brokers(p.ISR), Adding: brokers(p.Adding), Removing: brokers(p.Removing),
+		Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch,
+	}
+}
+
+func brokers(ids []int32) []id.BrokerID {
+	if len(ids) == 0 {
+		return nil
+	}
+	out := make([]id.BrokerID, len(ids))
+	for i, b := range ids {
+		out[i] = id.BrokerID(b)
+	}
+	return out
+}
+
+// become takes in a registration. The caller wakes the waiting room afterwards, when the table shows the partition.
+func (p *Partition) become(reg partition.Registration, news *[]leadershipNews) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.state.Apply(reg, p.log.EndOffset(), p.m.now().UnixMilli())
+	switch {
+	case t.Stale:
+		return nil
+	case t.Resigned:
+		*news = append(*news, leadershipNews{tp: p.tp, epoch: reg.LeaderEpoch})
+	case t.Leader && (t.NewEpoch || t.BecameLeader):
+		*news = append(*news, leadershipNews{tp: p.tp, epoch: reg.LeaderEpoch, elected: true})
+		// The epoch is noted even before anything is appended in it, so that a follower with records of a later epoch than any
+		// of ours still learns where to truncate.
+		if err := p.log.AssignEpoch(reg.LeaderEpoch, p.log.EndOffset()); err != nil {
+			if p.log.Err() != nil {
+				p.gone = wire.ErrKafkaStorageError
+			}
+			return fmt.Errorf("begin leader epoch %d of %s: %w", reg.LeaderEpoch, p.tp, err)
+		}
+	}
+	return nil
+}

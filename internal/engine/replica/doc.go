@@ -1,0 +1,41 @@
+// Package replica holds the partitions of one broker: it appends to those it leads, reads for consumers and followers, decides
+// with core/partition when the high watermark moves, and keeps the requests that must wait for that.
+//
+//	Manager ── topics ── Partition ─┬─ core/partition.State   who leads, who is in sync, the high watermark's rule
+//	   │                            ├─ engine/log.Log         the bytes
+//	   │                            └─ waiting room           produces that wait for the watermark, fetches that wait for bytes
+//	   ├─ deadlines   one heap and one timer for every request that waits
+//	   └─ flusher     a few workers that make appends durable where flush.messages asks for it
+//
+// What it refuses to be: it decodes no request and knows no connection, it opens no batch, and it decides nothing about metadata.
+// Changes of leadership come in one way only, through ApplyDelta; changes of the in-sync set leave through the ISRChanges
+// interface. Errors it returns carry a wire.ErrorCode; the desk turns them into fields.
+//
+// # A produce
+//
+// Append validates and writes each partition in the caller's goroutine, and raises the high watermark where the rule allows. If
+// everything the request waits for is already true, the answer is given before Append returns: with one replica that is the
+// normal case and nothing is allocated for it. Otherwise the request joins the waiting room. It is answered when the watermark
+// has passed, after leader, leader epoch and min.insync.replicas were checked again; when the leadership is lost; or at its
+// timeout. An answer of success means: the records are below the high watermark of a log that this broker has led without a
+// break since it appended them.
+//
+// # A fetch
+//
+// Fetch runs in the caller's goroutine and blocks. It reads; if that is not enough it registers one waiter on its partitions and
+// sleeps until appended bytes could make it enough, an error must be told, or its time is up, and reads again. A waiter costs its
+// partitions a counter; nothing is recomputed for fetches that a new batch cannot complete.
+//
+// # Concurrency
+//
+// Lookups of topics and partitions take no lock (copy-on-write tables, written under Manager.apply). Partition.mu guards the
+// state: append, read and watermark hold it for reading, so that no leadership change falls between a check and the write it
+// allows; changes of state hold it for writing. The log has its own lock below it. Partition.waitMu guards the waiting room; no
+// other lock of this package is taken under it, except the deadlines' and a waiter's. Answers, wakes of watchers and everything
+// else that calls out happens with no lock held.
+//
+// # Holding back
+//
+// Hold stops all high watermarks where they are and Release lets them go: tests run every scenario that way too, because nothing
+// may be told to anybody that is not committed.
+package replica

@@ -1,0 +1,203 @@
+package replica
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/image"
+	"github.com/moldau-io/moldau/internal/core/partition"
+	"github.com/moldau-io/moldau/internal/engine/log"
+	"github.com/moldau-io/moldau/internal/wire"
+)
+
+// ConfigSource resolves the configuration of a topic: what the image sets, the broker's own settings and the defaults.
+type ConfigSource interface {
+	TopicConfig(img *image.Image, topic string) TopicConfig
+}
+
+// ISRChanges sends a change of an in-sync set to the controller (AlterPartition). Send must not block; it calls done once, from
+// any goroutine. On success isr and the epochs are the controller's answer.
+type ISRChanges interface {
+	Send(topicID id.UUID, n int32, p *partition.Proposal, done func(isr []id.BrokerID, leader id.LeaderEpoch, partitionEpoch int32, code wire.ErrorCode))
+}
+
+// LeadershipWatcher is told which partitions of a topic this broker leads, after a delta was applied, in the order of the deltas.
+// Its methods must not block.
+type LeadershipWatcher interface {
+	// Elected says that this broker leads in the given epoch; it is told again for each new epoch.
+	Elected(tp id.TopicPartition, epoch id.LeaderEpoch)
+	// Resigned says that this broker does not lead any more; epoch is that of the change, NoLeaderEpoch when the topic is gone.
+	Resigned(tp id.TopicPartition, epoch id.LeaderEpoch)
+}
+
+// Options make a Manager.
+type Options struct {
+	Self    id.BrokerID
+	Logs    *log.Manager
+	Configs ConfigSource
+	Logger  *slog.Logger
+	Now     func() time.Time // time.Now when nil
+	LagMax  time.Duration    // replica.lag.time.max.ms
+	Changes ISRChanges       // nil on a node that never has followers
+	// InternalTopics names the topics that ordinary clients may not write to. Nil means Kafka's three.
+	InternalTopics []string
+}
+
+// Manager holds the partitions of one broker. See the package comment for its concurrency.
+type Manager struct {
+	self     id.BrokerID
+	logs     *log.Manager
+	configs  ConfigSource
+	logger   *slog.Logger
+	now      func() time.Time
+	lagMaxMs int64
+	changes  ISRChanges
+	internal []string
+
+	topics    *topicTable
+	image     atomic.Pointer[image.Image]
+	held      atomic.Bool
+	closed    atomic.Bool
+	deadlines *deadlines
+	flusher   flusher
+	metrics   Metrics
+
+	apply    sync.Mutex // serialises ApplyDelta, ReloadConfigs and watcher registration
+	watchers map[string]LeadershipWatcher
+	stop     chan struct{}
+	stopped  sync.WaitGroup
+}
+
+// internalTopics are the topics of Kafka's coordinators.
+var internalTopics = []string{"__consumer_offsets", "__transaction_state", "__share_group_state"}
+
+// New returns a Manager without partitions. It starts the goroutine that ends waits, and the one that watches for followers that
+// lag and for directories that fail.
+func New(o Options) *Manager {
+	m := &Manager{
+		self: o.Self, logs: o.Logs, configs: o.Configs, logger: o.Logger, now: o.Now, lagMaxMs: o.LagMax.Milliseconds(),
+		changes: o.Changes, internal: o.InternalTopics, topics: newTopicTable(), watchers: map[string]LeadershipWatcher{},
+		stop: make(chan struct{}),
+	}
+	if m.now == nil {
+		m.now = time.Now
+	}
+	if m.logger == nil {
+		m.logger = slog.New(slog.DiscardHandler)
+	}
+	if m.internal == nil {
+		m.internal = internalTopics
+	}
+	m.image.Store(image.Empty())
+	m.deadlines = newDeadlines(m.now)
+	m.stopped.Add(1)
+	go m.tend(o.LagMax)
+	return m
+}
+
+// Close ends every wait and stops the goroutines. Requests that come later are refused. The logs stay open; their owner closes
+// them after this.
+func (m *Manager) Close() {
+	if !m.closed.CompareAndSwap(false, true) {
+		return
+	}
+	close(m.stop)
+	m.deadlines.close()
+	m.stopped.Wait()
+	m.flusher.wait()
+}
+
+// Metrics returns the counters.
+func (m *Manager) Metrics() *Metrics { return &m.metrics }
+
+// Image returns the metadata image that was applied last.
+func (m *Manager) Image() *image.Image { return m.image.Load() }
+
+// Hold stops every high watermark where it is: appends succeed, and nothing becomes visible or is acknowledged to acks=all.
+func (m *Manager) Hold() { m.held.Store(true) }
+
+// Release lets the high watermarks go to where the rule puts them and wakes who waited.
+func (m *Manager) Release() {
+	m.held.Store(false)
+	m.eachPartition((*Partition).reconsider)
+}
+
+// Eligible implements partition.Brokers over the current image.
+func (m *Manager) Eligible(b id.BrokerID) (id.BrokerEpoch, bool) {
+	broker := m.image.Load().Cluster.Broker(b)
+	if broker == nil || !broker.Active() {
+		return id.NoBrokerEpoch, false
+	}
+	return broker.Epoch, true
+}
+
+// Partition returns a partition hosted here. The error is UNKNOWN_TOPIC_OR_PARTITION for one that does not exist,
+// NOT_LEADER_OR_FOLLOWER for one that lives elsewhere, KAFKA_STORAGE_ERROR for one in a failed directory.
+func (m *Manager) Partition(topic string, n int32) (*Partition, error) {
+	if t := m.topics.named(topic); t != nil {
+		if p := t.partition(n); p != nil {
+			return p, nil
+		}
+	}
+	return nil, m.missing(topic, n)
+}
+
+func (m *Manager) missing(topic string, n int32) error {
+	if m.image.Load().Topics.Partition(topic, n) != nil {
+		return wire.ErrNotLeaderOrFollower
+	}
+	return wire.ErrUnknownTopicOrPartition
+}
+
+// lookup is Partition with the topic id that a client gave; the zero id is not checked.
+func (m *Manager) lookup(topic string, topicID id.UUID, n int32) (*Partition, error) {
+	p, err := m.Partition(topic, n)
+	if err != nil {
+		return nil, err
+	}
+	if !topicID.IsZero() && topicID != p.topic.id {
+		return nil, wire.ErrUnknownTopicID
+	}
+	return p, nil
+}
+
+func (m *Manager) eachPartition(f func(*Partition)) {
+	m.topics.each(func(t *topic) {
+		for _, p := range t.hosted() {
+			if p != nil {
+				f(p)
+			}
+		}
+	})
+}
+
+func (m *Manager) isInternal(topic string) bool { return slices.Contains(m.internal, topic) }
+
+// tend looks for lagging followers twice per lag.max, as Kafka does, and for directories that failed.
+func (m *Manager) tend(lagMax time.Duration) {
+	defer m.stopped.Done()
+	every := lagMax / 2
+	if every <= 0 {
+		every = time.Hour
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	failures := m.logs.Failures()
+	for {
+		select {
+		case <-m.stop:
+			return
+		case <-failures:
+			m.eachPartition((*Partition).checkDirectory)
+		case <-tick.C:
+			m.eachPartition((*Partition).shrinkISR)
+		}
+	}
+}
+
+// ErrorCode returns the code that an error of this package carries, or UNKNOWN_SERVER_ERROR.
+func ErrorCode(err error) wire.ErrorCode { return log.ErrorCode(err) }
