@@ -1,0 +1,23 @@
+// Package quorum runs the metadata log of a node: the driver of core/raft and core/controller over engine/log.
+//
+//	ctlhandler --Submit--> [ one goroutine: raft + controller ] --append, fsync--> __cluster_metadata-0
+//	                                   |  committed batches
+//	                                   v
+//	                                 loader --(delta, image)--> publishers
+//
+// One goroutine, the driver, owns the raft core, the controller's working state and the log of partition
+// __cluster_metadata-0. A request is decided at once on the working state, its records join the log, and its answer leaves
+// when the high watermark has passed them; when leadership is lost before that, it leaves with NOT_CONTROLLER. The high
+// watermark is the majority of the voters' durable ends also when there is one voter: nothing here knows a shortcut for one.
+//
+// Publishers see committed records only, in the order of the log, each batch as a delta and the image after it. They run on
+// the driver's goroutine, must not block, and must not call back into Submit's callbacks synchronously; a publisher that has
+// slow work hands it to its own goroutine.
+//
+// On disk everything is Kafka's: segments as engine/log writes them, quorum-state (KIP-595, KIP-853), snapshots named
+// <end offset>-<epoch>.checkpoint with header, voters and footer (KIP-630), meta.properties, and the bootstrap snapshot
+// 00000000000000000000-0000000000.checkpoint that formatting leaves.
+//
+// What it refuses to be: a place for metadata rules (core/controller), for elections' rules (core/raft), for requests'
+// authorization and encoding (the handlers).
+package quorum
