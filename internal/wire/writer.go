@@ -286,25 +286,27 @@ func (w *Writer) UUIDs(flex, nullable bool, a []id.UUID) {
 
 // TagWriter is the state of writing one struct's tagged fields.
 type TagWriter struct {
-	count int // fields so far
-	start int // where the section begins in the buffer
-	field int // where the content of the field being written begins
-	outer int // Writer.outer at that time
+	count     int // fields so far
+	start     int // where the section begins in the buffer
+	startCuts int // len(Writer.cuts) there
+	field     int // where the content of the field being written begins
+	fieldCuts int // len(Writer.cuts) there
+	outer     int // Writer.outer there
 }
 
 // BeginTags starts the tagged fields of a struct; fields follow in ascending order of their tags.
-func (w *Writer) BeginTags() TagWriter { return TagWriter{start: len(w.buf)} }
+func (w *Writer) BeginTags() TagWriter { return TagWriter{start: len(w.buf), startCuts: len(w.cuts)} }
 
 // BeginTag starts one field.
 func (w *Writer) BeginTag(t *TagWriter, tag uint32) {
 	t.count++
 	w.Uvarint(tag)
-	t.field, t.outer = len(w.buf), w.outer
+	t.field, t.fieldCuts, t.outer = len(w.buf), len(w.cuts), w.outer
 }
 
 // EndTag ends the field, putting its size in front of its content.
 func (w *Writer) EndTag(t *TagWriter) {
-	w.insertUvarint(t.field, len(w.buf)-t.field+w.outer-t.outer)
+	w.insertUvarint(t.field, t.fieldCuts, len(w.buf)-t.field+w.outer-t.outer)
 }
 
 // EndTags ends the tagged fields with those unknown to this release, whose tags are above the known ones.
@@ -313,7 +315,7 @@ func (w *Writer) EndTags(t *TagWriter, unknown *Tags) {
 		w.buf = append(w.buf, unknown.Raw...)
 		t.count += unknown.Count
 	}
-	w.insertUvarint(t.start, t.count)
+	w.insertUvarint(t.start, t.startCuts, t.count)
 }
 
 // Tags writes the tagged fields of a struct that knows none.
@@ -326,8 +328,8 @@ func (w *Writer) Tags(unknown *Tags) {
 	w.buf = append(w.buf, unknown.Raw...)
 }
 
-// insertUvarint puts v at position at of the buffer, moving what is behind it.
-func (w *Writer) insertUvarint(at, v int) {
+// insertUvarint puts v at position at of the buffer, moving what is behind it, which includes the cuts from number cuts on.
+func (w *Writer) insertUvarint(at, cuts, v int) {
 	if v > math.MaxInt32 {
 		w.Fail(fmt.Errorf("%w: tagged field of %d bytes", ErrTooLong, v))
 		return
@@ -339,7 +341,7 @@ func (w *Writer) insertUvarint(at, v int) {
 	}
 	copy(w.buf[at+n:], w.buf[at:end])
 	binary.PutUvarint(w.buf[at:], uint64(v))
-	for i := len(w.cuts) - 1; i >= 0 && w.cuts[i].at >= at; i-- {
+	for i := cuts; i < len(w.cuts); i++ {
 		w.cuts[i].at += n
 	}
 }

@@ -93,7 +93,7 @@ func (e *emitter) read(s *strct, f *field, have span, tagged bool) {
 		e.p("if n := r.ArrayLen(%s, %s, %s, unsafe.Sizeof(%s{})); n >= 0 {", flex, null, e.leastOf(f.ref, have), f.ref.goName)
 		e.p("%s = make([]%s, n)", x, f.ref.goName)
 		e.p("for i := range %s {\nif %s[i].decode(r, version); r.Failed() {\nreturn\n}\n}", x, x)
-		if e.initial(f) != "" {
+		if e.initial(f) != "" || tagged && null != "false" { // a later null replaces the default, or an earlier value
 			e.p("} else {\n%s = nil", x)
 		}
 		e.p("}")

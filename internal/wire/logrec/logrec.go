@@ -125,13 +125,17 @@ func DecodeVersioned(b []byte, m wire.Message) (version int16, err error) {
 
 // DecodeGroup reads a record of the group coordinator's log. A nil value is a tombstone and yields a nil Value. The error
 // wraps ErrUnknownType for a type of a later release.
-func DecodeGroup(key, value []byte) (Key, Value, error) { return decodePair(key, value, newGroupRecord) }
+func DecodeGroup(key, value []byte) (Key, Value, error) {
+	return decodePair(key, value, newGroupRecord)
+}
 
 // DecodeTxn reads a record of the transaction coordinator's log.
 func DecodeTxn(key, value []byte) (Key, Value, error) { return decodePair(key, value, newTxnRecord) }
 
 // DecodeShare reads a record of the share coordinator's log.
-func DecodeShare(key, value []byte) (Key, Value, error) { return decodePair(key, value, newShareRecord) }
+func DecodeShare(key, value []byte) (Key, Value, error) {
+	return decodePair(key, value, newShareRecord)
+}
 
 func decodePair(key, value []byte, make func(int16) (Key, Value)) (Key, Value, error) {
 	r := reader(key)
