@@ -120,16 +120,20 @@ func recordTable(schemas []*file) []byte {
 		}
 		b.WriteString("}\nreturn nil, nil\n}\n\n")
 	}
-	b.WriteString("// versions are the version ranges of the messages that carry one in the log.\nfunc versions(m wire.Message) (lo, hi int16, ok bool) {\nswitch m.(type) {\n")
+	b.WriteString("// forms lists the messages with their versions and the first flexible one, -1 for none.\nvar forms = [...]Form{\n")
 	for _, f := range schemas {
 		if f.kind == "api" || f.kind == "header" {
 			continue
 		}
 		for _, m := range f.messages {
-			fmt.Fprintf(&b, "case *%s:\nreturn %d, %d, true\n", m.goName, m.versions.lo, m.versions.hi)
+			flexible := -1
+			if !m.flexible.empty() {
+				flexible = m.flexible.lo
+			}
+			fmt.Fprintf(&b, "{%q, %d, %d, %d, func() wire.Message { return New%s() }},\n", m.name, m.versions.lo, m.versions.hi, flexible, m.goName)
 		}
 	}
-	b.WriteString("}\nreturn 0, 0, false\n}\n")
+	b.WriteString("}\n")
 	return b.Bytes()
 }
 

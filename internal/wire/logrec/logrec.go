@@ -159,5 +159,15 @@ func decodePair(key, value []byte, make func(int16) (Key, Value)) (Key, Value, e
 	return k, v, nil
 }
 
-// Versions returns the range of versions of a message of this package.
-func Versions(m wire.Message) (lo, hi int16, ok bool) { return versions(m) }
+// Form is what there is to know about one message of this package.
+type Form struct {
+	Name     string // Kafka's
+	Min, Max int16  // versions, inclusive
+	// FlexibleFrom is the first version with tagged fields and compact lengths; -1 if there is none.
+	FlexibleFrom int16
+	// New returns the message with its defaults.
+	New func() wire.Message
+}
+
+// Forms returns every message of this package. The entries are shared: do not change them.
+func Forms() []Form { return forms[:] }

@@ -153,197 +153,100 @@ func newShareRecord(recordType int16) (Key, Value) {
 	return nil, nil
 }
 
-// versions are the version ranges of the messages that carry one in the log.
-func versions(m wire.Message) (lo, hi int16, ok bool) {
-	switch m.(type) {
-	case *AbortedTxn:
-		return 0, 0, true
-	case *ConsumerProtocolAssignment:
-		return 0, 3, true
-	case *ConsumerProtocolSubscription:
-		return 0, 3, true
-	case *ControlRecordTypeSchema:
-		return 0, 0, true
-	case *DefaultPrincipalData:
-		return 0, 0, true
-	case *EndTxnMarker:
-		return 0, 0, true
-	case *KRaftVersionRecord:
-		return 0, 0, true
-	case *LeaderChangeMessage:
-		return 0, 1, true
-	case *ProducerSnapshot:
-		return 1, 1, true
-	case *QuorumStateData:
-		return 0, 1, true
-	case *SnapshotFooterRecord:
-		return 0, 0, true
-	case *SnapshotHeaderRecord:
-		return 0, 0, true
-	case *VotersRecord:
-		return 0, 0, true
-	case *LegacyOffsetCommitKey:
-		return 0, 0, true
-	case *LegacyOffsetCommitValue:
-		return 0, 0, true
-	case *OffsetCommitKey:
-		return 0, 0, true
-	case *OffsetCommitValue:
-		return 0, 4, true
-	case *GroupMetadataKey:
-		return 0, 0, true
-	case *GroupMetadataValue:
-		return 0, 4, true
-	case *ConsumerGroupMetadataKey:
-		return 0, 0, true
-	case *ConsumerGroupMetadataValue:
-		return 0, 0, true
-	case *ConsumerGroupPartitionMetadataKey:
-		return 0, 0, true
-	case *ConsumerGroupPartitionMetadataValue:
-		return 0, 0, true
-	case *ConsumerGroupMemberMetadataKey:
-		return 0, 0, true
-	case *ConsumerGroupMemberMetadataValue:
-		return 0, 0, true
-	case *ConsumerGroupTargetAssignmentMetadataKey:
-		return 0, 0, true
-	case *ConsumerGroupTargetAssignmentMetadataValue:
-		return 0, 0, true
-	case *ConsumerGroupTargetAssignmentMemberKey:
-		return 0, 0, true
-	case *ConsumerGroupTargetAssignmentMemberValue:
-		return 0, 0, true
-	case *ConsumerGroupCurrentMemberAssignmentKey:
-		return 0, 0, true
-	case *ConsumerGroupCurrentMemberAssignmentValue:
-		return 0, 0, true
-	case *ShareGroupMemberMetadataKey:
-		return 0, 0, true
-	case *ShareGroupMemberMetadataValue:
-		return 0, 0, true
-	case *ShareGroupMetadataKey:
-		return 0, 0, true
-	case *ShareGroupMetadataValue:
-		return 0, 0, true
-	case *ShareGroupTargetAssignmentMetadataKey:
-		return 0, 0, true
-	case *ShareGroupTargetAssignmentMetadataValue:
-		return 0, 0, true
-	case *ShareGroupTargetAssignmentMemberKey:
-		return 0, 0, true
-	case *ShareGroupTargetAssignmentMemberValue:
-		return 0, 0, true
-	case *ShareGroupCurrentMemberAssignmentKey:
-		return 0, 0, true
-	case *ShareGroupCurrentMemberAssignmentValue:
-		return 0, 0, true
-	case *ShareGroupStatePartitionMetadataKey:
-		return 0, 0, true
-	case *ShareGroupStatePartitionMetadataValue:
-		return 0, 0, true
-	case *ConsumerGroupRegularExpressionKey:
-		return 0, 0, true
-	case *ConsumerGroupRegularExpressionValue:
-		return 0, 0, true
-	case *StreamsGroupMetadataKey:
-		return 0, 0, true
-	case *StreamsGroupMetadataValue:
-		return 0, 0, true
-	case *StreamsGroupMemberMetadataKey:
-		return 0, 0, true
-	case *StreamsGroupMemberMetadataValue:
-		return 0, 0, true
-	case *StreamsGroupTargetAssignmentMetadataKey:
-		return 0, 0, true
-	case *StreamsGroupTargetAssignmentMetadataValue:
-		return 0, 0, true
-	case *StreamsGroupTargetAssignmentMemberKey:
-		return 0, 0, true
-	case *StreamsGroupTargetAssignmentMemberValue:
-		return 0, 0, true
-	case *StreamsGroupCurrentMemberAssignmentKey:
-		return 0, 0, true
-	case *StreamsGroupCurrentMemberAssignmentValue:
-		return 0, 0, true
-	case *StreamsGroupTopologyKey:
-		return 0, 0, true
-	case *StreamsGroupTopologyValue:
-		return 0, 0, true
-	case *RegisterBrokerRecord:
-		return 0, 4, true
-	case *UnregisterBrokerRecord:
-		return 0, 0, true
-	case *TopicRecord:
-		return 0, 0, true
-	case *PartitionRecord:
-		return 0, 2, true
-	case *ConfigRecord:
-		return 0, 0, true
-	case *PartitionChangeRecord:
-		return 0, 2, true
-	case *FenceBrokerRecord:
-		return 0, 0, true
-	case *UnfenceBrokerRecord:
-		return 0, 0, true
-	case *RemoveTopicRecord:
-		return 0, 0, true
-	case *DelegationTokenRecord:
-		return 0, 0, true
-	case *UserScramCredentialRecord:
-		return 0, 0, true
-	case *FeatureLevelRecord:
-		return 0, 0, true
-	case *ClientQuotaRecord:
-		return 0, 0, true
-	case *ProducerIDsRecord:
-		return 0, 0, true
-	case *BrokerRegistrationChangeRecord:
-		return 0, 3, true
-	case *AccessControlEntryRecord:
-		return 0, 0, true
-	case *RemoveAccessControlEntryRecord:
-		return 0, 0, true
-	case *NoOpRecord:
-		return 0, 0, true
-	case *ZkMigrationStateRecord:
-		return 0, 0, true
-	case *RemoveUserScramCredentialRecord:
-		return 0, 0, true
-	case *BeginTransactionRecord:
-		return 0, 0, true
-	case *EndTransactionRecord:
-		return 0, 0, true
-	case *AbortTransactionRecord:
-		return 0, 0, true
-	case *RemoveDelegationTokenRecord:
-		return 0, 0, true
-	case *RegisterControllerRecord:
-		return 0, 0, true
-	case *ClearElrRecord:
-		return 0, 0, true
-	case *UnregisterControllerRecord:
-		return 0, 0, true
-	case *ShareSnapshotKey:
-		return 0, 0, true
-	case *ShareSnapshotValue:
-		return 0, 0, true
-	case *ShareUpdateKey:
-		return 0, 0, true
-	case *ShareUpdateValue:
-		return 0, 0, true
-	case *RemoteLogSegmentMetadataRecord:
-		return 0, 0, true
-	case *RemoteLogSegmentMetadataSnapshotRecord:
-		return 0, 0, true
-	case *RemoteLogSegmentMetadataUpdateRecord:
-		return 0, 0, true
-	case *RemotePartitionDeleteMetadataRecord:
-		return 0, 0, true
-	case *TransactionLogKey:
-		return 0, 0, true
-	case *TransactionLogValue:
-		return 0, 1, true
-	}
-	return 0, 0, false
+// forms lists the messages with their versions and the first flexible one, -1 for none.
+var forms = [...]Form{
+	{"AbortedTxn", 0, 0, -1, func() wire.Message { return NewAbortedTxn() }},
+	{"ConsumerProtocolAssignment", 0, 3, -1, func() wire.Message { return NewConsumerProtocolAssignment() }},
+	{"ConsumerProtocolSubscription", 0, 3, -1, func() wire.Message { return NewConsumerProtocolSubscription() }},
+	{"ControlRecordTypeSchema", 0, 0, -1, func() wire.Message { return NewControlRecordTypeSchema() }},
+	{"DefaultPrincipalData", 0, 0, 0, func() wire.Message { return NewDefaultPrincipalData() }},
+	{"EndTxnMarker", 0, 0, -1, func() wire.Message { return NewEndTxnMarker() }},
+	{"KRaftVersionRecord", 0, 0, 0, func() wire.Message { return NewKRaftVersionRecord() }},
+	{"LeaderChangeMessage", 0, 1, 0, func() wire.Message { return NewLeaderChangeMessage() }},
+	{"ProducerSnapshot", 1, 1, -1, func() wire.Message { return NewProducerSnapshot() }},
+	{"QuorumStateData", 0, 1, 0, func() wire.Message { return NewQuorumStateData() }},
+	{"SnapshotFooterRecord", 0, 0, 0, func() wire.Message { return NewSnapshotFooterRecord() }},
+	{"SnapshotHeaderRecord", 0, 0, 0, func() wire.Message { return NewSnapshotHeaderRecord() }},
+	{"VotersRecord", 0, 0, 0, func() wire.Message { return NewVotersRecord() }},
+	{"LegacyOffsetCommitKey", 0, 0, -1, func() wire.Message { return NewLegacyOffsetCommitKey() }},
+	{"LegacyOffsetCommitValue", 0, 0, -1, func() wire.Message { return NewLegacyOffsetCommitValue() }},
+	{"OffsetCommitKey", 0, 0, -1, func() wire.Message { return NewOffsetCommitKey() }},
+	{"OffsetCommitValue", 0, 4, 4, func() wire.Message { return NewOffsetCommitValue() }},
+	{"GroupMetadataKey", 0, 0, -1, func() wire.Message { return NewGroupMetadataKey() }},
+	{"GroupMetadataValue", 0, 4, 4, func() wire.Message { return NewGroupMetadataValue() }},
+	{"ConsumerGroupMetadataKey", 0, 0, -1, func() wire.Message { return NewConsumerGroupMetadataKey() }},
+	{"ConsumerGroupMetadataValue", 0, 0, 0, func() wire.Message { return NewConsumerGroupMetadataValue() }},
+	{"ConsumerGroupPartitionMetadataKey", 0, 0, -1, func() wire.Message { return NewConsumerGroupPartitionMetadataKey() }},
+	{"ConsumerGroupPartitionMetadataValue", 0, 0, 0, func() wire.Message { return NewConsumerGroupPartitionMetadataValue() }},
+	{"ConsumerGroupMemberMetadataKey", 0, 0, -1, func() wire.Message { return NewConsumerGroupMemberMetadataKey() }},
+	{"ConsumerGroupMemberMetadataValue", 0, 0, 0, func() wire.Message { return NewConsumerGroupMemberMetadataValue() }},
+	{"ConsumerGroupTargetAssignmentMetadataKey", 0, 0, -1, func() wire.Message { return NewConsumerGroupTargetAssignmentMetadataKey() }},
+	{"ConsumerGroupTargetAssignmentMetadataValue", 0, 0, 0, func() wire.Message { return NewConsumerGroupTargetAssignmentMetadataValue() }},
+	{"ConsumerGroupTargetAssignmentMemberKey", 0, 0, -1, func() wire.Message { return NewConsumerGroupTargetAssignmentMemberKey() }},
+	{"ConsumerGroupTargetAssignmentMemberValue", 0, 0, 0, func() wire.Message { return NewConsumerGroupTargetAssignmentMemberValue() }},
+	{"ConsumerGroupCurrentMemberAssignmentKey", 0, 0, -1, func() wire.Message { return NewConsumerGroupCurrentMemberAssignmentKey() }},
+	{"ConsumerGroupCurrentMemberAssignmentValue", 0, 0, 0, func() wire.Message { return NewConsumerGroupCurrentMemberAssignmentValue() }},
+	{"ShareGroupMemberMetadataKey", 0, 0, -1, func() wire.Message { return NewShareGroupMemberMetadataKey() }},
+	{"ShareGroupMemberMetadataValue", 0, 0, 0, func() wire.Message { return NewShareGroupMemberMetadataValue() }},
+	{"ShareGroupMetadataKey", 0, 0, -1, func() wire.Message { return NewShareGroupMetadataKey() }},
+	{"ShareGroupMetadataValue", 0, 0, 0, func() wire.Message { return NewShareGroupMetadataValue() }},
+	{"ShareGroupTargetAssignmentMetadataKey", 0, 0, -1, func() wire.Message { return NewShareGroupTargetAssignmentMetadataKey() }},
+	{"ShareGroupTargetAssignmentMetadataValue", 0, 0, 0, func() wire.Message { return NewShareGroupTargetAssignmentMetadataValue() }},
+	{"ShareGroupTargetAssignmentMemberKey", 0, 0, -1, func() wire.Message { return NewShareGroupTargetAssignmentMemberKey() }},
+	{"ShareGroupTargetAssignmentMemberValue", 0, 0, 0, func() wire.Message { return NewShareGroupTargetAssignmentMemberValue() }},
+	{"ShareGroupCurrentMemberAssignmentKey", 0, 0, -1, func() wire.Message { return NewShareGroupCurrentMemberAssignmentKey() }},
+	{"ShareGroupCurrentMemberAssignmentValue", 0, 0, 0, func() wire.Message { return NewShareGroupCurrentMemberAssignmentValue() }},
+	{"ShareGroupStatePartitionMetadataKey", 0, 0, -1, func() wire.Message { return NewShareGroupStatePartitionMetadataKey() }},
+	{"ShareGroupStatePartitionMetadataValue", 0, 0, 0, func() wire.Message { return NewShareGroupStatePartitionMetadataValue() }},
+	{"ConsumerGroupRegularExpressionKey", 0, 0, -1, func() wire.Message { return NewConsumerGroupRegularExpressionKey() }},
+	{"ConsumerGroupRegularExpressionValue", 0, 0, 0, func() wire.Message { return NewConsumerGroupRegularExpressionValue() }},
+	{"StreamsGroupMetadataKey", 0, 0, -1, func() wire.Message { return NewStreamsGroupMetadataKey() }},
+	{"StreamsGroupMetadataValue", 0, 0, 0, func() wire.Message { return NewStreamsGroupMetadataValue() }},
+	{"StreamsGroupMemberMetadataKey", 0, 0, -1, func() wire.Message { return NewStreamsGroupMemberMetadataKey() }},
+	{"StreamsGroupMemberMetadataValue", 0, 0, 0, func() wire.Message { return NewStreamsGroupMemberMetadataValue() }},
+	{"StreamsGroupTargetAssignmentMetadataKey", 0, 0, -1, func() wire.Message { return NewStreamsGroupTargetAssignmentMetadataKey() }},
+	{"StreamsGroupTargetAssignmentMetadataValue", 0, 0, 0, func() wire.Message { return NewStreamsGroupTargetAssignmentMetadataValue() }},
+	{"StreamsGroupTargetAssignmentMemberKey", 0, 0, -1, func() wire.Message { return NewStreamsGroupTargetAssignmentMemberKey() }},
+	{"StreamsGroupTargetAssignmentMemberValue", 0, 0, 0, func() wire.Message { return NewStreamsGroupTargetAssignmentMemberValue() }},
+	{"StreamsGroupCurrentMemberAssignmentKey", 0, 0, -1, func() wire.Message { return NewStreamsGroupCurrentMemberAssignmentKey() }},
+	{"StreamsGroupCurrentMemberAssignmentValue", 0, 0, 0, func() wire.Message { return NewStreamsGroupCurrentMemberAssignmentValue() }},
+	{"StreamsGroupTopologyKey", 0, 0, -1, func() wire.Message { return NewStreamsGroupTopologyKey() }},
+	{"StreamsGroupTopologyValue", 0, 0, 0, func() wire.Message { return NewStreamsGroupTopologyValue() }},
+	{"RegisterBrokerRecord", 0, 4, 0, func() wire.Message { return NewRegisterBrokerRecord() }},
+	{"UnregisterBrokerRecord", 0, 0, 0, func() wire.Message { return NewUnregisterBrokerRecord() }},
+	{"TopicRecord", 0, 0, 0, func() wire.Message { return NewTopicRecord() }},
+	{"PartitionRecord", 0, 2, 0, func() wire.Message { return NewPartitionRecord() }},
+	{"ConfigRecord", 0, 0, 0, func() wire.Message { return NewConfigRecord() }},
+	{"PartitionChangeRecord", 0, 2, 0, func() wire.Message { return NewPartitionChangeRecord() }},
+	{"FenceBrokerRecord", 0, 0, 0, func() wire.Message { return NewFenceBrokerRecord() }},
+	{"UnfenceBrokerRecord", 0, 0, 0, func() wire.Message { return NewUnfenceBrokerRecord() }},
+	{"RemoveTopicRecord", 0, 0, 0, func() wire.Message { return NewRemoveTopicRecord() }},
+	{"DelegationTokenRecord", 0, 0, 0, func() wire.Message { return NewDelegationTokenRecord() }},
+	{"UserScramCredentialRecord", 0, 0, 0, func() wire.Message { return NewUserScramCredentialRecord() }},
+	{"FeatureLevelRecord", 0, 0, 0, func() wire.Message { return NewFeatureLevelRecord() }},
+	{"ClientQuotaRecord", 0, 0, 0, func() wire.Message { return NewClientQuotaRecord() }},
+	{"ProducerIdsRecord", 0, 0, 0, func() wire.Message { return NewProducerIDsRecord() }},
+	{"BrokerRegistrationChangeRecord", 0, 3, 0, func() wire.Message { return NewBrokerRegistrationChangeRecord() }},
+	{"AccessControlEntryRecord", 0, 0, 0, func() wire.Message { return NewAccessControlEntryRecord() }},
+	{"RemoveAccessControlEntryRecord", 0, 0, 0, func() wire.Message { return NewRemoveAccessControlEntryRecord() }},
+	{"NoOpRecord", 0, 0, 0, func() wire.Message { return NewNoOpRecord() }},
+	{"ZkMigrationStateRecord", 0, 0, 0, func() wire.Message { return NewZkMigrationStateRecord() }},
+	{"RemoveUserScramCredentialRecord", 0, 0, 0, func() wire.Message { return NewRemoveUserScramCredentialRecord() }},
+	{"BeginTransactionRecord", 0, 0, 0, func() wire.Message { return NewBeginTransactionRecord() }},
+	{"EndTransactionRecord", 0, 0, 0, func() wire.Message { return NewEndTransactionRecord() }},
+	{"AbortTransactionRecord", 0, 0, 0, func() wire.Message { return NewAbortTransactionRecord() }},
+	{"RemoveDelegationTokenRecord", 0, 0, 0, func() wire.Message { return NewRemoveDelegationTokenRecord() }},
+	{"RegisterControllerRecord", 0, 0, 0, func() wire.Message { return NewRegisterControllerRecord() }},
+	{"ClearElrRecord", 0, 0, 0, func() wire.Message { return NewClearElrRecord() }},
+	{"UnregisterControllerRecord", 0, 0, 0, func() wire.Message { return NewUnregisterControllerRecord() }},
+	{"ShareSnapshotKey", 0, 0, -1, func() wire.Message { return NewShareSnapshotKey() }},
+	{"ShareSnapshotValue", 0, 0, 0, func() wire.Message { return NewShareSnapshotValue() }},
+	{"ShareUpdateKey", 0, 0, -1, func() wire.Message { return NewShareUpdateKey() }},
+	{"ShareUpdateValue", 0, 0, 0, func() wire.Message { return NewShareUpdateValue() }},
+	{"RemoteLogSegmentMetadataRecord", 0, 0, 0, func() wire.Message { return NewRemoteLogSegmentMetadataRecord() }},
+	{"RemoteLogSegmentMetadataSnapshotRecord", 0, 0, 0, func() wire.Message { return NewRemoteLogSegmentMetadataSnapshotRecord() }},
+	{"RemoteLogSegmentMetadataUpdateRecord", 0, 0, 0, func() wire.Message { return NewRemoteLogSegmentMetadataUpdateRecord() }},
+	{"RemotePartitionDeleteMetadataRecord", 0, 0, 0, func() wire.Message { return NewRemotePartitionDeleteMetadataRecord() }},
+	{"TransactionLogKey", 0, 0, -1, func() wire.Message { return NewTransactionLogKey() }},
+	{"TransactionLogValue", 0, 1, 1, func() wire.Message { return NewTransactionLogValue() }},
 }
