@@ -90,7 +90,9 @@ func (c *Configs) with(r *logrec.ConfigRecord) *Configs {
 	return &Configs{byResource: c.byResource.With(res, m)}
 }
 
-func (c *Configs) without(r ConfigResource) *Configs { return &Configs{byResource: c.byResource.Without(r)} }
+func (c *Configs) without(r ConfigResource) *Configs {
+	return &Configs{byResource: c.byResource.Without(r)}
+}
 
 func (c *Configs) records(emit func(Record) bool) bool {
 	for res, m := range c.All() {
