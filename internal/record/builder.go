@@ -22,6 +22,8 @@ type Options struct {
 	BaseSequence  int32
 	Transactional bool
 	Control       bool
+	// DeleteHorizonMs, if above 0, is when compaction may drop the batch's tombstones; it takes the base timestamp's place.
+	DeleteHorizonMs int64
 }
 
 // NewOptions returns the options of a plain client batch: offset 0, no leader epoch, no producer, no compression.
@@ -53,6 +55,9 @@ func NewBuilder(o Options) *Builder {
 // Reset forgets the records and the batch built from them, whose memory is used again.
 func (b *Builder) Reset(o Options) {
 	*b = Builder{opts: o, raw: b.raw[:0], out: b.out[:0], scratch: b.scratch[:0], last: o.BaseOffset - 1, baseTS: NoTimestamp, maxTS: NoTimestamp}
+	if o.DeleteHorizonMs > 0 {
+		b.baseTS = o.DeleteHorizonMs
+	}
 }
 
 // Append adds a record at the next offset. A nil key or value is null. An error (an offset, a size or a timestamp out of
@@ -90,7 +95,7 @@ func (b *Builder) append(o id.Offset, timestampMs int64, key, value []byte, head
 	if o <= b.last || delta > math.MaxInt32 {
 		return b.stick(fmt.Errorf("offset %d cannot follow offset %d in a batch that starts at %d", o, b.last, b.opts.BaseOffset))
 	}
-	if b.count == 0 {
+	if b.count == 0 && b.opts.DeleteHorizonMs <= 0 {
 		b.baseTS = timestampMs
 	}
 	tsDelta := timestampMs - b.baseTS
@@ -170,6 +175,9 @@ func putHeader(b []byte, o *Options, lastOffsetDelta, count int32, baseTS, maxTS
 	}
 	if o.Control {
 		attrs |= AttrControl
+	}
+	if o.DeleteHorizonMs > 0 {
+		attrs |= AttrDeleteHorizon
 	}
 	be := binary.BigEndian
 	be.PutUint64(b[posBaseOffset:], uint64(o.BaseOffset))

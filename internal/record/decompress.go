@@ -300,24 +300,28 @@ func singleSegment(h *zstd.Header) uint64 {
 	return 0
 }
 
-// decodeWhole decodes all at once, with a decoder of its own.
+// decodeWhole decodes all at once, with a decoder of its own, into memory that is doubled until the output fits: a small
+// payload cannot make it allocate what its header says.
 func (d *zstdDecoder) decodeWhole(payload []byte) error {
-	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(d.hugeLimit)+1),
+	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true),
 		zstd.WithDecoderMaxWindow(zstdMaxWindow))
 	if err != nil {
 		return err
 	}
 	defer z.Close()
-	// The first capacity is what a payload of text would take; more is allocated as output comes.
-	out, err := z.DecodeAll(payload, make([]byte, 0, min(d.hugeLimit, 8*len(payload))))
-	if errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-		return &TooLargeError{Codec: Zstd, LimitBytes: d.hugeLimit}
+	for size := min(d.hugeLimit, max(8*len(payload), windowBytes)); ; size = min(d.hugeLimit, 2*size) {
+		out, err := z.DecodeAll(payload, make([]byte, 0, size))
+		switch {
+		case errors.Is(err, zstd.ErrDecoderSizeExceeded) && size < d.hugeLimit:
+			continue
+		case errors.Is(err, zstd.ErrDecoderSizeExceeded):
+			return &TooLargeError{Codec: Zstd, LimitBytes: d.hugeLimit}
+		case err != nil:
+			return err
+		}
+		d.whole = out
+		return nil
 	}
-	d.whole = out
-	if len(out) == 0 && err == nil {
-		d.whole = []byte{}
-	}
-	return err
 }
 
 func (d *zstdDecoder) Read(p []byte) (int, error) {

@@ -31,9 +31,9 @@ func validateLeader(v *Validated, o *ValidateOptions) error {
 	if b.Codec() == None && b.IsControl() {
 		inPlace = true // control records are not compressed unless they came compressed
 	}
-	w := walker{o: o, batch: b}
+	var w walker
 	if inPlace {
-		if err := w.walk(nil); err != nil {
+		if err := w.walk(b, o, nil); err != nil {
 			return err
 		}
 		inPlace = w.consecutive
@@ -91,8 +91,8 @@ func (v *Validated) rewrite(b Batch, target Compression, o *ValidateOptions) err
 		ProducerID: b.ProducerID(), ProducerEpoch: b.ProducerEpoch(), BaseSequence: b.BaseSequence(),
 		Transactional: b.IsTransactional(), Control: b.IsControl(),
 	})
-	w := walker{o: o, batch: b}
-	if err := w.walk(to); err != nil {
+	var w walker
+	if err := w.walk(b, o, to); err != nil {
 		return err
 	}
 	out, err := to.Build()
@@ -107,11 +107,9 @@ func (v *Validated) rewrite(b Batch, target Compression, o *ValidateOptions) err
 	return nil
 }
 
-// walker visits the records of a batch and checks each.
+// walker visits the records of a batch and checks each. It holds nothing but results, so that options and batch do not
+// escape to the heap with the complaints.
 type walker struct {
-	o     *ValidateOptions
-	batch Batch
-
 	count          int32
 	consecutive    bool // the records are numbered from 0 without a gap
 	maxTimestampMs int64
@@ -121,14 +119,14 @@ type walker struct {
 }
 
 // walk checks every record and, if to is not nil, copies each to it as long as there is no complaint.
-func (w *walker) walk(to *Builder) error {
+func (w *walker) walk(b Batch, o *ValidateOptions, to *Builder) error {
 	w.consecutive, w.maxTimestampMs = true, NoTimestamp
-	it := w.batch.Records(w.o.DecompressedLimit)
+	it := b.Records(o.DecompressedLimit)
 	it.skim = to == nil
 	defer it.Close()
 	var r Record
 	for it.Next(&r) {
-		w.check(&r, to == nil && it.stream != nil)
+		w.check(b, o, &r, to == nil && it.stream != nil)
 		if r.OffsetDelta != w.count {
 			w.consecutive = false
 		}
@@ -150,21 +148,21 @@ func (w *walker) walk(to *Builder) error {
 }
 
 // check notes what is wrong with a record: the key first, then the timestamp.
-func (w *walker) check(r *Record, partial bool) {
-	if w.o.Compacted && r.Key == nil {
-		w.note(fmt.Sprintf("Compacted topic cannot accept message without key in topic partition %s", w.o.TopicPartition))
+func (w *walker) check(b Batch, o *ValidateOptions, r *Record, partial bool) {
+	if o.Compacted && r.Key == nil {
+		w.note(fmt.Sprintf("Compacted topic cannot accept message without key in topic partition %s", o.TopicPartition))
 		return
 	}
-	if w.o.TimestampType == CreateTime && r.TimestampMs != NoTimestamp {
-		diff := w.o.NowMs - r.TimestampMs
-		if diff > w.o.TimestampBeforeMs || -diff > w.o.TimestampAfterMs {
+	if o.TimestampType == CreateTime && r.TimestampMs != NoTimestamp {
+		diff := o.NowMs - r.TimestampMs
+		if diff > o.TimestampBeforeMs || -diff > o.TimestampAfterMs {
 			w.timestampErrs = true
 			w.note(fmt.Sprintf("Timestamp %d of message with offset %d is out of range. The timestamp should be within [%d, %d]",
-				r.TimestampMs, r.Offset, w.o.NowMs-w.o.TimestampBeforeMs, w.o.NowMs+w.o.TimestampAfterMs))
+				r.TimestampMs, r.Offset, o.NowMs-o.TimestampBeforeMs, o.NowMs+o.TimestampAfterMs))
 		}
 		return
 	}
-	if w.batch.TimestampType() == LogAppendTime {
+	if b.TimestampType() == LogAppendTime {
 		w.timestampErrs = true
 		w.note(fmt.Sprintf("Invalid timestamp type in message %s. Producer should not set timestamp type to LogAppendTime.", describe(r, partial)))
 	}
