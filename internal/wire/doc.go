@@ -13,11 +13,12 @@
 // [Pool] holds. Exhaustion is ErrBudget or ErrPoolExhausted, never ErrMalformed.
 //
 // What Kafka accepts is accepted: any byte but 0 is true; every negative length is null; tagged fields may come in any order
-// and more than once, the last one counting; a known tagged field is read without regard to the size in front of it; a count
-// of tagged fields that is negative in 32 bits means none; invalid UTF-8 becomes U+FFFD exactly where Java puts it; bytes
+// and more than once, the last one counting; a known tagged field is read without regard to the size in front of it;
+// invalid UTF-8 becomes U+FFFD exactly where Java puts it; bytes
 // behind a request are ignored ([Reader.Err]; [Reader.Finish] refuses them, as Kafka does behind metadata records). What Kafka
 // refuses is refused: null where the version does not allow it, strings beyond 32767 bytes in compact form, a known tag at a
-// version before its own. Fields with tags unknown to this release are kept and written again.
+// version before its own, more than 10000 tagged fields in a struct or 1000000 elements in
+// an array. Fields with tags unknown to this release are kept and written again.
 //
 // Strings are copied out of the frame. Bytes and records fields alias it: who keeps them beyond the life of the frame copies them.
 //

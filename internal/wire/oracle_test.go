@@ -25,8 +25,9 @@ func fresh(t testing.TB) *rand.Rand {
 // filler sets structs to random values by reflection, for our messages and kmsg's alike.
 type filler struct {
 	*rand.Rand
-	tags bool // add unknown tagged fields
-	skip []string
+	tags    bool     // add unknown tagged fields
+	letters []string // what strings are made of, if not of letters
+	skip    []string
 }
 
 // since lists the fields that kmsg writes at every flexible version while Kafka has them from a later one and refuses them
@@ -52,8 +53,12 @@ var letters = []string{"a", "topic", "é", "漢字", "\U0001F600", "-", "0123456
 
 func (f filler) text() string {
 	var s string
+	from := letters
+	if f.letters != nil {
+		from = f.letters
+	}
 	for range f.IntN(4) {
-		s += letters[f.IntN(len(letters))]
+		s += from[f.IntN(len(from))]
 	}
 	return s
 }

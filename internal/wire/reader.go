@@ -280,6 +280,9 @@ func (r *Reader) Records(flex, nullable bool) Records {
 	return Records{Bytes: r.Bytes(flex, nullable)}
 }
 
+// maxElements is the largest number of elements that Kafka takes in one array.
+const maxElements = 1_000_000
+
 // ArrayLen reads an array's length and claims the memory for its elements: elem bytes each in memory, at least least bytes
 // each on the wire. It returns -1 for null and after an error. A count that the bytes left cannot hold is refused before
 // anything is claimed.
@@ -289,7 +292,7 @@ func (r *Reader) ArrayLen(flex, nullable bool, least int, elem uintptr) int {
 		r.null(nullable, "array")
 		return -1
 	}
-	if n > len(r.buf)/max(least, 1) {
+	if n > maxElements || n > len(r.buf)/max(least, 1) {
 		r.malformed("%d elements of at least %d bytes", n, least)
 		return -1
 	}
@@ -410,11 +413,14 @@ func (r *Reader) UUIDs(flex, nullable bool) []id.UUID {
 	return a
 }
 
-// TagCount reads the number of tagged fields that follow. A number beyond 31 bits reads as negative and so as none, as in
-// Kafka. A number that the bytes left cannot hold is refused: every field takes two bytes at least.
+// maxTags is the largest number of tagged fields that Kafka takes in one struct.
+const maxTags = 10000
+
+// TagCount reads the number of tagged fields that follow. A number that the bytes left cannot hold is refused: every field
+// takes two bytes at least.
 func (r *Reader) TagCount() int32 {
 	n := int32(r.Uvarint())
-	if int(n) > len(r.buf)/2 {
+	if n < 0 || n > maxTags || int(n) > len(r.buf)/2 {
 		r.malformed("%d tagged fields", n)
 		return 0
 	}

@@ -50,7 +50,7 @@ public class RoundTrip {
             try {
                 m.read(new ByteBufferAccessor(frame), version);
             } catch (Throwable e) {
-                out.println("refused");
+                out.println("refused " + e);
                 continue;
             }
             try {
