@@ -260,6 +260,7 @@ func (d *lz4Decoder) release() {
 // with larger ones (levels 20 to 22 write up to 128 MB) are decoded as a whole, within the caller's limit.
 const (
 	zstdStreamWindow = 8 << 20
+	zstdMaxBlock     = 128 << 10
 	zstdMaxWindow    = 128 << 20 // what zstd's own streaming decoder accepts without being told otherwise
 )
 
@@ -310,17 +311,20 @@ func (d *zstdDecoder) decodeWhole(payload []byte) error {
 	}
 	defer z.Close()
 	for size := min(d.hugeLimit, max(8*len(payload), windowBytes)); ; size = min(d.hugeLimit, 2*size) {
-		out, err := z.DecodeAll(payload, make([]byte, 0, size))
+		// With less than a block of room at the end, the decoder reports a broken block instead of a full buffer.
+		out, err := z.DecodeAll(payload, make([]byte, 0, size+zstdMaxBlock))
 		switch {
-		case errors.Is(err, zstd.ErrDecoderSizeExceeded) && size < d.hugeLimit:
-			continue
+		case err == nil && len(out) <= d.hugeLimit:
+			d.whole = out
+			return nil
+		case err == nil:
+			return &TooLargeError{Codec: Zstd, LimitBytes: d.hugeLimit}
+		case size < d.hugeLimit:
+			continue // full, or broken: the last round tells
 		case errors.Is(err, zstd.ErrDecoderSizeExceeded):
 			return &TooLargeError{Codec: Zstd, LimitBytes: d.hugeLimit}
-		case err != nil:
-			return err
 		}
-		d.whole = out
-		return nil
+		return err
 	}
 }
 
