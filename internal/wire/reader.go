@@ -66,8 +66,7 @@ func (r *Reader) CheckVersion(name string, version, lo, hi int16) bool {
 	return r.err == nil
 }
 
-// Charge claims n bytes for an allocation about to be made and reports whether it may be. n counts what is asked for; the
-// allocator's rounding is covered by a sixteenth on top.
+// Charge claims memory for an allocation of n bytes about to be made and reports whether it may be.
 func (r *Reader) Charge(n int) bool {
 	if r.err != nil {
 		return false
@@ -75,11 +74,23 @@ func (r *Reader) Charge(n int) bool {
 	if r.budget == nil || n == 0 {
 		return true
 	}
-	if err := r.budget.Charge(int64(n) + int64(n)>>4 + 8); err != nil {
+	if err := r.budget.Charge(heapSize(n)); err != nil {
 		r.Fail(err)
 		return false
 	}
 	return true
+}
+
+// heapSize returns no less than what the allocator uses for n bytes: it rounds up to a size class, at worst by a fifth, and
+// large sizes to whole pages.
+func heapSize(n int) int64 {
+	switch {
+	case n <= 512:
+		return int64(n + n/8 + 12)
+	case n <= 32<<10:
+		return int64(n + n/5 + 8)
+	}
+	return (int64(n) + 8191) &^ 8191
 }
 
 // take cuts the next n bytes off; nil and a failure when there are fewer.
