@@ -201,3 +201,22 @@ func (m *Manager) tend(lagMax time.Duration) {
 
 // ErrorCode returns the code that an error of this package carries, or UNKNOWN_SERVER_ERROR.
 func ErrorCode(err error) wire.ErrorCode { return log.ErrorCode(err) }
+
+// Exists reports whether a partition exists, here or elsewhere.
+func (m *Manager) Exists(topic string, n int32) bool {
+	if t := m.topics.named(topic); t != nil && t.partition(n) != nil {
+		return true
+	}
+	return m.image.Load().Topics.Partition(topic, n) != nil
+}
+
+// TopicName returns the name of the topic with an id.
+func (m *Manager) TopicName(u id.UUID) (string, bool) {
+	if t := m.topics.withID(u); t != nil {
+		return t.name, true
+	}
+	if t := m.image.Load().Topics.ByID(u); t != nil {
+		return t.Name, true
+	}
+	return "", false
+}

@@ -1,0 +1,58 @@
+package handler
+
+import (
+	"slices"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/engine/log"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
+)
+
+// describeLogDirs serves DescribeLogDirs 1 to 5 (KIP-113, KIP-827, KIP-1066). Null topics mean all.
+func (d *ReplicaDesk) describeLogDirs(req *server.Request) {
+	in := api.NewDescribeLogDirsRequest()
+	if !req.Decode(in) {
+		return
+	}
+	var wanted map[id.TopicPartition]struct{}
+	if in.Topics != nil {
+		wanted = map[id.TopicPartition]struct{}{}
+		for _, t := range in.Topics {
+			for _, n := range t.Partitions {
+				wanted[id.TopicPartition{Topic: t.Topic, Partition: n}] = struct{}{}
+			}
+		}
+	}
+	out := api.DescribeLogDirsResponse{}
+	for _, dir := range d.logs.Dirs() {
+		out.Results = append(out.Results, d.describeLogDir(&dir, wanted))
+	}
+	req.Answer(&out)
+}
+
+func (d *ReplicaDesk) describeLogDir(dir *log.DirInfo, wanted map[id.TopicPartition]struct{}) api.DescribeLogDirsResponseResult {
+	r := api.DescribeLogDirsResponseResult{LogDir: dir.Path, TotalBytes: -1, UsableBytes: -1}
+	if dir.Err != nil {
+		r.ErrorCode = wire.ErrKafkaStorageError
+		return r
+	}
+	r.TotalBytes, r.UsableBytes = dir.TotalBytes, dir.UsableBytes
+	if b := d.replicas.Image().Cluster.Broker(d.self); b != nil {
+		r.IsCordoned = slices.Contains(b.CordonedDirectories, dir.DirectoryID)
+	}
+	for _, l := range dir.Logs {
+		tp := l.TopicPartition()
+		if _, ok := wanted[tp]; wanted != nil && !ok {
+			continue
+		}
+		if n := len(r.Topics); n == 0 || r.Topics[n-1].Name != tp.Topic {
+			r.Topics = append(r.Topics, api.DescribeLogDirsResponseResultTopic{Name: tp.Topic})
+		}
+		t := &r.Topics[len(r.Topics)-1]
+		t.Partitions = append(t.Partitions, api.DescribeLogDirsResponseResultTopicPartition{PartitionIndex: tp.Partition,
+			PartitionSize: l.SizeBytes(), OffsetLag: int64(max(l.HighWatermark()-l.EndOffset(), 0))})
+	}
+	return r
+}
