@@ -63,24 +63,33 @@ func populateNodeID(originals map[string]string) {
 
 func (b *Broker) parse() error {
 	b.values = make(map[string]Value, len(keyTable().scoped[BrokerScope]))
-	for _, k := range keyTable().scoped[BrokerScope] {
-		text, set := b.originals[k.Name]
-		v := k.DefaultValue()
-		var err error
-		switch {
-		case set && k.Type == Class && !isClassName(text):
-			return invalid(k.Name, text, "Class "+text+" could not be found.")
-		case set:
-			v, err = k.Parse(text)
-		case k.NoDefault:
-			return failf("Missing required configuration \"%s\" which has no default value.", k.Name)
+	for _, name := range []string{"process.roles", "node.id", "controller.listener.names"} { // all that have no default, in Kafka's order
+		if _, set := b.originals[name]; !set {
+			return failf("Missing required configuration \"%s\" which has no default value.", name)
 		}
-		if err != nil {
+		if err := b.parseKey(keyTable().byName[BrokerScope][name]); err != nil {
 			return err
 		}
-		b.values[k.Name] = v
+	}
+	for _, k := range keyTable().scoped[BrokerScope] {
+		if err := b.parseKey(k); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func (b *Broker) parseKey(k *Key) (err error) {
+	text, set := b.originals[k.Name]
+	v := k.DefaultValue()
+	switch {
+	case set && k.Type == Class && !isClassName(text):
+		return invalid(k.Name, text, "Class "+text+" could not be found.")
+	case set:
+		v, err = k.Parse(text)
+	}
+	b.values[k.Name] = v
+	return err
 }
 
 // isClassName reports whether text can be the name of a Java class.

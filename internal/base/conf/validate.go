@@ -34,6 +34,11 @@ func (b *Broker) validate() ([]Warning, error) {
 	if err := b.resolveNetwork(); err != nil {
 		return nil, err
 	}
+	for _, name := range b.List("early.start.listeners") {
+		if !slices.Contains(endpointNames(b.net.listeners), name) {
+			return nil, failf("early.start.listeners contains listener %s, but this is not contained in listeners or controller.listener.names", name)
+		}
+	}
 	if err := firstError(b.checkLogs(), b.checkRoles(), b.checkListeners(), b.checkSockets(), b.checkGroups(), b.checkTopicDefaults()); err != nil {
 		return nil, err
 	}
