@@ -247,8 +247,8 @@ func worthLess(aPrivileged bool, aSize int, aID int32, bPrivileged bool, bSize i
 
 // distinct drops repeated partitions: the last mention counts, in the place of the first.
 func distinct(parts []Partition) []Partition {
-	if len(parts) < 2 {
-		return parts
+	if len(parts) <= fewPartitions {
+		return distinctFew(parts)
 	}
 	seen := make(map[key]int, len(parts))
 	out := parts[:0:len(parts)]
@@ -258,6 +258,24 @@ func distinct(parts []Partition) []Partition {
 			continue
 		}
 		seen[p.key()] = len(out)
+		out = append(out, p)
+	}
+	return out
+}
+
+// fewPartitions is up to how many partitions comparing all pairs is cheaper than a map.
+const fewPartitions = 16
+
+func distinctFew(parts []Partition) []Partition {
+	out := parts[:0:len(parts)]
+next:
+	for _, p := range parts {
+		for i := range out {
+			if out[i].key() == p.key() {
+				out[i] = p
+				continue next
+			}
+		}
 		out = append(out, p)
 	}
 	return out
