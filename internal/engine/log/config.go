@@ -3,6 +3,8 @@ package log
 import (
 	"math"
 	"time"
+
+	"github.com/moldau-io/moldau/internal/record"
 )
 
 // Config is a topic's configuration as far as its logs care. Values are resolved: every default is filled in.
@@ -24,8 +26,8 @@ type Config struct {
 	LogAppendTime      bool          // message.timestamp.type is LogAppendTime
 	TimestampBeforeMax time.Duration // message.timestamp.before.max.ms
 	TimestampAfterMax  time.Duration // message.timestamp.after.max.ms
-	Compression        string        // compression.type: producer, uncompressed, gzip, snappy, lz4, zstd
-	CompressionLevel   int           // compression.<type>.level; 0 is the codec's default
+	KeepCodec          bool          // compression.type is producer
+	Compression        record.Compression
 }
 
 // Forever is the duration that stands for Kafka's Long.MAX_VALUE milliseconds.
@@ -47,7 +49,7 @@ func DefaultConfig() Config {
 		CleanupDelete:      true,
 		TimestampBeforeMax: Forever,
 		TimestampAfterMax:  time.Hour,
-		Compression:        "producer",
+		KeepCodec:          true,
 	}
 }
 
@@ -61,3 +63,11 @@ func DurationFromMs(ms int64) time.Duration {
 
 // strictFlush reports whether an append must be durable before it counts.
 func (c *Config) strictFlush() bool { return c.FlushMessages == 1 }
+
+// durationMs is a duration in Kafka's milliseconds; Forever is Long.MAX_VALUE.
+func durationMs(d time.Duration) int64 {
+	if d == Forever {
+		return math.MaxInt64
+	}
+	return d.Milliseconds()
+}

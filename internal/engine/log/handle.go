@@ -1,28 +1,133 @@
 package log
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
+	"sync/atomic"
 
+	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 )
 
-// handle opens a file when it is first needed and closes it when it was not needed for a while. It counts who uses the open
-// file: the file is closed when the handle was told to and the last user is gone. Its mutex is held across open and close only.
+// place is where a log's files are: a directory that may be renamed while they are open.
+type place struct {
+	fs  vfs.FS
+	dir atomic.Pointer[string]
+}
+
+func newPlace(fsys vfs.FS, dir string) *place {
+	p := &place{fs: fsys}
+	p.dir.Store(&dir)
+	return p
+}
+
+func (p *place) path(name string) string { return filepath.Join(*p.dir.Load(), name) }
+
+// handle opens a segment's file when it is first needed and closes it when it was not needed for a while. It counts who is
+// using the open file, so that nobody's file is closed under him; a dropped handle closes with its last user.
+//
+// Its mutex is held across open, close and rename, never across reads and writes.
 type handle struct {
-	fs   vfs.FS
-	mu   sync.Mutex
-	path string
-	cur  *openFile
+	at     *place
+	base   id.Offset
+	suffix string // ".log" and so on
+
+	mu      sync.Mutex
+	f       vfs.File
+	users   int32
+	touched bool   // used since the last sweep
+	dropped bool   // no further use
+	renamed string // second suffix, such as ".deleted"
 }
 
-// openFile is one open descriptor with its users. refs counts the sections and calls in flight, plus one for the handle itself.
-type openFile struct {
-	f    vfs.File
-	refs int
-	used bool // since the last idle sweep
+func (h *handle) init(at *place, base id.Offset, suffix string) {
+	h.at, h.base, h.suffix = at, base, suffix
 }
 
-var _ = os.O_RDWR
+func (h *handle) pathLocked() string { return h.at.path(segmentName(h.base, h.suffix+h.renamed)) }
 
-func (h *handle) release() {}
+func (h *handle) path() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.pathLocked()
+}
+
+// acquire returns the open file, opening it first if need be; create makes an absent one. The caller must release.
+func (h *handle) acquire(create bool) (vfs.File, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.dropped {
+		return nil, &fs.PathError{Op: "open", Path: h.pathLocked(), Err: fs.ErrClosed}
+	}
+	if h.f == nil {
+		flag := os.O_RDWR
+		if create {
+			flag |= os.O_CREATE
+		}
+		f, err := h.at.fs.OpenFile(h.pathLocked(), flag, 0o644)
+		if err != nil {
+			return nil, err
+		}
+		h.f = f
+	}
+	h.users++
+	h.touched = true
+	return h.f, nil
+}
+
+func (h *handle) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.users--
+	if h.users == 0 && h.dropped && h.f != nil {
+		h.f.Close() // nothing was written since the last sync that anybody waits for
+		h.f = nil
+	}
+}
+
+// sweep closes a file that was not used since the sweep before.
+func (h *handle) sweep() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.f != nil && h.users == 0 && !h.touched {
+		h.f.Close()
+		h.f = nil
+	}
+	h.touched = false
+}
+
+// drop forbids further use and closes the file as soon as nobody uses it.
+func (h *handle) drop() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dropped = true
+	if h.f == nil || h.users > 0 {
+		return nil
+	}
+	err := h.f.Close()
+	h.f = nil
+	return err
+}
+
+// addSuffix renames the file, which may be open and in use.
+func (h *handle) addSuffix(suffix string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.at.fs.Rename(h.pathLocked(), h.pathLocked()+suffix); err != nil {
+		return err
+	}
+	h.renamed += suffix
+	return nil
+}
+
+// remove deletes the file; an absent one is no error.
+func (h *handle) remove() error {
+	h.drop()
+	err := h.at.fs.Remove(h.path())
+	if os.IsNotExist(err) {
+		return nil
+	}
+	return err
+}

@@ -53,6 +53,24 @@ func (s *FileSection) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// WriteTo copies the section into w.
+func (s *FileSection) WriteTo(w io.Writer) (int64, error) {
+	buf := make([]byte, min(s.size, 64<<10))
+	for off := int64(0); off < int64(s.size); {
+		n, err := s.ReadAt(buf, off)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return off, err
+			}
+			off += int64(n)
+		}
+		if err != nil && err != io.EOF {
+			return off, err
+		}
+	}
+	return int64(s.size), nil
+}
+
 // Bytes reads the whole section into memory.
 func (s *FileSection) Bytes() ([]byte, error) {
 	b := make([]byte, s.size)

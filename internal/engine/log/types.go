@@ -2,23 +2,25 @@ package log
 
 import (
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/record"
 )
 
 // Origin says on whose behalf an append happens; the checks depend on it.
-type Origin int8
+type Origin = record.Origin
 
 // The origins of an append.
 const (
-	OriginClient      Origin = iota // a produce request
-	OriginCoordinator               // a coordinator of this node; sequence numbers are not checked
-	OriginRaftLeader                // the quorum's leader: offsets and epochs are already set in the batches
-	OriginReplication               // a follower's fetch
+	OriginClient      = record.OriginClient      // a produce request
+	OriginCoordinator = record.OriginCoordinator // a coordinator of this node; sequence numbers are not checked
+	OriginRaftLeader  = record.OriginRaftLeader  // the quorum's leader: offsets and epochs are already set in the batches
+	OriginReplication = record.OriginReplication // a follower's fetch
 )
 
 // AppendInfo goes with an append by the leader.
 type AppendInfo struct {
 	LeaderEpoch        id.LeaderEpoch // stamped into every batch
 	Origin             Origin         // not OriginReplication
+	ProduceVersion     int16          // of the produce request; 0 when there was none
 	TransactionVersion int16          // of an end transaction marker; ignored for data
 	// DeferFlush returns without waiting for the fsync that flush.messages asks for. The caller then calls Flush with
 	// AppendResult.NextOffset before it counts the append.

@@ -1,0 +1,68 @@
+package log
+
+import (
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+)
+
+// logDir is one log directory of the node: its lock, its id, and whether it works.
+type logDir struct {
+	path string
+	id   id.UUID
+	o    *Options
+	lock io.Closer
+
+	offline atomic.Pointer[StorageError]
+
+	// What moved since its checkpoint was written.
+	hwChanged      atomic.Bool
+	startsChanged  atomic.Bool
+	durableChanged atomic.Bool
+
+	checkpointing sync.Mutex // one writer of checkpoint files at a time; held across disk access, taken after a log's mutex
+
+	// The manager's ears; all nil without a manager.
+	onFail        func()
+	onWork        func(*Log)
+	checkpointNow func() error // writes the recovery points
+}
+
+// err is why the directory is offline, nil while it works.
+func (d *logDir) err() error {
+	if e := d.offline.Load(); e != nil {
+		return e
+	}
+	return nil
+}
+
+// fail takes the directory out of service for good and returns the error that says so.
+func (d *logDir) fail(op, where string, err error) error {
+	e := &StorageError{Op: op, Where: where, Offline: true, Err: err}
+	if d.offline.CompareAndSwap(nil, e) {
+		d.o.Logger.Error("log directory goes offline", "log_dir", d.path, "op", op, "where", where, "err", err)
+		if d.onFail != nil {
+			d.onFail()
+		}
+	}
+	return e
+}
+
+// wants puts a log on the list of those with background work.
+func (d *logDir) wants(l *Log) {
+	if d.onWork != nil {
+		d.onWork(l)
+	}
+}
+
+// lowered writes the recovery points after one came down. The file must not claim that bytes are durable which a truncation
+// removed and later appends replace: a recovery would not look at them.
+func (d *logDir) lowered() error {
+	d.durableChanged.Store(true)
+	if d.checkpointNow == nil {
+		return nil
+	}
+	return d.checkpointNow()
+}

@@ -1,0 +1,109 @@
+package log
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+)
+
+// flushState lets concurrent callers share an fsync. The first becomes the one who syncs; those who come while it does wait,
+// and the first of them syncs for all who came meanwhile.
+type flushState struct {
+	mu      sync.Mutex
+	cond    sync.Cond
+	running bool
+}
+
+// Flush returns when everything below upTo is durable, or was truncated away. Concurrent callers share one fsync. A failed
+// fsync takes the log directory offline.
+func (l *Log) Flush(upTo id.Offset) error {
+	f := &l.flush
+	f.mu.Lock()
+	for {
+		if l.DurableEnd() >= min(upTo, l.EndOffset()) {
+			f.mu.Unlock()
+			return nil
+		}
+		if err := l.Err(); err != nil {
+			f.mu.Unlock()
+			return err
+		}
+		if !f.running {
+			break
+		}
+		f.cond.Wait()
+	}
+	f.running = true
+	f.mu.Unlock()
+
+	err := l.syncOnce()
+
+	f.mu.Lock()
+	f.running = false
+	f.cond.Broadcast()
+	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if l.DurableEnd() < min(upTo, l.EndOffset()) {
+		return l.Flush(upTo) // a truncation came between; what is there now has to be synced again
+	}
+	return nil
+}
+
+// syncOnce makes everything up to the present log end durable and moves the durable end there. The caller has flush.running.
+//
+// Interleaving with a truncation: the target was read before the sync. If the log was cut below it meanwhile and grew again,
+// other bytes stand there than were synced; truncations has changed then, and the durable end does not move.
+func (l *Log) syncOnce() error {
+	l.mu.Lock()
+	segs := *l.segments.Load()
+	from := len(segs) - 1
+	for from > 0 && !segs[from-1].synced {
+		from--
+	}
+	dirSync := slices.ContainsFunc(segs[from:], func(s *segment) bool { return s.needsDirSync })
+	target, before := l.EndOffset(), l.truncations
+	l.mu.Unlock()
+
+	for i := from; i < len(segs); i++ {
+		finished := i < len(segs)-1
+		if finished {
+			if err := segs[i].writeIndexes(); err != nil && l.holds(segs[i]) {
+				return l.fault("write indexes of", err)
+			}
+		}
+		if err := segs[i].sync(finished); err != nil && l.holds(segs[i]) {
+			return l.dir.fail("flush", l.tp.String(), err)
+		}
+	}
+	if dirSync {
+		if err := l.at.fs.SyncDir(l.Path()); err != nil && l.gone.Load() == nil {
+			return l.dir.fail("flush directory of", l.tp.String(), err)
+		}
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := from; i < len(segs); i++ {
+		segs[i].needsDirSync = segs[i].needsDirSync && !dirSync
+	}
+	if l.truncations != before {
+		return nil
+	}
+	for i := from; i < len(segs)-1; i++ {
+		segs[i].synced = true
+	}
+	l.lastFlushMs = l.nowMs()
+	if int64(target) > l.durable.Load() {
+		l.durable.Store(int64(target))
+		l.dir.durableChanged.Store(true)
+	}
+	return nil
+}
+
+// holds reports whether a segment still belongs to a log that is in service. One that does not may fail to sync.
+func (l *Log) holds(s *segment) bool {
+	return l.gone.Load() == nil && slices.Contains(*l.segments.Load(), s)
+}

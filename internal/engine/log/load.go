@@ -1,0 +1,529 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/moldau-io/moldau/internal/base/checkpoint"
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/record"
+)
+
+// found is what a partition directory holds.
+type found struct {
+	segments  map[id.Offset]*foundSegment
+	snapshots []id.Offset
+	epochs    bool // there is a leader-epoch-checkpoint
+}
+
+type foundSegment struct {
+	hasLog                bool
+	modifiedMs            int64
+	logBytes              int64
+	indexBytes, timeBytes int64 // -1 when absent
+}
+
+// load brings the log into being from what is in its directory.
+func (l *Log) load(o LogOptions, created bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var dir found
+	var err error
+	if !created {
+		if dir, err = l.list(); err != nil {
+			return l.storageError("list", err)
+		}
+	}
+	l.start.Store(int64(max(o.LogStartOffset, 0)))
+	segs := l.foundSegments(dir)
+	l.setSegments(segs)
+	l.producers.snapshots = dir.snapshots
+	if err := l.loadEpochs(dir.epochs, len(segs) > 0); err != nil {
+		return err
+	}
+	if err := l.repairIndexes(dir, o.CleanShutdown); err != nil {
+		return l.storageError("rebuild indexes of", err)
+	}
+	if !o.CleanShutdown {
+		if err := l.recover(max(o.RecoveryPoint, 0)); err != nil {
+			return l.storageError("recover", err)
+		}
+	}
+	end, err := l.findEnd(max(o.LogStartOffset, 0))
+	if err != nil {
+		return l.storageError("find the end of", err)
+	}
+	segs = *l.segments.Load()
+	start := min(max(o.LogStartOffset, segs[0].base), end)
+	l.start.Store(int64(start))
+	l.end.Store(int64(end))
+	changed := l.epochs.truncateEnd(end)
+	if l.epochs.truncateStart(max(o.LogStartOffset, 0)) || changed || l.epochsDirty {
+		if err := l.writeEpochs(); err != nil {
+			return err
+		}
+	}
+	if err := l.keepSegmentSnapshots(); err != nil {
+		return l.storageError("remove producer snapshots of", err)
+	}
+	if err := l.rebuildProducers(end, o.CleanShutdown || created); err != nil {
+		return l.storageError("rebuild producer state of", err)
+	}
+	// A clean shutdown synced everything. Otherwise only what the checkpoint says was synced.
+	l.durable.Store(int64(end))
+	if !o.CleanShutdown {
+		l.durable.Store(int64(min(max(o.RecoveryPoint, start), end)))
+	}
+	for i, s := range segs[:len(segs)-1] {
+		s.synced = o.CleanShutdown || i < floor(segs, o.RecoveryPoint)
+	}
+	l.lastFlushMs = l.nowMs()
+	l.hw.Store(int64(min(max(o.HighWatermark, start), end)))
+	l.producers.highWatermarkAt(l.HighWatermark())
+	l.publishUnstable()
+	return nil
+}
+
+// list reads the directory, completes interrupted replacements of segments and removes what is left of interrupted deletions.
+// Files it does not know it leaves alone.
+func (l *Log) list() (found, error) {
+	entries, err := l.at.fs.List(l.Path())
+	if err != nil {
+		return found{}, err
+	}
+	if entries, err = l.completeSwaps(entries); err != nil {
+		return found{}, err
+	}
+	d := found{segments: map[id.Offset]*foundSegment{}}
+	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
+		name := e.Name()
+		if name == fileEpochs {
+			d.epochs = true
+		}
+		if strings.HasSuffix(name, suffixDeleted) && !strings.HasSuffix(name, snapshotDeleteSuffix) {
+			if err := l.at.fs.Remove(l.at.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return d, err
+			}
+			continue
+		}
+		base, suffix, ok := parseSegmentName(name)
+		if !ok {
+			continue
+		}
+		switch suffix {
+		case suffixSnapshot:
+			d.snapshots = append(d.snapshots, base)
+		case suffixLog, suffixIndex, suffixTime, suffixTxn:
+			info, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return d, err
+			}
+			s := d.segments[base]
+			if s == nil {
+				s = &foundSegment{indexBytes: -1, timeBytes: -1}
+				d.segments[base] = s
+			}
+			switch suffix {
+			case suffixLog:
+				s.hasLog, s.logBytes, s.modifiedMs = true, info.Size(), info.ModTime().UnixMilli()
+			case suffixIndex:
+				s.indexBytes = info.Size()
+			case suffixTime:
+				s.timeBytes = info.Size()
+			}
+		}
+	}
+	slices.Sort(d.snapshots)
+	return d, nil
+}
+
+// completeSwaps finishes what a log cleaner was doing when it was interrupted: .cleaned files are not ready and go, with the
+// .swap files behind them; other .swap files are complete and replace the segments they were made from.
+func (l *Log) completeSwaps(entries []fs.DirEntry) ([]fs.DirEntry, error) {
+	minCleaned := id.Offset(math.MaxInt64)
+	var swaps, remove []string
+	for _, e := range entries {
+		name := e.Name()
+		base, _, ok := parseSegmentName(name)
+		switch {
+		case !ok || e.IsDir():
+		case strings.HasSuffix(name, suffixCleaned):
+			minCleaned = min(minCleaned, base)
+			remove = append(remove, name)
+		case strings.HasSuffix(name, suffixSwap):
+			swaps = append(swaps, name)
+		}
+	}
+	if len(swaps)+len(remove) == 0 {
+		return entries, nil
+	}
+	// The range of offsets that the swapped segments cover: what was in it is replaced.
+	lo, hi := id.Offset(math.MaxInt64), id.Offset(-1)
+	var valid []string
+	for _, name := range swaps {
+		base, suffix, _ := parseSegmentName(name)
+		if base >= minCleaned {
+			remove = append(remove, name)
+			continue
+		}
+		valid = append(valid, name)
+		if suffix == suffixLog+suffixSwap {
+			next, err := l.swapEnd(name, base)
+			if err != nil {
+				return nil, err
+			}
+			lo, hi = min(lo, base), max(hi, next)
+		}
+	}
+	for _, e := range entries {
+		if base, suffix, ok := parseSegmentName(e.Name()); ok && base >= lo && base < hi {
+			switch suffix {
+			case suffixLog, suffixIndex, suffixTime, suffixTxn, suffixSnapshot:
+				remove = append(remove, e.Name())
+			}
+		}
+	}
+	for _, name := range remove {
+		if err := l.at.fs.Remove(l.at.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	for _, name := range valid {
+		if err := l.at.fs.Rename(l.at.path(name), l.at.path(strings.TrimSuffix(name, suffixSwap))); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.at.fs.SyncDir(l.Path()); err != nil {
+		return nil, err
+	}
+	return l.at.fs.List(l.Path())
+}
+
+// swapEnd is the offset after the last batch of a .log.swap file.
+func (l *Log) swapEnd(name string, base id.Offset) (id.Offset, error) {
+	s := newSegment(l.at, base, 0, 0)
+	s.log.renamed = suffixSwap
+	f, err := s.log.acquire(false)
+	if err != nil {
+		return 0, err
+	}
+	defer s.log.drop()
+	defer s.log.release()
+	size, err := f.Size()
+	if err != nil {
+		return 0, err
+	}
+	next := base
+	w := walker{f: f, buf: new([walkBytes]byte), limit: size}
+	for pos := int64(0); pos < size; {
+		h, err := w.header(pos)
+		if err != nil {
+			return next, nil // the rest is found bad again when the segment is loaded
+		}
+		next, pos = h.last+1, pos+h.size
+	}
+	return next, nil
+}
+
+// foundSegments makes a segment of every .log file.
+func (l *Log) foundSegments(d found) []*segment {
+	var segs []*segment
+	now := l.nowMs()
+	for base, fsg := range d.segments {
+		if !fsg.hasLog {
+			// An index without a log: of a deletion that was interrupted.
+			l.o.Logger.Warn("removing index files without a log file", "partition", l.tp.String(), "offset", int64(base))
+			s := newSegment(l.at, base, now, 0)
+			if err := errors.Join(s.index.h.remove(), s.times.h.remove(), s.txns.h.remove()); err != nil {
+				l.o.Logger.Warn("index files stay", "partition", l.tp.String(), "err", err)
+			}
+			continue
+		}
+		s := newSegment(l.at, base, now, l.jitter())
+		s.size.Store(fsg.logBytes)
+		s.modifiedMs = fsg.modifiedMs
+		segs = append(segs, s)
+	}
+	slices.SortFunc(segs, func(a, b *segment) int { return int(min(max(a.base-b.base, -1), 1)) })
+	return segs
+}
+
+// loadEpochs reads the epoch file. A missing or malformed one is rebuilt from the batches, if there are any.
+func (l *Log) loadEpochs(exists, hasData bool) error {
+	path := l.at.path(fileEpochs)
+	if exists || !hasData {
+		entries, err := checkpoint.ReadEpochs(l.at.fs, path)
+		var bad *checkpoint.FormatError
+		switch {
+		case err == nil:
+			l.epochs.load(entries)
+			return nil
+		case !errors.As(err, &bad):
+			return l.storageError("read leader epochs of", err)
+		}
+		l.o.Logger.Warn("leader epoch checkpoint is malformed and is rebuilt from the log", "path", path, "err", err)
+	}
+	for _, s := range *l.segments.Load() {
+		if err := l.scanHeaders(s, func(h header) { l.epochs.raise(h.epoch, h.base) }); err != nil {
+			return l.storageError("rebuild leader epochs of", err)
+		}
+	}
+	l.epochsDirty = l.epochs.latest() >= 0
+	return nil
+}
+
+// raise notes an epoch that a batch in the log has, if it is a later one.
+func (c *epochCache) raise(epoch id.LeaderEpoch, base id.Offset) bool {
+	return epoch > c.latest() && c.assign(epoch, base)
+}
+
+func (l *Log) scanHeaders(s *segment, visit func(h header)) error {
+	size := s.size.Load()
+	if size == 0 {
+		return nil
+	}
+	f, err := s.log.acquire(false)
+	if err != nil {
+		return err
+	}
+	defer s.log.release()
+	buf := l.o.bufs.get()
+	defer l.o.bufs.put(buf)
+	w := walker{f: f, buf: buf, limit: size}
+	for pos := int64(0); pos < size; {
+		h, err := w.header(pos)
+		if isBadBatch(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		visit(h)
+		pos += h.size
+	}
+	return nil
+}
+
+// repairIndexes rebuilds the indexes that are missing or cannot be right. The active segment's are looked into; of the others
+// only the sizes are, and a lookup that leads nowhere falls back to the log.
+func (l *Log) repairIndexes(d found, clean bool) error {
+	segs := *l.segments.Load()
+	for i, s := range segs {
+		if !clean && i == len(segs)-1 {
+			break // is recovered in any case
+		}
+		fsg := d.segments[s.base]
+		reason := ""
+		switch {
+		case fsg.indexBytes < 0:
+			reason = "offset index is missing"
+		case fsg.timeBytes < 0:
+			reason = "time index is missing"
+		case fsg.indexBytes%offsetEntryBytes != 0, fsg.timeBytes%timeEntryBytes != 0:
+			reason = "index has an odd size"
+		case i == len(segs)-1:
+			for _, err := range []error{s.index.check(s.size.Load()), s.times.check(), s.txns.check()} {
+				if corrupt := (*errCorruptIndex)(nil); errors.As(err, &corrupt) {
+					reason = corrupt.reason
+				} else if err != nil {
+					return err
+				}
+			}
+		}
+		if reason == "" {
+			continue
+		}
+		l.o.Logger.Warn("rebuilding indexes of a segment", "partition", l.tp.String(), "segment", int64(s.base), "reason", reason)
+		if err := l.rebuildIndexes(s, i == len(segs)-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rebuildIndexes scans a segment and writes its offset and time index anew. With cut, the file ends at the first bad batch
+// afterwards; otherwise it stays as it is: it was synced once, and what became bad since is an error to whoever reads it.
+func (l *Log) rebuildIndexes(s *segment, cut bool) error {
+	return l.scanSegment(s, cut, func(header, []byte) error { return nil })
+}
+
+// scanSegment checks every batch of a segment, rebuilds its indexes and visits the good ones.
+func (l *Log) scanSegment(s *segment, cut bool, visit func(h header, b []byte) error) error {
+	if err := errors.Join(s.index.truncate(0), s.times.truncate(0)); err != nil {
+		return err
+	}
+	s.maxTS, s.maxTSOffset, s.maxTSKnown, s.sinceIndex, s.firstTS = -1, s.base, true, 0, unknownTimestamp
+	f, err := s.log.acquire(true)
+	if err != nil {
+		return err
+	}
+	defer s.log.release()
+	size := s.size.Load()
+	interval := int64(l.cfg.Load().IndexIntervalBytes)
+	last := s.base - 1
+	good, err := scanBatches(f, 0, size, func(h header, b []byte) error {
+		if h.base <= last && h.magic == record.Magic || h.base < s.base || !fits(s.base, h.last) {
+			return &errBadBatch{h.position, fmt.Sprintf("offsets %d to %d after %d in a segment from %d", h.base, h.last, last, s.base)}
+		}
+		if err := checkBatch(b, h); err != nil {
+			return err
+		}
+		if err := visit(h, b); err != nil {
+			return err
+		}
+		last = h.last
+		s.note(h, interval)
+		return nil
+	})
+	if err != nil && !isBadBatch(err) {
+		return err
+	}
+	if err != nil {
+		l.o.Logger.Warn("bad batch in a segment", "path", s.log.path(), "partition", l.tp.String(), "position", good, "bytes", size, "cut", cut, "err", err)
+	}
+	if cut && good < size {
+		if err := f.Truncate(good); err != nil {
+			return err
+		}
+		// Valid batches may lie behind the bad one. They must not come back behind what is appended here next.
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		s.size.Store(good)
+	}
+	return s.finish()
+}
+
+// recover scans the segments that may not be durable: from the one that holds the recovery point on. The first bad batch, or a
+// hole between segments, ends the log.
+func (l *Log) recover(point id.Offset) error {
+	segs := *l.segments.Load()
+	first := max(0, floor(segs, point))
+	for i := first; i < len(segs); i++ {
+		s := segs[i]
+		if i > first && l.isHole(segs[i-1], s) {
+			return l.dropFrom(i)
+		}
+		if err := l.recoverSegment(s); err != nil {
+			return err
+		}
+		if l.cutShort {
+			l.cutShort = false
+			return l.dropFrom(i + 1)
+		}
+	}
+	return nil
+}
+
+// isHole reports whether a segment cannot follow the recovered one before it. Without compaction offsets are gapless, so that a
+// gap means lost bytes. (An empty segment below the end of its predecessor is left over from a roll that was taken back.)
+func (l *Log) isHole(before, s *segment) bool {
+	end := l.producers.end
+	if s.base == end || s.base > end && l.cfg.Load().CleanupCompact {
+		return false
+	}
+	l.o.Logger.Warn("segment does not continue the log", "partition", l.tp.String(), "segment", int64(s.base), "bytes", s.size.Load(),
+		"expected", int64(end), "after", int64(before.base))
+	return true
+}
+
+// dropFrom removes the segments from index i on.
+func (l *Log) dropFrom(i int) error {
+	segs := *l.segments.Load()
+	if i >= len(segs) {
+		return nil
+	}
+	l.o.Logger.Warn("removing segments behind the end of the log", "partition", l.tp.String(), "segments", len(segs)-i, "first", int64(segs[i].base))
+	l.setSegments(slices.Clone(segs[:i]))
+	return l.discardNow(segs[i:])
+}
+
+// recoverSegment rebuilds indexes, epochs and producer state from a segment and cuts it at the first bad batch.
+func (l *Log) recoverSegment(s *segment) error {
+	if l.producers.end != s.base || !l.producersLoaded {
+		if err := l.loadProducersTo(s.base); err != nil {
+			return err
+		}
+	}
+	if n, err := s.txns.count(); err != nil {
+		return err
+	} else if n > 0 {
+		if err := s.txns.truncate(0); err != nil {
+			return err
+		}
+	}
+	size := s.size.Load()
+	err := l.scanSegment(s, true, func(h header, b []byte) error {
+		if l.epochs.raise(h.epoch, h.base) {
+			l.epochsDirty = true
+		}
+		return l.replay(s, h, b)
+	})
+	if err != nil {
+		return err
+	}
+	l.cutShort = s.size.Load() < size
+	if s.size.Load() == 0 {
+		l.producers.end = max(l.producers.end, s.base)
+	}
+	if err := l.producers.take(l.at, false); err != nil {
+		return err
+	}
+	return s.writeIndexes()
+}
+
+// findEnd returns the log end, after making sure that there is an active segment at it.
+func (l *Log) findEnd(start id.Offset) (id.Offset, error) {
+	for {
+		segs := *l.segments.Load()
+		if len(segs) == 0 {
+			s, err := createSegment(l.at, start, l.nowMs(), l.jitter())
+			if err != nil {
+				return 0, err
+			}
+			l.setSegments([]*segment{s})
+			return start, nil
+		}
+		last := segs[len(segs)-1]
+		end, err := last.nextOffset(l.o.bufs)
+		if isBadBatch(err) {
+			l.o.Logger.Warn("the log does not end with a whole batch", "partition", l.tp.String(), "err", err)
+			if err = l.recoverSegment(last); err == nil {
+				end, err = last.nextOffset(l.o.bufs)
+			}
+			l.cutShort = false
+		}
+		if err != nil {
+			return 0, err
+		}
+		if last.size.Load() == 0 && len(segs) > 1 {
+			// Left over from a roll that was taken back?
+			before, err := segs[len(segs)-2].nextOffset(l.o.bufs)
+			if err == nil && before > last.base {
+				if err := l.dropFrom(len(segs) - 1); err != nil {
+					return 0, err
+				}
+				continue
+			}
+		}
+		if end >= start {
+			return end, nil
+		}
+		l.o.Logger.Warn("the log ends below its start and is emptied", "partition", l.tp.String(), "log_end_offset", int64(end), "log_start_offset", int64(start))
+		l.epochs.clear()
+		l.epochsDirty = true
+		if err := l.dropFrom(0); err != nil {
+			return 0, err
+		}
+	}
+}

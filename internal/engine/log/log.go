@@ -1,0 +1,416 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/checkpoint"
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/vfs"
+)
+
+const createTruncate = os.O_RDWR | os.O_CREATE | os.O_TRUNC
+
+// Log is one partition's log.
+type Log struct {
+	tp  id.TopicPartition
+	at  *place
+	dir *logDir
+	o   *Options
+	cfg atomic.Pointer[Config]
+
+	// What readers load without a lock. The size of a segment is published before the log end that covers it.
+	segments atomic.Pointer[[]*segment]
+	start    atomic.Int64
+	end      atomic.Int64
+	durable  atomic.Int64
+	hw       atomic.Int64
+	unstable atomic.Int64 // first unstable offset, -1 if none
+	gone     atomic.Pointer[error]
+	epochs   epochCache
+
+	mu          sync.Mutex // serialises every change; never held across an fsync of the log
+	producers   producerState
+	topicID     id.UUID
+	truncations int   // counts them, so that a flush notices one
+	lastFlushMs int64 // when the durable end last moved or unflushed data began
+	epochsDirty bool  // the epoch file is behind the cache
+	doomed      []doomedFiles
+	aborted     []AbortedTxn // scratch
+	cutShort    bool         // the segment recovered last ended with a bad batch
+
+	producersLoaded bool // producers hold the state at producers.end
+
+	flush flushState
+}
+
+// doomedFiles are renamed files that wait for file.delete.delay.ms.
+type doomedFiles struct {
+	at       time.Time
+	segment  *segment
+	snapshot string // name of a renamed snapshot
+}
+
+// LogOptions opens a single log without a manager, as the quorum does for the metadata log.
+type LogOptions struct {
+	FS             vfs.FS
+	Dir            string // the partition's directory; created when absent
+	TopicPartition id.TopicPartition
+	TopicID        id.UUID // written to partition.metadata when non-zero and absent
+	Config         Config
+	CleanShutdown  bool      // the directory was closed cleanly: skip the scan
+	RecoveryPoint  id.Offset // from the checkpoint; scan from here otherwise
+	LogStartOffset id.Offset // from the checkpoint
+	HighWatermark  id.Offset // from the checkpoint
+	Logger         *slog.Logger
+	Now            func() time.Time
+}
+
+// OpenLog opens or creates one log. Its background work (deleting files, flushing after a roll) is done by Log.Tick, which the
+// owner calls now and then.
+func OpenLog(o LogOptions) (*Log, error) {
+	opts := (&Options{FS: o.FS, Logger: o.Logger, Now: o.Now}).withDefaults()
+	d := &logDir{path: filepath.Dir(o.Dir), o: opts}
+	return openLog(o, d, opts)
+}
+
+func openLog(o LogOptions, d *logDir, opts *Options) (*Log, error) {
+	l := &Log{tp: o.TopicPartition, at: newPlace(opts.FS, o.Dir), dir: d, o: opts}
+	l.flush.cond.L = &l.flush.mu
+	l.cfg.Store(&o.Config)
+	l.unstable.Store(-1)
+	created := false
+	if _, err := opts.FS.Stat(o.Dir); errors.Is(err, fs.ErrNotExist) {
+		created = true
+		if err := opts.FS.MkdirAll(o.Dir, 0o755); err != nil {
+			return nil, l.storageError("create log directory", err)
+		}
+		if err := opts.FS.SyncDir(filepath.Dir(o.Dir)); err != nil {
+			return nil, l.storageError("create log directory", err)
+		}
+	}
+	if err := l.readTopicID(); err != nil {
+		return nil, fmt.Errorf("open log %v: %w", l.tp, err)
+	}
+	if err := l.load(o, created); err != nil {
+		return nil, fmt.Errorf("open log %v: %w", l.tp, err)
+	}
+	if !o.TopicID.IsZero() {
+		if err := l.SetTopicID(o.TopicID); err != nil {
+			return nil, fmt.Errorf("open log %v: %w", l.tp, err)
+		}
+	}
+	if o.Config.strictFlush() {
+		// Only durable progress counts, and what was found counts as progress.
+		if err := l.Flush(l.EndOffset()); err != nil {
+			return nil, fmt.Errorf("open log %v: %w", l.tp, err)
+		}
+	}
+	return l, nil
+}
+
+// Close makes everything durable, writes a producer snapshot and closes the files. Readers finish with the sections they have.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	if err := l.Err(); err != nil {
+		l.mu.Unlock()
+		if errors.Is(err, ErrClosed) || errors.Is(err, ErrDeleted) {
+			return nil
+		}
+		l.setGone(ErrClosed)
+		l.dropFiles()
+		return err
+	}
+	// The active segment is finished so that the next start finds its largest timestamp; it may still be appended to then.
+	err := l.active().finish()
+	if err == nil {
+		err = l.active().writeIndexes()
+	}
+	if err == nil && l.epochsDirty {
+		err = l.writeEpochs()
+	}
+	l.mu.Unlock()
+	if err == nil {
+		err = l.Flush(l.EndOffset())
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		err = l.active().sync(true)
+	}
+	if err == nil {
+		err = l.producers.take(l.at, true)
+	}
+	if err == nil {
+		err = l.at.fs.SyncDir(l.Path())
+	}
+	if err != nil {
+		err = l.fault("close", err)
+	}
+	l.setGone(ErrClosed)
+	l.dropFiles()
+	return err
+}
+
+// dropFiles lets go of all files.
+func (l *Log) dropFiles() {
+	for _, s := range *l.segments.Load() {
+		s.drop()
+	}
+}
+
+// TopicPartition names the partition.
+func (l *Log) TopicPartition() id.TopicPartition { return l.tp }
+
+// Path is the partition's directory.
+func (l *Log) Path() string { return *l.at.dir.Load() }
+
+// DirectoryID is the id of the log directory that holds the log; zero for a log without a manager.
+func (l *Log) DirectoryID() id.UUID { return l.dir.id }
+
+// Config returns the configuration in force.
+func (l *Log) Config() Config { return *l.cfg.Load() }
+
+// SetConfig replaces the configuration.
+func (l *Log) SetConfig(c Config) { l.cfg.Store(&c) }
+
+// StartOffset is the first offset that may be read.
+func (l *Log) StartOffset() id.Offset { return id.Offset(l.start.Load()) }
+
+// EndOffset is the log end: the offset of the next record (exclusive).
+func (l *Log) EndOffset() id.Offset { return id.Offset(l.end.Load()) }
+
+// DurableEnd is the offset below which everything survives a power loss (exclusive).
+func (l *Log) DurableEnd() id.Offset { return id.Offset(l.durable.Load()) }
+
+// AckableEnd is what may be counted for the high watermark: DurableEnd with strict flush, EndOffset otherwise.
+func (l *Log) AckableEnd() id.Offset {
+	if l.cfg.Load().strictFlush() {
+		return l.DurableEnd()
+	}
+	return l.EndOffset()
+}
+
+// HighWatermark is the committed end (exclusive).
+func (l *Log) HighWatermark() id.Offset { return id.Offset(l.hw.Load()) }
+
+// AdvanceHighWatermark raises the high watermark, bounded by the log end, and returns the value now in force and whether it moved.
+func (l *Log) AdvanceHighWatermark(to id.Offset) (id.Offset, bool) {
+	if int64(to) <= l.hw.Load() {
+		return l.HighWatermark(), false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	to = min(to, l.EndOffset())
+	if int64(to) <= l.hw.Load() {
+		return l.HighWatermark(), false
+	}
+	l.setHighWatermark(to)
+	return to, true
+}
+
+// setHighWatermark needs mu.
+func (l *Log) setHighWatermark(to id.Offset) {
+	l.producers.highWatermarkAt(to)
+	l.publishUnstable()
+	l.hw.Store(int64(to))
+	l.dir.hwChanged.Store(true)
+}
+
+func (l *Log) publishUnstable() {
+	u := l.producers.firstUnstable()
+	if u >= 0 {
+		u = max(u, l.StartOffset())
+	}
+	l.unstable.Store(int64(u))
+}
+
+// LastStableOffset is the bound of committed readers (exclusive).
+func (l *Log) LastStableOffset() id.Offset {
+	hw := l.hw.Load()
+	if u := l.unstable.Load(); u >= 0 && u < hw {
+		return id.Offset(u)
+	}
+	return id.Offset(hw)
+}
+
+// LatestEpoch is the last leader epoch the log has seen, or id.NoLeaderEpoch.
+func (l *Log) LatestEpoch() id.LeaderEpoch { return l.epochs.latest() }
+
+// EndOffsetForEpoch answers OffsetForLeaderEpoch: the largest epoch <= e and where it ends.
+func (l *Log) EndOffsetForEpoch(e id.LeaderEpoch) EpochEndOffset {
+	return l.epochs.endFor(e, l.EndOffset())
+}
+
+// EpochAt is the leader epoch of an offset, or id.NoLeaderEpoch.
+func (l *Log) EpochAt(o id.Offset) id.LeaderEpoch { return l.epochs.at(o) }
+
+// AssignEpoch notes that epoch e starts at offset start (a new leader does so at its log end before its first append).
+func (l *Log) AssignEpoch(e id.LeaderEpoch, start id.Offset) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.Err(); err != nil {
+		return err
+	}
+	return l.assignEpoch(e, start)
+}
+
+// assignEpoch needs mu. The file is written at once: an epoch must never be missing from it.
+func (l *Log) assignEpoch(e id.LeaderEpoch, start id.Offset) error {
+	if !l.epochs.assign(e, start) {
+		return nil
+	}
+	return l.writeEpochs()
+}
+
+func (l *Log) writeEpochs() error {
+	if err := checkpoint.WriteEpochs(l.at.fs, l.at.path(fileEpochs), l.epochs.snapshot()); err != nil {
+		l.epochsDirty = true
+		return l.fault("write leader epochs of", err)
+	}
+	l.epochsDirty = false
+	return nil
+}
+
+// SizeBytes is the size of all segments.
+func (l *Log) SizeBytes() int64 {
+	n := int64(0)
+	for _, s := range *l.segments.Load() {
+		n += s.size.Load()
+	}
+	return n
+}
+
+// Segments is the number of segments.
+func (l *Log) Segments() int { return len(*l.segments.Load()) }
+
+// Producers lists the active producers in order of their ids.
+func (l *Log) Producers() []ProducerInfo {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.producers.infos()
+}
+
+// TopicID is the id in partition.metadata, zero when there is none.
+func (l *Log) TopicID() id.UUID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.topicID
+}
+
+// SetTopicID writes partition.metadata; an *InconsistentTopicIDError if another id is there.
+func (l *Log) SetTopicID(u id.UUID) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.topicID == u {
+		return nil
+	}
+	if !l.topicID.IsZero() {
+		return &InconsistentTopicIDError{TopicPartition: l.tp, Have: l.topicID, Want: u}
+	}
+	text := "version: 0\ntopic_id: " + u.String()
+	if err := vfs.ReplaceFile(l.at.fs, l.at.path(filePartitionMeta), ".tmp", []byte(text)); err != nil {
+		return l.fault("write partition.metadata of", err)
+	}
+	l.topicID = u
+	return nil
+}
+
+// readTopicID reads partition.metadata. A file that says nothing sensible is an error: it may belong to another incarnation.
+func (l *Log) readTopicID() error {
+	path := l.at.path(filePartitionMeta)
+	b, err := vfs.ReadFile(l.at.fs, path, 4096)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return l.storageError("read partition.metadata of", err)
+	}
+	lines := strings.Split(strings.ReplaceAll(string(b), "\r\n", "\n"), "\n")
+	field := func(i int, name string) (string, bool) {
+		if i >= len(lines) {
+			return "", false
+		}
+		k, v, ok := strings.Cut(lines[i], ":")
+		return strings.TrimSpace(v), ok && k == name
+	}
+	version, ok := field(0, "version")
+	text, ok2 := field(1, "topic_id")
+	if !ok || !ok2 || version == "" || version[0] == '-' {
+		return fmt.Errorf("%s is malformed: %q", path, b)
+	}
+	u, err := id.ParseUUID(text)
+	if err != nil || u.IsZero() {
+		return fmt.Errorf("%s has no topic id: %q", path, text)
+	}
+	l.topicID = u
+	return nil
+}
+
+// Err tells why the log is out of service: its directory is offline, or it was closed or deleted. Nil when it works.
+func (l *Log) Err() error {
+	if p := l.gone.Load(); p != nil {
+		return *p
+	}
+	if err := l.dir.err(); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (l *Log) setGone(err error) { l.gone.CompareAndSwap(nil, &err) }
+
+// storageError says that something failed which says nothing about the rest of the directory.
+func (l *Log) storageError(op string, err error) error {
+	return &StorageError{Op: op, Where: l.tp.String(), Err: err}
+}
+
+// fault is storageError for errors of the disk itself: anything but a full disk takes the directory offline.
+func (l *Log) fault(op string, err error) error {
+	if isFull(err) || errors.Is(err, fs.ErrClosed) {
+		return l.storageError(op, err)
+	}
+	return l.dir.fail(op, l.tp.String(), err)
+}
+
+func (l *Log) active() *segment {
+	s := *l.segments.Load()
+	return s[len(s)-1]
+}
+
+// floor returns the index of the last segment whose base offset is at or below offset, -1 if there is none.
+func floor(segs []*segment, offset id.Offset) int {
+	lo, hi := 0, len(segs)
+	for lo < hi {
+		if mid := int(uint(lo+hi) >> 1); segs[mid].base <= offset {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo - 1
+}
+
+// setSegments publishes a new list. It needs mu, and the slice must not be modified afterwards.
+func (l *Log) setSegments(segs []*segment) { l.segments.Store(&segs) }
+
+func (l *Log) nowMs() int64 { return l.o.Now().UnixMilli() }
+
+// jitter draws a segment's share of segment.jitter.ms, so that logs created together do not roll together.
+func (l *Log) jitter() time.Duration {
+	c := l.cfg.Load()
+	limit := min(c.SegmentJitter, c.SegmentAge)
+	if limit <= 0 {
+		return 0
+	}
+	return rand.N(limit)
+}

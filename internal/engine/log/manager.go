@@ -1,0 +1,404 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/vfs"
+)
+
+// Options opens a Manager.
+type Options struct {
+	FS     vfs.FS
+	Dirs   []string
+	Logger *slog.Logger
+	Now    func() time.Time // wall clock; time.Now when nil
+
+	Config          Config                    // of topics that TopicConfig does not know
+	TopicConfig     func(topic string) Config // resolved configuration of a topic found on disk; nil: Config
+	ClusterID       string                    // checked against meta.properties; empty accepts any
+	NodeID          id.BrokerID               // checked against meta.properties
+	AutoFormat      bool                      // write meta.properties into directories that have none
+	RecoveryThreads int                       // num.recovery.threads.per.data.dir
+	Manual          bool                      // no background goroutine: the owner calls Tick
+
+	RetentionCheckInterval     time.Duration // log.retention.check.interval.ms
+	FlushCheckInterval         time.Duration // log.flush.scheduler.interval.ms
+	RecoveryPointInterval      time.Duration // log.flush.offset.checkpoint.interval.ms
+	StartOffsetInterval        time.Duration // log.flush.start.offset.checkpoint.interval.ms
+	HighWatermarkInterval      time.Duration // replica.high.watermark.checkpoint.interval.ms
+	ProducerExpiration         time.Duration // producer.id.expiration.ms
+	ProducerExpirationInterval time.Duration // producer.id.expiration.check.interval.ms
+	InitialDelay               time.Duration // log.initial.task.delay.ms: before the first retention check
+
+	bufs *buffers
+}
+
+// withDefaults returns a copy with Kafka's defaults where nothing was set.
+func (o *Options) withDefaults() *Options {
+	c := *o
+	c.bufs = &buffers{}
+	if c.FS == nil {
+		c.FS = vfs.OS()
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Config == (Config{}) {
+		c.Config = DefaultConfig()
+	}
+	set := func(d *time.Duration, value time.Duration) {
+		if *d == 0 {
+			*d = value
+		}
+	}
+	c.RecoveryThreads = max(c.RecoveryThreads, 1)
+	set(&c.RetentionCheckInterval, 5*time.Minute)
+	set(&c.FlushCheckInterval, Forever)
+	set(&c.RecoveryPointInterval, time.Minute)
+	set(&c.StartOffsetInterval, time.Minute)
+	set(&c.HighWatermarkInterval, 5*time.Second)
+	set(&c.ProducerExpiration, 24*time.Hour)
+	set(&c.ProducerExpirationInterval, 10*time.Minute)
+	set(&c.InitialDelay, 30*time.Second)
+	return &c
+}
+
+// Manager owns the log directories of a node and every partition log in them.
+//
+// mu guards the maps and lists below it; it is never held across disk access, nor while a log's mutex is taken.
+type Manager struct {
+	o        *Options
+	dirs     []*logDir
+	failures chan struct{}
+	wake     chan struct{}
+	stop     chan struct{}
+	stopped  chan struct{}
+
+	previousEpoch    id.BrokerEpoch
+	hasPreviousEpoch bool
+
+	ticking sync.Mutex // one Tick at a time
+	due     schedule   // guarded by ticking
+
+	mu       sync.Mutex
+	logs     map[id.TopicPartition]*Log
+	creating map[id.TopicPartition]chan struct{} // closed when the creation is over
+	work     map[*Log]time.Time                  // logs with background work, and when it is due
+	deleting []deletion
+	closed   bool
+}
+
+// deletion is a partition directory that waits to be removed.
+type deletion struct {
+	at   time.Time
+	path string
+	dir  *logDir
+	log  *Log // nil when found at start
+}
+
+// Open locks and reads the directories, recovers and opens every log, and starts the one background goroutine.
+//
+// A directory that cannot be read is offline; the others work. If none works, or a directory is somebody else's (its lock, its
+// cluster, its node), Open fails.
+func Open(o Options) (*Manager, error) {
+	opts := o.withDefaults()
+	m := &Manager{
+		o: opts, failures: make(chan struct{}, 1), wake: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
+		logs: map[id.TopicPartition]*Log{}, creating: map[id.TopicPartition]chan struct{}{}, work: map[*Log]time.Time{},
+	}
+	if err := m.openDirs(); err != nil {
+		m.unlock()
+		return nil, err
+	}
+	if err := m.loadAll(); err != nil {
+		m.dropAll()
+		m.unlock()
+		return nil, err
+	}
+	m.due = newSchedule(opts, opts.Now())
+	if opts.Manual {
+		close(m.stopped)
+	} else {
+		go m.run()
+	}
+	return m, nil
+}
+
+func (m *Manager) openDirs() error {
+	if len(m.o.Dirs) == 0 {
+		return errors.New("no log directories are configured")
+	}
+	for _, path := range m.o.Dirs {
+		path = filepath.Clean(path)
+		if slices.ContainsFunc(m.dirs, func(d *logDir) bool { return d.path == path }) {
+			return fmt.Errorf("log directory %s is configured twice", path)
+		}
+		d := &logDir{path: path, o: m.o, onFail: m.dirFailed, onWork: m.logWants}
+		d.checkpointNow = func() error { return m.checkpointRecoveryPoints(d) }
+		m.dirs = append(m.dirs, d)
+		if err := d.open(); err != nil && !IsOffline(err) {
+			return err
+		}
+	}
+	return m.anyOnline()
+}
+
+func (m *Manager) anyOnline() error {
+	var errs []error
+	for _, d := range m.dirs {
+		err := d.err()
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return fmt.Errorf("no log directory works: %w", errors.Join(errs...))
+}
+
+// open creates and locks the directory and reads its meta.properties.
+func (d *logDir) open() error {
+	fsys := d.o.FS
+	if _, err := fsys.Stat(d.path); errors.Is(err, fs.ErrNotExist) {
+		if err := fsys.MkdirAll(d.path, 0o755); err != nil {
+			return d.fail("create", d.path, err)
+		}
+		if err := fsys.SyncDir(filepath.Dir(d.path)); err != nil {
+			return d.fail("create", d.path, err)
+		}
+	}
+	lock, err := LockDir(fsys, d.path)
+	switch {
+	case errors.Is(err, vfs.ErrLocked):
+		return err
+	case err != nil:
+		return d.fail("lock", d.path, err)
+	}
+	d.lock = lock
+	return d.loadMeta()
+}
+
+// LockDir takes the lock of a log directory, the one a running Apache Kafka holds too.
+func LockDir(fsys vfs.FS, dir string) (interface{ Close() error }, error) {
+	lock, err := fsys.Lock(filepath.Join(dir, fileLock))
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil, fmt.Errorf("log directory %s is in use by another process or another instance in this process: %w", dir, err)
+	}
+	return lock, err
+}
+
+func (m *Manager) unlock() {
+	for _, d := range m.dirs {
+		if d.lock != nil {
+			d.lock.Close()
+		}
+	}
+}
+
+func (m *Manager) dropAll() {
+	for _, l := range m.Logs() {
+		l.setGone(ErrClosed)
+		l.dropFiles()
+	}
+}
+
+// dirFailed tells whoever listens that a directory went offline.
+func (m *Manager) dirFailed() {
+	select {
+	case m.failures <- struct{}{}:
+	default:
+	}
+}
+
+// Failures is signalled (without blocking, at most one pending) each time a directory went offline; see Dirs.
+func (m *Manager) Failures() <-chan struct{} { return m.failures }
+
+// CreateOptions says how Create makes a log.
+type CreateOptions struct {
+	TopicID     id.UUID
+	Config      Config
+	DirectoryID id.UUID // the log dir to use; zero or unknown: the dir with the fewest logs
+}
+
+// Create returns the partition's log, making it when there is none. An existing log of another topic id is an
+// *InconsistentTopicIDError.
+func (m *Manager) Create(tp id.TopicPartition, o CreateOptions) (*Log, error) {
+	for {
+		m.mu.Lock()
+		if m.closed {
+			m.mu.Unlock()
+			return nil, ErrClosed
+		}
+		if l := m.logs[tp]; l != nil {
+			m.mu.Unlock()
+			if !o.TopicID.IsZero() {
+				if err := l.SetTopicID(o.TopicID); err != nil {
+					return nil, err
+				}
+			}
+			return l, nil
+		}
+		if wait := m.creating[tp]; wait != nil {
+			m.mu.Unlock()
+			<-wait
+			continue
+		}
+		done := make(chan struct{})
+		m.creating[tp] = done
+		dir, err := m.placeLocked(o.DirectoryID)
+		m.mu.Unlock()
+
+		var l *Log
+		if err == nil {
+			l, err = openLog(LogOptions{Dir: filepath.Join(dir.path, tp.String()), TopicPartition: tp, TopicID: o.TopicID, Config: o.Config, CleanShutdown: true}, dir, m.o)
+		}
+		m.mu.Lock()
+		delete(m.creating, tp)
+		if err == nil {
+			m.logs[tp] = l
+		}
+		m.mu.Unlock()
+		close(done)
+		if err != nil {
+			return nil, fmt.Errorf("create log %v: %w", tp, err)
+		}
+		return l, nil
+	}
+}
+
+// placeLocked chooses a directory: the wanted one, or the working one with the fewest logs.
+func (m *Manager) placeLocked(want id.UUID) (*logDir, error) {
+	counts := map[*logDir]int{}
+	for _, l := range m.logs {
+		counts[l.dir]++
+	}
+	var best *logDir
+	for _, d := range m.dirs {
+		if d.err() != nil {
+			continue
+		}
+		if !want.IsZero() && d.id == want {
+			return d, nil
+		}
+		if best == nil || counts[d] < counts[best] {
+			best = d
+		}
+	}
+	if best == nil {
+		return nil, m.anyOnline()
+	}
+	return best, nil
+}
+
+// Get returns the partition's log.
+func (m *Manager) Get(tp id.TopicPartition) (*Log, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.logs[tp]
+	return l, l != nil
+}
+
+// Logs returns all logs in order of topic and partition.
+func (m *Manager) Logs() []*Log {
+	m.mu.Lock()
+	out := make([]*Log, 0, len(m.logs))
+	for _, l := range m.logs {
+		out = append(out, l)
+	}
+	m.mu.Unlock()
+	slices.SortFunc(out, func(a, b *Log) int { return a.tp.Compare(b.tp) })
+	return out
+}
+
+// SetTopicConfig gives all logs of a topic a new configuration.
+func (m *Manager) SetTopicConfig(topic string, c Config) {
+	for _, l := range m.Logs() {
+		if l.tp.Topic == topic {
+			l.SetConfig(c)
+		}
+	}
+}
+
+// Delete takes the log out of service at once, renames its directory and removes the files after file.delete.delay.ms. A
+// partition without a log is no error.
+func (m *Manager) Delete(tp id.TopicPartition) error {
+	m.mu.Lock()
+	l := m.logs[tp]
+	delete(m.logs, tp)
+	delete(m.work, l)
+	m.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	l.setGone(ErrDeleted)
+	l.mu.Lock() // whoever was changing the log is done
+	defer l.mu.Unlock()
+	if err := l.dir.err(); err != nil {
+		l.dropFiles()
+		return nil // the files are out of reach; a restart finds them stray
+	}
+	path := filepath.Join(l.dir.path, deleteDirName(tp, suffixDirDelete))
+	if err := m.o.FS.Rename(l.Path(), path); err != nil {
+		return l.dir.fail("delete", tp.String(), err)
+	}
+	l.at.dir.Store(&path)
+	if err := m.o.FS.SyncDir(l.dir.path); err != nil {
+		return l.dir.fail("delete", tp.String(), err)
+	}
+	// The checkpoints must not speak of the log any more: one of the same name may be created next.
+	if err := errors.Join(l.dir.lowered(), m.forgetStarts(l.dir)); err != nil {
+		return err
+	}
+	delay := min(l.cfg.Load().FileDeleteDelay, 365*24*time.Hour)
+	m.mu.Lock()
+	m.deleting = append(m.deleting, deletion{at: m.o.Now().Add(delay), path: path, dir: l.dir, log: l})
+	m.mu.Unlock()
+	m.poke()
+	return nil
+}
+
+// DirInfo describes one log directory.
+type DirInfo struct {
+	Path        string
+	DirectoryID id.UUID
+	Err         error // why it is offline; nil when it works
+	TotalBytes  int64
+	UsableBytes int64
+	Logs        []*Log // of this directory; Log.SizeBytes for each
+}
+
+// Dirs describes the log directories, for DescribeLogDirs and registration.
+func (m *Manager) Dirs() []DirInfo {
+	logs := m.Logs()
+	out := make([]DirInfo, len(m.dirs))
+	for i, d := range m.dirs {
+		out[i] = DirInfo{Path: d.path, DirectoryID: d.id, Err: d.err(), TotalBytes: -1, UsableBytes: -1}
+		if out[i].Err != nil {
+			continue
+		}
+		if u, err := m.o.FS.Usage(d.path); err == nil {
+			out[i].TotalBytes, out[i].UsableBytes = u.TotalBytes, u.FreeBytes
+		}
+		for _, l := range logs {
+			if l.dir == d {
+				out[i].Logs = append(out[i].Logs, l)
+			}
+		}
+	}
+	return out
+}
+
+// PreviousBrokerEpoch is the broker epoch of the last clean shutdown, if every directory had one and they agree.
+func (m *Manager) PreviousBrokerEpoch() (id.BrokerEpoch, bool) {
+	return m.previousEpoch, m.hasPreviousEpoch
+}
