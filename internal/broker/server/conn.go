@@ -62,7 +62,7 @@ type conn struct {
 func newConn(s *Server, nc net.Conn, info *ConnInfo) *conn {
 	c := &conn{srv: s, nc: nc, info: info, wake: make(chan struct{}, 1), closed: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.in = inbuf{mem: s.opts.Memory, limit: s.opts.MaxRequestBytes, first: true}
+	c.in.mem, c.in.limit, c.in.first = s.opts.Memory, s.opts.MaxRequestBytes, true
 	c.raw = newRawConn(nc)
 	c.activeAt.Store(time.Now().UnixNano())
 	return c

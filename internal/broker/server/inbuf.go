@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -61,6 +62,8 @@ type inbuf struct {
 	since time.Time // when the first byte of the unfinished frame was read
 	limit int
 	first bool // no frame has been taken yet
+
+	waits atomic.Bool // the reader waits for memory: the stand-still is not the peer's fault
 }
 
 // next takes a whole frame if one has arrived. Otherwise it returns false and the number of bytes (length field included) that
@@ -131,9 +134,15 @@ func (in *inbuf) grow(need, have int, stop <-chan struct{}) ([]byte, error) {
 		if want <= have { // a whole small frame's worth has arrived without completing it
 			want = have + minSlab
 		}
-		var err error
-		if s, err = in.mem.get(want, stop); err != nil {
-			return nil, err
+		if s = in.mem.tryGet(want); s == nil {
+			in.waits.Store(true)
+			var err error
+			s, err = in.mem.get(want, stop)
+			in.since = time.Now() // the peer's pace counts from here
+			in.waits.Store(false)
+			if err != nil {
+				return nil, err
+			}
 		}
 	}
 	if in.slab != nil {

@@ -56,8 +56,8 @@ const (
 // ones.
 func NewMemory(limit int64) *Memory {
 	m := &Memory{}
-	m.big.limit = limit
-	m.small.limit = max(limit/8, 8<<20)
+	m.big = budget{limit: limit, wait: pressureWait}
+	m.small = budget{limit: max(limit/8, 8<<20), wait: pressureWait}
 	return m
 }
 
@@ -210,6 +210,7 @@ func slabSize(n int) int {
 // budget is a number of bytes that is taken and given back. Waiters are woken together and try again in no order.
 type budget struct {
 	limit int64
+	wait  time.Duration // before those that hold memory without sending are cut
 	used  atomic.Int64
 
 	mu    sync.Mutex
@@ -234,7 +235,7 @@ func (b *budget) take(n int64, stop <-chan struct{}, shed func()) error {
 		return nil
 	}
 	start := time.Now()
-	timer := time.NewTimer(pressureWait)
+	timer := time.NewTimer(b.wait)
 	defer timer.Stop()
 	for {
 		b.mu.Lock()
@@ -255,7 +256,7 @@ func (b *budget) take(n int64, stop <-chan struct{}, shed func()) error {
 				return errNoMemory
 			}
 			shed()
-			timer.Reset(pressureWait)
+			timer.Reset(b.wait)
 		}
 	}
 }

@@ -398,7 +398,7 @@ const minPace = 64 << 10
 func (s *Server) shed() {
 	now := time.Now()
 	s.mu.Lock()
-	if now.Sub(s.lastShed) < pressureWait/2 {
+	if now.Sub(s.lastShed) < s.opts.Memory.big.wait/2 {
 		s.mu.Unlock()
 		return
 	}
@@ -409,11 +409,11 @@ func (s *Server) shed() {
 		c.partial.Lock()
 		since, n := c.partial.since, c.partial.bytes
 		c.partial.Unlock()
-		if since.IsZero() || n < minSlab {
+		if since.IsZero() || n < minSlab || c.in.waits.Load() {
 			continue
 		}
 		age := now.Sub(since)
-		if age > pressureWait && float64(n)/age.Seconds() < minPace {
+		if age > s.opts.Memory.big.wait && float64(n)/age.Seconds() < minPace {
 			s.stats.shed.Add(1)
 			s.complaints.warn("connection closed: it holds request memory that others wait for", "connection", c.info.ID, "bytes", n)
 			c.kill()
