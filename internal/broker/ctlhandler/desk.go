@@ -108,7 +108,7 @@ func (d *Desk) direct(r *server.Request, e entry) {
 		r.Answer(a)
 		return
 	}
-	c.refuse = func(req wire.Request, err *controller.Error) { r.Answer(errorAnswer(req, c.version, err)) }
+	c.refuse = func(req wire.Request, err *controller.Error) { r.Answer(ErrorAnswer(req, c.version, err)) }
 	e.serve(c)
 }
 
@@ -192,7 +192,7 @@ func (d *Desk) envelope(r *server.Request) {
 			r.Answer(a)
 			return
 		}
-		c.answer(errorAnswer(req, c.version, err))
+		c.answer(ErrorAnswer(req, c.version, err))
 	}
 	e.serve(c)
 }

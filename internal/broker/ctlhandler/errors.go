@@ -10,9 +10,9 @@ import (
 
 func decimal(n int8) string { return strconv.Itoa(int(n)) }
 
-// errorAnswer is what an API answers when its whole request is refused: some have one place for an error, others repeat it for
+// ErrorAnswer is what an API answers when its whole request is refused: some have one place for an error, others repeat it for
 // each of their parts.
-func errorAnswer(req wire.Request, version int16, e *controller.Error) wire.Message {
+func ErrorAnswer(req wire.Request, version int16, e *controller.Error) wire.Message {
 	code, text := e.Code, e.Message()
 	if text != nil && (code == wire.ErrUnknownServerError || *text == code.Message()) {
 		text = nil // nothing particular, or nothing that a client should see
