@@ -199,7 +199,7 @@ func (c *Controller) heartbeat(env Env, r *api.BrokerHeartbeatRequest) Decision 
 		return refuse(wire.ErrStaleBrokerEpoch, fmt.Sprintf("Receive a heartbeat from broker %d before registration", b.ID))
 	}
 	s := c.beats.of(b)
-	s.contact = env.Now
+	s.contact, s.inherited = env.Now, false
 	cur, next := c.nextState(b, s, r, registered)
 	var records []image.Record
 	if cur != next {

@@ -246,7 +246,7 @@ func (c *Controller) Activate(env Env, epoch id.LeaderEpoch) (Decision, error) {
 		r := c.img.Cluster.Broker(b)
 		beat := c.beats.of(r)
 		if !r.Fenced {
-			beat.contact = env.Now
+			beat.contact, beat.inherited = env.Now, b == c.cfg.NodeID
 		}
 	}
 	c.nextBalance = env.Now.Add(c.cfg.LeaderImbalanceCheck)

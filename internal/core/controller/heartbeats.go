@@ -13,6 +13,9 @@ type beat struct {
 	epoch id.BrokerEpoch // the registration it belongs to
 	// contact is when the broker was last heard of; zero means that it has no session.
 	contact time.Time
+	// inherited is set while contact is only a new controller's assumption about the broker of its own process. A broker that
+	// shares a process with the controller has not outlived it, so that its next incarnation need not wait for the session.
+	inherited bool
 	// offset is how far the broker has read the metadata log; -1 unknown.
 	offset id.Offset
 	// shutdownOffset is the end of the batch that moved the broker's leaderships away; -1 when it is not shutting down. It may
@@ -43,7 +46,7 @@ func (h *heartbeats) of(b *image.Broker) *beat {
 // valid reports whether the broker was heard of recently.
 func (h *heartbeats) valid(b *image.Broker, now time.Time) bool {
 	s := h.brokers[b.ID]
-	return s != nil && s.epoch == b.Epoch && !s.contact.IsZero() && now.Sub(s.contact) < h.session
+	return s != nil && s.epoch == b.Epoch && !s.inherited && !s.contact.IsZero() && now.Sub(s.contact) < h.session
 }
 
 func (s *beat) shuttingDown() bool { return s.shutdownOffset >= 0 }
