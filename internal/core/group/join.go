@@ -82,8 +82,7 @@ func (s *Shard) join(t Turn, req *api.JoinGroupRequest) {
 	before := len(s.res.Records)
 	switch {
 	case !s.accepts(g, req.MemberID):
-		g.remove(req.MemberID)
-		s.timers.Cancel(timerKey{timerSession, g.name, req.MemberID})
+		s.drop(g, req.MemberID)
 		s.refuseJoin(t, "", wire.ErrGroupMaxSizeReached)
 	case unknown:
 		s.joinNew(t, g, req)
@@ -176,6 +175,8 @@ func (s *Shard) joinExisting(t Turn, g *classicGroup, req *api.JoinGroupRequest)
 		g.state == CompletingRebalance && !same,
 		// A leader that joins again asks for a rebalance, for reasons that its metadata need not show (a new partition, say).
 		g.state == Stable && (g.leader == m.id || !same):
+		// Whoever asked before under this id lost its connection, or is a repetition of this request.
+		s.finishJoin(g, m, joinError(m.id, wire.ErrRebalanceInProgress))
 		g.update(m, req, t.Ticket)
 		s.rebalanceOrCompleteJoin(g)
 	case g.state == CompletingRebalance, g.state == Stable:

@@ -83,16 +83,21 @@ func (s *Shard) leave(g *classicGroup, memberID string, instance *string) wire.E
 		}
 		memberID = existing
 	} else if _, pending := g.pendingJoin[memberID]; pending {
-		g.remove(memberID)
-		s.timers.Cancel(timerKey{timerSession, g.name, memberID})
+		s.drop(g, memberID)
 		return wire.ErrNone
 	} else if code := g.check(memberID, instance); code != wire.ErrNone {
 		return code
 	}
-	m := g.byID[memberID]
-	s.timers.Cancel(timerKey{timerSession, g.name, memberID})
-	// Whoever still waits under this id joins again, if it lives.
-	s.finishJoin(g, m, joinError("", wire.ErrUnknownMemberID))
-	g.remove(memberID)
+	s.drop(g, memberID)
 	return wire.ErrNone
+}
+
+// drop removes a member or a pending one. Whoever still waits under the id is told, and joins again if it lives.
+func (s *Shard) drop(g *classicGroup, memberID string) {
+	if m := g.byID[memberID]; m != nil {
+		s.finishJoin(g, m, joinError("", wire.ErrUnknownMemberID))
+		s.finishSync(m, syncError(wire.ErrUnknownMemberID))
+	}
+	g.remove(memberID)
+	s.timers.Cancel(timerKey{timerSession, g.name, memberID})
 }

@@ -73,8 +73,7 @@ func (s *Shard) completeJoin(g *classicGroup) {
 		}
 	}
 	for _, memberID := range late {
-		g.remove(memberID)
-		s.timers.Cancel(timerKey{timerSession, g.name, memberID})
+		s.drop(g, memberID)
 	}
 	if !electLeader(g) && len(g.members) > 0 {
 		// Only static members are left and none has come. Their sessions decide how long to wait for them.
@@ -148,7 +147,7 @@ func (s *Shard) expireSession(name, memberID string) {
 		return
 	}
 	if _, pending := g.pendingJoin[memberID]; pending {
-		g.remove(memberID)
+		s.drop(g, memberID)
 		if g.state == PreparingRebalance && g.allJoined() {
 			s.completeJoin(g)
 		}
@@ -158,9 +157,7 @@ func (s *Shard) expireSession(name, memberID string) {
 	if m == nil || m.satisfiesHeartbeat() {
 		return
 	}
-	// A new member can time out while it waits; if its client still lives it joins again.
-	s.finishJoin(g, m, joinError("", wire.ErrUnknownMemberID))
-	g.remove(memberID)
+	s.drop(g, memberID) // a new member can time out while it waits
 	switch {
 	case g.state == Stable || g.state == CompletingRebalance:
 		s.rebalanceOrCompleteJoin(g)
@@ -182,8 +179,7 @@ func (s *Shard) expireSync(name string, generation int32) {
 		}
 	}
 	for _, memberID := range late {
-		g.remove(memberID)
-		s.timers.Cancel(timerKey{timerSession, g.name, memberID})
+		s.drop(g, memberID)
 	}
 	s.prepareRebalance(g)
 }
@@ -221,6 +217,7 @@ func (s *Shard) sync(t Turn, req *api.SyncGroupRequest) {
 	case PreparingRebalance:
 		s.answer(t.Ticket, syncError(wire.ErrRebalanceInProgress))
 	case CompletingRebalance:
+		s.finishSync(m, syncError(wire.ErrRebalanceInProgress)) // an earlier try of the same member
 		m.awaitingSync = t.Ticket
 		s.synced(g, m)
 		if g.leader == m.id {
