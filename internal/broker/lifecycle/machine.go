@@ -113,7 +113,7 @@ func (m *machine) poll(now time.Time) (r request, again time.Time) {
 	hb.WantFence = !m.ready && m.state != ControlledShutdown
 	hb.WantShutDown = m.state == ControlledShutdown
 	hb.OfflineLogDirs = slices.Clone(m.offline)
-	if m.state == Running || m.state == ControlledShutdown {
+	if m.offset >= id.Offset(m.epoch) { // before that the configuration may be an old one
 		hb.CordonedLogDirs = append([]id.UUID{}, m.cordoned...)
 	}
 	return request{heartbeat: hb}, time.Time{}
@@ -176,10 +176,7 @@ func (m *machine) heartbeatAnswered(now time.Time, code wire.ErrorCode, a *api.B
 
 func (m *machine) sawFence(a *api.BrokerHeartbeatResponse) {
 	if m.ready && a.IsCaughtUp && !a.IsFenced {
-		if m.state != Running {
-			m.state, m.dirty = Running, m.dirty || len(m.cordoned) > 0
-		}
-		m.unfenced = true
+		m.state, m.unfenced = Running, true
 	}
 }
 
