@@ -90,10 +90,10 @@ func compareRow(r *row, kafka, moldau *side) []string {
 			answers[i], _ = walk(answers[i], a.left, sortBy(a.right))
 		}
 		for _, m := range r.masks {
-			if wholly(m) {
+			if wholly(m.path) {
 				return []string{"a mask over the whole answer hides everything"}
 			}
-			answers[i], _ = walk(answers[i], m, mask)
+			answers[i], _ = walk(answers[i], m.path, m.hide)
 		}
 	}
 	return compare("", answers[0], answers[1], nil)
@@ -158,7 +158,7 @@ func TestScriptsParse(t *testing.T) {
 				t.Errorf("%s:%d: a row without a request", file, r.line)
 			}
 			for _, m := range r.masks {
-				if wholly(m) {
+				if wholly(m.path) {
 					t.Errorf("%s:%d: a mask over the whole answer", file, r.line)
 				}
 			}
@@ -191,7 +191,7 @@ func TestCompareNotices(t *testing.T) {
 			t.Errorf("%s: the difference is not noticed", name)
 		}
 	}
-	masked, hits := walk(base(), "B[].C", mask)
+	masked, hits := walk(base(), "B[].C", masking{}.hide)
 	if v, _ := find(masked, "B[0].C"); v != "<masked>" || hits != 1 {
 		t.Errorf("mask gave %v, %d hits", v, hits)
 	}

@@ -7,12 +7,13 @@
 //
 //	props KEY=VALUE          a server property for this script (before the first row)
 //	row TEXT                 begins a row; TEXT says which branch or error it is about
-//	api NAME VERSION         the request, by kmsg's name: CreateTopics 7
+//	api NAME VERSION         the request, by kmsg's name: CreateTopics 7; "2-7" sends it once in each version
 //	{ ... }                  its fields as JSON, over kmsg's defaults, until the braces close
 //	raw HEX                  instead of api: bytes as they are; the answer is compared as bytes
 //	save NAME = PATH         keeps a value of this side's answer; "$NAME" in later rows stands for it
 //	until PATH = VALUE       repeats the request, at most 15 s, until the answer has VALUE there (for what takes effect later)
-//	mask PATH                this field is an id, a time, a host or a port: only its presence is compared
+//	mask PATH [~ REGEXP]     this field is an id, a time, a host or a port: only its presence is compared; with REGEXP only
+//	                         what that matches of a text is hidden (a time inside a message)
 //	sort PATH by FIELD       this array has no order in the protocol
 //	on NAME                  sends on the connection NAME (opened when new) instead of the first one
 //	async                    sends without waiting; a later `row` with `collect NAME` on that connection reads the answer

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -22,15 +23,23 @@ type row struct {
 	line    int
 	api     string
 	version int16
-	body    string // JSON
-	raw     []byte
-	conn    string
-	async   bool
-	collect bool
-	saves   []assign
-	until   *assign
-	masks   []string
-	sorts   []assign // path by field
+	// lastVersion ends a range of versions ("api Fetch 4-11"): the row is sent once in each.
+	lastVersion int16
+	body        string // JSON
+	raw         []byte
+	conn        string
+	async       bool
+	collect     bool
+	saves       []assign
+	until       *assign
+	masks       []string
+	sorts       []assign // path by field
+}
+
+// masking hides the field at path, or only what part matches of its text.
+type masking struct {
+	path string
+	part *regexp.Regexp
 }
 
 // assign is "left = right" in save, until and sort.
@@ -71,11 +80,16 @@ func parseFile(path string) (*script, error) {
 		switch word {
 		case "api":
 			name, v, _ := strings.Cut(rest, " ")
-			version, err := strconv.ParseInt(strings.TrimPrefix(v, "v"), 10, 16)
-			if err != nil {
-				return nil, fail("api NAME VERSION: %v", err)
+			first, last, isRange := strings.Cut(v, "-")
+			low, err := strconv.ParseInt(first, 10, 16)
+			high := low
+			if isRange && err == nil {
+				high, err = strconv.ParseInt(last, 10, 16)
 			}
-			cur.api, cur.version = name, int16(version)
+			if err != nil || high < low {
+				return nil, fail("api NAME VERSION or NAME FROM-TO: %v", err)
+			}
+			cur.api, cur.version, cur.lastVersion = name, int16(low), int16(high)
 		case "raw":
 			b, err := hex.DecodeString(strings.ReplaceAll(rest, " ", ""))
 			if err != nil {
@@ -94,7 +108,16 @@ func parseFile(path string) (*script, error) {
 				cur.until = &a
 			}
 		case "mask":
-			cur.masks = append(cur.masks, rest)
+			path, pattern, _ := strings.Cut(rest, " ~ ")
+			m := masking{path: path}
+			if pattern != "" {
+				re, err := regexp.Compile(pattern)
+				if err != nil {
+					return nil, fail("mask: %v", err)
+				}
+				m.part = re
+			}
+			cur.masks = append(cur.masks, m)
 		case "sort":
 			l, r, ok := strings.Cut(rest, " by ")
 			if !ok {
@@ -112,7 +135,7 @@ func parseFile(path string) (*script, error) {
 				return nil, fail("nothing to repeat")
 			}
 			prev := s.rows[len(s.rows)-2]
-			cur.api, cur.version, cur.body, cur.raw = prev.api, prev.version, prev.body, prev.raw
+			cur.api, cur.version, cur.lastVersion, cur.body, cur.raw = prev.api, prev.version, prev.lastVersion, prev.body, prev.raw
 			cur.masks, cur.sorts = prev.masks, prev.sorts
 		default:
 			if !strings.HasPrefix(line, "{") && cur.body == "" {
@@ -121,5 +144,19 @@ func parseFile(path string) (*script, error) {
 			cur.body += line + "\n"
 		}
 	}
+	s.rows = expand(s.rows)
 	return s, scan.Err()
+}
+
+// expand gives each version of a ranged row a row of its own.
+func expand(rows []row) []row {
+	var all []row
+	for _, r := range rows {
+		for v := r.version; v <= max(r.version, r.lastVersion); v++ {
+			one := r
+			one.version, one.lastVersion = v, v
+			all = append(all, one)
+		}
+	}
+	return all
 }

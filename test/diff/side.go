@@ -69,7 +69,7 @@ func (c *conn) close() {
 // closedAnswer stands for a connection that the node closed instead of answering.
 const closedAnswer = "connection closed"
 
-const answerTimeout = 20 * time.Second
+const answerTimeout = 12 * time.Second
 
 // do sends a row's request (unless it only collects) and returns the answer as a tree, closedAnswer, or nil for async.
 func (s *side) do(r *row) (any, error) {
@@ -103,6 +103,8 @@ func (s *side) do(r *row) (any, error) {
 	if err != nil {
 		var timeout net.Error
 		if errors.As(err, &timeout) && timeout.Timeout() {
+			c.close()
+			delete(s.conns, r.conn)
 			return nil, fmt.Errorf("line %d: %s gives no answer in %v", r.line, s.name, answerTimeout)
 		}
 		c.close()

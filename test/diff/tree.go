@@ -104,7 +104,10 @@ func find(v any, path string) (any, bool) {
 	return got, found
 }
 
-func mask(v any) any {
+func (m masking) hide(v any) any {
+	if p, ok := v.(string); ok && m.part != nil {
+		return m.part.ReplaceAllString(p, "<masked>")
+	}
 	if v == nil {
 		return nil
 	}

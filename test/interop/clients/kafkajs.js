@@ -1,0 +1,59 @@
+// kafkajs: produce and consume as ../doc.go says. It knows gzip and no compression by itself.
+const { Kafka, CompressionTypes, logLevel } = require("kafkajs");
+
+const [verb, bootstrap, topic, ...rest] = process.argv.slice(2);
+const kafka = new Kafka({ clientId: "interop", brokers: [bootstrap], logLevel: logLevel.NOTHING, retry: { retries: 30, initialRetryTime: 100, maxRetryTime: 1000 } });
+
+async function produce(from, count, codec, idempotent) {
+  const producer = kafka.producer({ idempotent, maxInFlightRequests: 1, allowAutoTopicCreation: true });
+  await producer.connect();
+  for (let i = from; i < from + count; i += 500) {
+    const messages = [];
+    for (let j = i; j < Math.min(i + 500, from + count); j++)
+      messages.push({ key: "k" + (j % 97), value: j + ":" + "x".repeat(64), headers: { n: String(j) } });
+    await producer.send({ topic, acks: -1, compression: codec === "gzip" ? CompressionTypes.GZIP : CompressionTypes.None, messages });
+  }
+  await producer.disconnect();
+  console.log("acked " + count);
+}
+
+async function consume(group, count) {
+  const consumer = kafka.consumer({ groupId: group, sessionTimeout: 10000, maxWaitTimeInMs: 200 });
+  await consumer.connect();
+  await consumer.subscribe({ topics: [topic], fromBeginning: true });
+  let seen = 0, finish;
+  const done = new Promise((resolve) => (finish = resolve));
+  const lines = [], next = {};
+  await consumer.run({
+    autoCommit: false,
+    eachBatchAutoResolve: false,
+    eachBatch: async ({ batch, isRunning, isStale }) => {
+      for (const m of batch.messages) {
+        if (seen >= count || !isRunning() || isStale()) return;
+        const i = parseInt(m.value.toString(), 10);
+        if (m.key.toString() !== "k" + (i % 97) || m.headers.n.toString() !== String(i)) fail("record " + i + " came as key " + m.key);
+        lines.push(i);
+        next[batch.partition] = (BigInt(m.offset) + 1n).toString();
+        seen++;
+      }
+      const offsets = Object.entries(next).map(([p, offset]) => ({ topic, partition: Number(p), offset }));
+      if (offsets.length) await consumer.commitOffsets(offsets);
+      if (seen >= count) return finish();
+      for (const m of batch.messages.slice(-1)) consumer.seek({ topic, partition: batch.partition, offset: (BigInt(m.offset) + 1n).toString() });
+    },
+  });
+  const timer = setTimeout(() => fail("only " + seen + " of " + count + " records"), 90000);
+  await done;
+  clearTimeout(timer);
+  await consumer.disconnect();
+  process.stdout.write(lines.join("\n") + "\n");
+}
+
+function fail(text) {
+  console.error(text);
+  process.exit(1);
+}
+
+(verb === "produce" ? produce(Number(rest[0]), Number(rest[1]), rest[2], rest[3] === "idempotent") : consume(rest[0], Number(rest[1])))
+  .then(() => process.exit(0))
+  .catch((e) => fail(String(e.stack || e)));

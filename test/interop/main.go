@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// client is one foreign client: how it is run and what it knows.
+type client struct {
+	name       string
+	command    []string
+	env        []string
+	codecs     []string
+	idempotent bool
+}
+
+const records = 10000
+
+var allCodecs = []string{"none", "gzip", "snappy", "lz4", "zstd"}
+
+func clients(home, here string) []client {
+	python := filepath.Join(home, "venv/bin/python")
+	java := func(v string) []string {
+		return []string{"java", "-Xmx256M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", home + "/classes-" + v + ":" + home + "/java-" + v + "/*", "JavaClient"}
+	}
+	at := func(name string) string { return filepath.Join(here, "clients", name) }
+	return []client{
+		{"kcat", []string{at("kcat.sh")}, nil, allCodecs, true},
+		{"kafka-python", []string{python, at("kafka_python.py")}, nil, allCodecs, true},
+		{"confluent-kafka", []string{python, at("confluent.py")}, nil, allCodecs, true},
+		{"kafkajs", []string{"node", at("kafkajs.js")}, []string{"NODE_PATH=" + home + "/node_modules"}, []string{"none", "gzip"}, true},
+		{"franz-go", []string{filepath.Join(home, "franz")}, nil, allCodecs, true},
+		{"sarama", []string{filepath.Join(home, "sarama")}, nil, allCodecs, true},
+		{"java 2.1.1", java("2.1.1"), nil, allCodecs[:4], true}, // zstd came with the broker's 2.1, the client's compression.type knows it too late for some JVMs
+		{"java 4.4.0", java("4.4.0"), nil, allCodecs, true},
+		{"console tools", []string{at("console.sh")}, []string{"KAFKA=" + at("tool.sh")}, allCodecs, true},
+	}
+}
+
+func main() {
+	only := flag.String("only", "", "run only clients whose name contains this")
+	stage := flag.String("stage", "", "run only this stage: basic, kill, proxy, tools")
+	flag.Parse()
+	here, _ := os.Getwd()
+	home := os.Getenv("INTEROP_HOME")
+	if home == "" {
+		home = filepath.Join(os.Getenv("HOME"), ".cache/moldau-interop")
+	}
+	t := &table{}
+	ctx := context.Background()
+	want := func(s string) bool { return *stage == "" || *stage == s }
+	var chosen []client
+	for _, c := range clients(home, here) {
+		if strings.Contains(c.name, *only) {
+			chosen = append(chosen, c)
+		}
+	}
+	start := time.Now()
+	if want("basic") {
+		stageBasic(ctx, t, here, chosen)
+	}
+	if want("kill") {
+		stageKill(ctx, t, here, chosen)
+	}
+	if want("proxy") {
+		stageProxy(ctx, t, here, chosen)
+	}
+	if want("tools") {
+		stageTools(ctx, t, here, home)
+	}
+	t.print(time.Since(start))
+	if t.failed > 0 {
+		os.Exit(1)
+	}
+}
+
+// table collects one line per client and stage.
+type table struct {
+	rows           []string
+	passed, failed int
+}
+
+func (t *table) add(stage, name string, began time.Time, err error) {
+	took := time.Since(began).Round(100 * time.Millisecond)
+	line := fmt.Sprintf("| %-8s | %-20s | %-4s | %6v |", stage, name, "ok", took)
+	if err != nil {
+		t.failed++
+		line = fmt.Sprintf("| %-8s | %-20s | %-4s | %6v | %v", stage, name, "FAIL", took, err)
+	} else {
+		t.passed++
+	}
+	fmt.Println(line)
+	t.rows = append(t.rows, line)
+}
+
+func (t *table) print(took time.Duration) {
+	fmt.Printf("\ninterop, %v:\n%s\n%d passed, %d failed\n", took.Round(time.Second), strings.Join(t.rows, "\n"), t.passed, t.failed)
+}
