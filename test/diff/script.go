@@ -32,7 +32,7 @@ type row struct {
 	collect     bool
 	saves       []assign
 	until       *assign
-	masks       []string
+	masks       []masking
 	sorts       []assign // path by field
 }
 
