@@ -1,0 +1,275 @@
+package vfs
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// Op names an operation of FS or File.
+type Op string
+
+// The operations that rules match.
+const (
+	OpOpen     Op = "open"
+	OpCreate   Op = "create" // an open with O_CREATE
+	OpRename   Op = "rename"
+	OpRemove   Op = "remove" // also RemoveAll
+	OpMkdir    Op = "mkdir"
+	OpList     Op = "list"
+	OpStat     Op = "stat"
+	OpLock     Op = "lock"
+	OpSyncDir  Op = "syncdir"
+	OpRead     Op = "read"
+	OpWrite    Op = "write"
+	OpSync     Op = "sync"
+	OpTruncate Op = "truncate"
+	OpClose    Op = "close"
+	OpAny      Op = ""       // every operation
+	OpChange   Op = "change" // every operation that changes something or makes it durable
+)
+
+// changes reports whether the operation may leave the disk different.
+func (o Op) changes() bool {
+	switch o {
+	case OpCreate, OpRename, OpRemove, OpMkdir, OpSyncDir, OpWrite, OpSync, OpTruncate:
+		return true
+	}
+	return false
+}
+
+// ErrCrashed is what every operation returns after a rule with Crash has fired.
+var ErrCrashed = errors.New("the machine has crashed")
+
+// Rule makes operations fail.
+type Rule struct {
+	Op   Op
+	Path string // pattern of filepath.Match on the last element of the path; empty matches all
+	Nth  int    // fires at the nth match, from 1; 0: at every one
+	Err  error  // what the operation returns
+	// Short lets a write, or a read, do this share of its bytes first: 0.5 is half of them.
+	Short float64
+	// Crash lets everything fail with ErrCrashed from then on.
+	Crash bool
+	// After lets the operation happen as a whole before Err is returned.
+	After bool
+}
+
+// Faults wraps a file system and lets chosen operations fail. Rules apply to files that are open already, too.
+type Faults struct {
+	inner FS
+
+	mu      sync.Mutex
+	rules   []*armed
+	crashed bool
+	changes int
+}
+
+type armed struct {
+	Rule
+	seen int
+}
+
+// NewFaults returns a wrapper without rules.
+func NewFaults(inner FS) *Faults { return &Faults{inner: inner} }
+
+// Add arms a rule.
+func (f *Faults) Add(r Rule) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rules = append(f.rules, &armed{Rule: r})
+}
+
+// Clear disarms all rules. A crash stays.
+func (f *Faults) Clear() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rules = nil
+}
+
+// Changes is how many operations that match OpChange were begun.
+func (f *Faults) Changes() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changes
+}
+
+// Crashed reports whether a rule with Crash has fired.
+func (f *Faults) Crashed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.crashed
+}
+
+// verdict is what happens to an operation: nil lets it pass.
+func (f *Faults) verdict(op Op, path string) *Rule {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.crashed {
+		return &Rule{Err: ErrCrashed}
+	}
+	if op.changes() {
+		f.changes++
+	}
+	for _, r := range f.rules {
+		if r.Op != OpAny && r.Op != op && !(r.Op == OpChange && op.changes()) {
+			continue
+		}
+		if r.Path != "" {
+			if ok, err := filepath.Match(r.Path, filepath.Base(path)); err != nil || !ok {
+				continue
+			}
+		}
+		r.seen++
+		if r.Nth != 0 && r.seen != r.Nth {
+			continue
+		}
+		hit := r.Rule
+		if hit.Crash {
+			f.crashed = true
+		}
+		if hit.Err == nil {
+			hit.Err = ErrCrashed
+		}
+		return &hit
+	}
+	return nil
+}
+
+// do runs an operation that is all or nothing.
+func (f *Faults) do(op Op, path string, run func() error) error {
+	r := f.verdict(op, path)
+	if r == nil {
+		return run()
+	}
+	if r.After {
+		if err := run(); err != nil {
+			return err
+		}
+	}
+	return &fs.PathError{Op: string(op), Path: path, Err: r.Err}
+}
+
+// OpenFile implements FS.
+func (f *Faults) OpenFile(path string, flag int, perm fs.FileMode) (File, error) {
+	op := OpOpen
+	if flag&os.O_CREATE != 0 {
+		op = OpCreate
+	}
+	var file File
+	err := f.do(op, path, func() (err error) { file, err = f.inner.OpenFile(path, flag, perm); return err })
+	if err != nil {
+		if file != nil {
+			file.Close()
+		}
+		return nil, err
+	}
+	return &faultFile{f: f, file: file, path: path}, nil
+}
+
+// Rename implements FS.
+func (f *Faults) Rename(oldPath, newPath string) error {
+	return f.do(OpRename, oldPath, func() error { return f.inner.Rename(oldPath, newPath) })
+}
+
+// Remove implements FS.
+func (f *Faults) Remove(path string) error {
+	return f.do(OpRemove, path, func() error { return f.inner.Remove(path) })
+}
+
+// RemoveAll implements FS.
+func (f *Faults) RemoveAll(path string) error {
+	return f.do(OpRemove, path, func() error { return f.inner.RemoveAll(path) })
+}
+
+// MkdirAll implements FS.
+func (f *Faults) MkdirAll(path string, perm fs.FileMode) error {
+	return f.do(OpMkdir, path, func() error { return f.inner.MkdirAll(path, perm) })
+}
+
+// List implements FS.
+func (f *Faults) List(dir string) (out []fs.DirEntry, err error) {
+	err = f.do(OpList, dir, func() (err error) { out, err = f.inner.List(dir); return err })
+	return out, err
+}
+
+// Stat implements FS.
+func (f *Faults) Stat(path string) (out fs.FileInfo, err error) {
+	err = f.do(OpStat, path, func() (err error) { out, err = f.inner.Stat(path); return err })
+	return out, err
+}
+
+// Lock implements FS.
+func (f *Faults) Lock(path string) (out io.Closer, err error) {
+	err = f.do(OpLock, path, func() (err error) { out, err = f.inner.Lock(path); return err })
+	return out, err
+}
+
+// SyncDir implements FS.
+func (f *Faults) SyncDir(dir string) error {
+	return f.do(OpSyncDir, dir, func() error { return f.inner.SyncDir(dir) })
+}
+
+// Usage implements FS.
+func (f *Faults) Usage(path string) (Usage, error) { return f.inner.Usage(path) }
+
+type faultFile struct {
+	f    *Faults
+	file File
+	path string
+}
+
+// partly runs a read or a write, perhaps of a part only.
+func (x *faultFile) partly(op Op, p []byte, run func(p []byte) (int, error)) (int, error) {
+	r := x.f.verdict(op, x.path)
+	if r == nil {
+		return run(p)
+	}
+	share := r.Short
+	if r.After {
+		share = 1
+	}
+	n := 0
+	if share > 0 {
+		var err error
+		if n, err = run(p[:int(float64(len(p))*share)]); err != nil {
+			return n, err
+		}
+	}
+	return n, &fs.PathError{Op: string(op), Path: x.path, Err: r.Err}
+}
+
+func (x *faultFile) ReadAt(p []byte, off int64) (int, error) {
+	return x.partly(OpRead, p, func(p []byte) (int, error) { return x.file.ReadAt(p, off) })
+}
+
+func (x *faultFile) WriteAt(p []byte, off int64) (int, error) {
+	return x.partly(OpWrite, p, func(p []byte) (int, error) { return x.file.WriteAt(p, off) })
+}
+
+func (x *faultFile) Write(p []byte) (int, error) {
+	return x.partly(OpWrite, p, x.file.Write)
+}
+
+func (x *faultFile) Sync() error { return x.f.do(OpSync, x.path, x.file.Sync) }
+
+func (x *faultFile) Truncate(size int64) error {
+	return x.f.do(OpTruncate, x.path, func() error { return x.file.Truncate(size) })
+}
+
+// Close always closes the inner file, so that nothing leaks whatever the rules say.
+func (x *faultFile) Close() error {
+	err := x.file.Close()
+	if r := x.f.verdict(OpClose, x.path); r != nil {
+		return &fs.PathError{Op: string(OpClose), Path: x.path, Err: r.Err}
+	}
+	return err
+}
+
+func (x *faultFile) Size() (int64, error) { return x.file.Size() }
+
+// OSFile is nil: what goes around the wrapper could not fail.
+func (x *faultFile) OSFile() *os.File { return nil }
