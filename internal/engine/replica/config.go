@@ -3,6 +3,7 @@ package replica
 import (
 	"github.com/moldau-io/moldau/internal/base/conf"
 	"github.com/moldau-io/moldau/internal/engine/log"
+	"github.com/moldau-io/moldau/internal/record"
 )
 
 // TopicConfig is a topic's resolved configuration as far as its replicas care.
@@ -32,20 +33,23 @@ func FromConf(t *conf.Topic) TopicConfig {
 			LogAppendTime:      t.LogAppendTime,
 			TimestampBeforeMax: t.TimestampBeforeMax,
 			TimestampAfterMax:  t.TimestampAfterMax,
-			Compression:        t.CompressionType,
-			CompressionLevel:   compressionLevel(t),
+			KeepCodec:          t.CompressionType == "producer",
+			Compression:        compression(t),
 		},
 	}
 }
 
-func compressionLevel(t *conf.Topic) int {
+// compression is what the broker compresses with itself; "producer" and "uncompressed" have no codec.
+func compression(t *conf.Topic) record.Compression {
 	switch t.CompressionType {
 	case "gzip":
-		return int(t.GzipLevel)
+		return record.Compression{Codec: record.Gzip, Level: int(t.GzipLevel)}
+	case "snappy":
+		return record.Compression{Codec: record.Snappy}
 	case "lz4":
-		return int(t.LZ4Level)
+		return record.Compression{Codec: record.LZ4, Level: int(t.LZ4Level)}
 	case "zstd":
-		return int(t.ZstdLevel)
+		return record.Compression{Codec: record.Zstd, Level: int(t.ZstdLevel)}
 	}
-	return 0
+	return record.Compression{}
 }
