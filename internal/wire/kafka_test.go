@@ -37,8 +37,8 @@ func kinds() []kind {
 			kind{i.Name + "Request", i.Min, i.Max, i.FlexibleFrom, func() wire.Message { return i.NewRequest() }},
 			kind{i.Name + "Response", i.Min, i.Max, i.FlexibleFrom, func() wire.Message { return i.NewResponse() }})
 	}
-	list = append(list, kind{"RequestHeader", 1, 2, 2, func() wire.Message { return new(wire.RequestHeader) }},
-		kind{"ResponseHeader", 0, 1, 1, func() wire.Message { return new(wire.ResponseHeader) }})
+	list = append(list, kind{"RequestHeader", 1, 2, 2, func() wire.Message { return wire.NewRequestHeader() }},
+		kind{"ResponseHeader", 0, 1, 1, func() wire.Message { return wire.NewResponseHeader() }})
 	for _, f := range logrec.Forms() {
 		list = append(list, kind{f.Name, f.Min, f.Max, f.FlexibleFrom, f.New})
 	}
@@ -67,6 +67,8 @@ type question struct {
 	version int16
 	frame   []byte
 	honest  bool
+	write   int16 // the version to encode at
+	fresh   bool  // the message with its defaults, frame is empty
 }
 
 // TestAgreesWithKafka has Kafka decode random messages and damaged ones: what it accepts must be what we accept, and what it
@@ -93,15 +95,19 @@ func TestAgreesWithKafka(t *testing.T) {
 				m := k.make()
 				filler{Rand: rng, tags: k.flexible >= 0 && v >= k.flexible}.fill(reflect.ValueOf(m).Elem(), 0)
 				frame := wire.Marshal(m, v)
-				asked = append(asked, question{k, v, frame, true})
+				asked = append(asked, question{kind: k, version: v, frame: frame, honest: true, write: v})
+				// Read at one version and written at another, what the first does not have takes its default.
+				other := k.lo + int16(rng.IntN(int(k.hi-k.lo)+1))
+				asked = append(asked, question{kind: k, version: v, frame: frame, honest: true, write: other})
+				asked = append(asked, question{kind: k, version: v, write: v, fresh: true})
 				if rng.IntN(4) == 0 {
 					// The same with strings that are not UTF-8.
 					f := filler{Rand: rng, letters: badText}
 					f.fill(reflect.ValueOf(m).Elem(), 0)
-					asked = append(asked, question{k, v, wire.Marshal(m, v), false})
+					asked = append(asked, question{kind: k, version: v, frame: wire.Marshal(m, v), write: v})
 				}
 				for range 5 {
-					asked = append(asked, question{k, v, damage(rng, frame), false})
+					asked = append(asked, question{kind: k, version: v, frame: damage(rng, frame), write: v})
 				}
 			}
 		}
@@ -113,7 +119,9 @@ func TestAgreesWithKafka(t *testing.T) {
 		verdict, rest, _ := strings.Cut(answers[i], " ")
 		m := q.kind.make()
 		r := wire.NewReader(q.frame, wire.NewBudget(len(q.frame), nil))
-		m.Decode(r, q.version)
+		if !q.fresh {
+			m.Decode(r, q.version)
+		}
 		where := fmt.Sprintf("%s %d (honest %t) %x", q.kind.name, q.version, q.honest, q.frame)
 		if len(where) > 3000 {
 			where = where[:3000]
@@ -147,8 +155,8 @@ func TestAgreesWithKafka(t *testing.T) {
 			continue
 		}
 		accepted++
-		if again := hex.EncodeToString(wire.Marshal(m, q.version)); again != text {
-			t.Errorf("%s:\nKafka wrote %s,\nwe          %s", where, text, again)
+		if again := hex.EncodeToString(wire.Marshal(m, q.write)); again != text {
+			t.Errorf("%s, written at %d:\nKafka wrote %s,\nwe          %s", where, q.write, text, again)
 		}
 		if t.Failed() && i > 5000 {
 			return
@@ -174,7 +182,7 @@ func limits(t *testing.T) []question {
 		if err != nil {
 			t.Fatal(err)
 		}
-		list = append(list, question{byName[name], version, b, false})
+		list = append(list, question{kind: byName[name], version: version, frame: b, write: version})
 	}
 	for _, n := range []int{1_000_000, 1_000_001} {
 		put("ListGroupsRequest", 3, func(w *wire.Writer) { w.Strings(true, false, make([]string, n)); w.Tags(nil) })
@@ -243,7 +251,11 @@ func ask(t *testing.T, jars string, questions []question) []string {
 	t.Helper()
 	var in, out bytes.Buffer
 	for _, q := range questions {
-		fmt.Fprintf(&in, "%s %d %x\n", q.kind.name, q.version, q.frame)
+		frame := hex.EncodeToString(q.frame)
+		if q.fresh {
+			frame = "new"
+		}
+		fmt.Fprintf(&in, "%s %d %s %d\n", q.kind.name, q.version, frame, q.write)
 	}
 	cmd := exec.CommandContext(t.Context(), "java", "-Xmx256m", "-cp", jars, filepath.Join("testdata", "RoundTrip.java"))
 	var complaint bytes.Buffer

@@ -8,7 +8,8 @@ import org.apache.kafka.common.protocol.Message;
 import org.apache.kafka.common.protocol.ObjectSerializationCache;
 
 /**
- * Reads lines "message version hex", has Kafka decode the bytes and encode what it got, and answers each with one line:
+ * Reads lines "message version hex write-version", has Kafka decode the bytes and encode what it got at the other version (hex "new"
+ * stands for a message with its defaults), and answers each with one line:
  * "ok REMAINING HEX", "unwritable REMAINING" when it cannot encode what it read, "refused" or "unknown".
  */
 public class RoundTrip {
@@ -46,13 +47,17 @@ public class RoundTrip {
             }
             short version = Short.parseShort(words[1]);
             Message m = (Message) c.getDeclaredConstructor().newInstance();
-            ByteBuffer frame = ByteBuffer.wrap(hex.parseHex(words[2]));
+            boolean fresh = words[2].equals("new");
+            ByteBuffer frame = ByteBuffer.wrap(fresh ? new byte[0] : hex.parseHex(words[2]));
             try {
-                m.read(new ByteBufferAccessor(frame), version);
+                if (!fresh) {
+                    m.read(new ByteBufferAccessor(frame), version);
+                }
             } catch (Throwable e) {
                 out.println("refused " + e);
                 continue;
             }
+            version = Short.parseShort(words[3]);
             try {
                 ObjectSerializationCache cache = new ObjectSerializationCache();
                 ByteBuffer buffer = ByteBuffer.allocate(m.size(cache, version));
