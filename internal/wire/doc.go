@@ -33,7 +33,8 @@
 //
 // Directory schema holds one file per API or record type; tool/wiregen turns them into zz_*.go. A file begins with its kind:
 //
-//	api KEY NAME broker|controller...   a request and a response
+//	api KEY NAME FLAG...                a request and a response; FLAG is broker or controller (the listeners that serve the
+//	                                    API), forwarded (brokers pass it on to the controller), clusteraction (between nodes)
 //	metadata TYPE                       a record of the metadata log
 //	group|txn|share TYPE                key and value of a coordinator's record
 //	tier TYPE                           a record of the remote log metadata topic

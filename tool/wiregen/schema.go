@@ -51,11 +51,11 @@ func parseSpan(s string) (span, error) {
 
 // file is one schema file: what kind of thing it describes, and its one or two messages.
 type file struct {
-	kind      string // api, metadata, group, txn, share, tier, data, header
-	key       int    // API key or record type; -1 if the kind has none
-	name      string // of the API
-	listeners []string
-	messages  []*message
+	kind     string   // api, metadata, group, txn, share, tier, data, header
+	key      int      // API key or record type; -1 if the kind has none
+	name     string   // of the API
+	flags    []string // of the API, see apiFlags
+	messages []*message
 }
 
 // message is a root struct with its versions.
@@ -204,7 +204,12 @@ func parseHead(words []string) (*file, error) {
 		if len(words) < 3 {
 			return nil, errors.New("an API needs a name")
 		}
-		f.name, f.listeners = words[2], words[3:]
+		f.name, f.flags = words[2], words[3:]
+		for _, w := range f.flags {
+			if apiFlags[w] == "" {
+				return nil, fmt.Errorf("unknown word %q", w)
+			}
+		}
 	}
 	return f, nil
 }

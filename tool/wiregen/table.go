@@ -10,6 +10,9 @@ import (
 	"strings"
 )
 
+// apiFlags are the words that may follow an API's name, and the fields of api.Info they set.
+var apiFlags = map[string]string{"broker": "Broker", "controller": "Controller", "forwarded": "Forwarded", "clusteraction": "ClusterAction"}
+
 // apiTable emits the table of APIs.
 func apiTable(apis []*file) []byte {
 	var b bytes.Buffer
@@ -21,8 +24,8 @@ func apiTable(apis []*file) []byte {
 			flex = q.flexible.lo
 		}
 		fmt.Fprintf(&b, "{Key: wire.%s, Name: %q, Min: %d, Max: %d, FlexibleFrom: %d", goName(f.name), f.name, q.versions.lo, q.versions.hi, flex)
-		for _, l := range f.listeners {
-			fmt.Fprintf(&b, ", %s: true", strings.ToUpper(l[:1])+l[1:])
+		for _, l := range f.flags {
+			fmt.Fprintf(&b, ", %s: true", apiFlags[l])
 		}
 		if q.unstable {
 			b.WriteString(", LatestUnstable: true")

@@ -17,6 +17,8 @@ type Info struct {
 	FlexibleFrom int16
 	// Broker and Controller say on which kinds of listener the API is served.
 	Broker, Controller bool
+	// Forwarded says that a broker passes the request on to the controller, ClusterAction that it is for nodes only.
+	Forwarded, ClusterAction bool
 	// LatestUnstable says that Max is served only with unstable.api.versions.enable.
 	LatestUnstable bool
 	// NewRequest and NewResponse return messages with their defaults.

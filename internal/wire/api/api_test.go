@@ -51,6 +51,9 @@ func TestTableMatchesKafka(t *testing.T) {
 		if i.Broker != strings.Contains(m[5], "B") || i.Controller != strings.Contains(m[5], "C") {
 			t.Errorf("%s is on %s, not broker %t controller %t", i.Name, m[5], i.Broker, i.Controller)
 		}
+		if i.Forwarded != strings.Contains(m[6], "F") || i.ClusterAction != strings.Contains(m[6], "A") {
+			t.Errorf("%s: %s, not forwarded %t cluster action %t", i.Name, m[6], i.Forwarded, i.ClusterAction)
+		}
 		if i.LatestUnstable != strings.Contains(m[6], "U") {
 			t.Errorf("%s: unstable %t", i.Name, i.LatestUnstable)
 		}
