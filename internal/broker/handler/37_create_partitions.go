@@ -1,0 +1,6 @@
+package handler
+
+import "github.com/moldau-io/moldau/internal/broker/server"
+
+// createPartitions passes CreatePartitions on: it is decided by the active controller, and its answer comes back when the records are committed.
+func (d *AdminDesk) createPartitions(r *server.Request) { d.pass(r) }
