@@ -18,7 +18,7 @@ const epochMs = 1_700_000_000_000
 // clock is a wall clock that tests move.
 type clock struct{ ms int64 }
 
-func (c *clock) now() time.Time           { return time.UnixMilli(c.ms) }
+func (c *clock) now() time.Time          { return time.UnixMilli(c.ms) }
 func (c *clock) advance(d time.Duration) { c.ms += d.Milliseconds() }
 
 // logOutput sends log lines to the test's output, shown when it fails.

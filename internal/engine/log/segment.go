@@ -306,45 +306,47 @@ func (s *segment) nextOffset(bufs *buffers) (id.Offset, error) {
 	}
 }
 
-// truncateTo removes the batches from the one that holds offset on. Nothing is done when offset is beyond the segment.
-func (s *segment) truncateTo(offset id.Offset, bufs *buffers, nowMs int64) error {
+// truncateTo removes the batches from the one that holds offset on, and returns where the log ends now: at offset, unless that
+// was inside of a batch, which then is gone as a whole. Nothing is done when offset is beyond the segment's batches.
+func (s *segment) truncateTo(offset id.Offset, bufs *buffers, nowMs int64) (id.Offset, error) {
 	f, err := s.log.acquire(false)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer s.log.release()
 	buf := bufs.get()
 	defer bufs.put(buf)
 	h, err := s.find(&walker{f: f, buf: buf}, offset, s.size.Load())
 	if errors.Is(err, io.EOF) {
-		return nil
+		return offset, nil
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
+	offset = min(offset, h.base)
 	// Indexes first: entries beyond the end would point at what is written next.
-	if err := s.index.truncateTo(h.base); err != nil {
-		return err
+	if err := s.index.truncateTo(offset); err != nil {
+		return 0, err
 	}
-	if err := s.times.truncateTo(h.base); err != nil {
-		return err
+	if err := s.times.truncateTo(offset); err != nil {
+		return 0, err
 	}
-	if err := s.txns.truncateTo(h.base); err != nil {
-		return err
+	if err := s.txns.truncateTo(offset); err != nil {
+		return 0, err
 	}
 	s.size.Store(h.position)
 	if err := f.Truncate(h.position); err != nil {
-		return err
+		return 0, err
 	}
 	// What was cut off must not come back after a crash, behind what is appended next.
 	if err := f.Sync(); err != nil {
-		return err
+		return 0, err
 	}
 	s.sinceIndex, s.synced = 0, false
 	if h.position == 0 {
 		s.createdMs, s.firstTS = nowMs, unknownTimestamp
 	}
-	return s.rescanMaxTS(buf)
+	return offset, s.rescanMaxTS(buf)
 }
 
 // rescanMaxTS recomputes the largest timestamp after a truncation: from the last time index entry on.

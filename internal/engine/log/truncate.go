@@ -109,17 +109,13 @@ func (l *Log) truncate(offset id.Offset) error {
 		}
 	}
 	last := segs[keep-1]
-	if err := last.truncateTo(offset, l.o.bufs, l.nowMs()); err != nil {
+	end, err := last.truncateTo(offset, l.o.bufs, l.nowMs())
+	if err != nil {
 		// The file may be shorter than its indexes say, or longer than the log: only a recovery tells.
 		return l.dir.fail("truncate", l.tp.String(), err)
 	}
 	last.synced = false
-	end, err := last.nextOffset(l.o.bufs)
-	if err != nil {
-		return l.dir.fail("truncate", l.tp.String(), err)
-	}
-	// offset may have been inside of a batch, or in a hole; the log continues at offset in both cases, as in Kafka.
-	end = max(min(end, offset), offset)
+	l.durable.Store(min(l.durable.Load(), int64(end)))
 	l.end.Store(int64(end))
 	l.epochs.truncateEnd(end)
 	l.start.Store(min(l.start.Load(), int64(end)))
