@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/record"
+	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
 
@@ -176,4 +178,25 @@ type Message struct {
 	Successors []id.BrokerID
 	// Refused is set in the answer to a request of an older epoch, or to one from nobody the sender knows.
 	Refused bool
+}
+
+// Fold takes a control record that says who votes, found at offset at, into the membership. Others change nothing.
+func (m *Membership) Fold(t record.ControlType, value []byte, at id.Offset) (changed bool, err error) {
+	switch t {
+	case record.ControlKRaftVersion:
+		r := logrec.NewKRaftVersionRecord()
+		if err := wire.Unmarshal(value, r, 0); err != nil {
+			return false, err
+		}
+		m.KRaftVersion = r.KRaftVersion
+		return true, nil
+	case record.ControlKRaftVoters:
+		r := logrec.NewVotersRecord()
+		if err := wire.Unmarshal(value, r, 0); err != nil {
+			return false, err
+		}
+		m.Voters, m.Offset = VotersFrom(r), at
+		return true, nil
+	}
+	return false, nil
 }

@@ -1,11 +1,19 @@
 package quorum
 
 import (
+	"errors"
+	"fmt"
 	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/core/image"
+	"github.com/moldau-io/moldau/internal/core/raft"
+	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
 
 // FormatOptions say how new directories are written, as the options of kafka-storage format do.
@@ -13,20 +21,20 @@ type FormatOptions struct {
 	FS        vfs.FS
 	ClusterID string
 	NodeID    id.BrokerID
-	// MetadataDir is the directory of the metadata log; it is one of Dirs, or a directory beside them.
+	// MetadataDir is the directory of the metadata log, one of Dirs.
 	MetadataDir string
 	Dirs        []string // log.dirs
 	// Features are the levels the cluster starts with, metadata.version first; nil takes DefaultFeatures.
 	Features []FeatureLevel
-	// Scram are UserScramCredentialRecords and other records to start with, after the features.
+	// Extra are UserScramCredentialRecords and other records to start with, after the features.
 	Extra []image.Record
-	// Voters are the first voters of a dynamic quorum (kraft.version 1); nil for a static one, or for a node that will join.
-	Voters []Voter
-	// DirectoryID gives MetadataDir this id; zero draws one.
-	DirectoryID id.UUID
+	// Dynamic asks for a quorum whose voters are in the log (kraft.version 1). Voters are its first ones; none when the node
+	// is to join later (--no-initial-controllers). The voter with NodeID gives MetadataDir its directory id.
+	Dynamic bool
+	Voters  []Voter
 	// IgnoreFormatted leaves directories that have a meta.properties as they are.
 	IgnoreFormatted bool
-	NowMs           int64
+	Now             time.Time
 	Rand            *rand.Rand
 }
 
@@ -52,5 +60,148 @@ type Formatted struct {
 	Metadata    bool // it holds the metadata log
 }
 
-// Format writes meta.properties into every directory and the bootstrap snapshot into the metadata directory.
-func Format(o FormatOptions) ([]Formatted, error) { return nil, errSkeleton }
+// ErrAlreadyFormatted reports that a directory has a meta.properties and IgnoreFormatted was not set.
+var ErrAlreadyFormatted = errors.New("already formatted")
+
+// NewDirectoryID draws a directory id that Kafka accepts: random, not beginning with '-', and none of the reserved ones.
+func NewDirectoryID(rnd *rand.Rand) id.UUID {
+	for {
+		var raw [16]byte
+		for i := range raw {
+			raw[i] = byte(rnd.Uint32())
+		}
+		if u, ok := id.NewUUID(raw); ok {
+			return u
+		}
+	}
+}
+
+// Format writes meta.properties into every directory and the bootstrap snapshot into the metadata directory. The snapshot is
+// written first: a directory with a meta.properties is whole. Directories are created when they are missing.
+func Format(o FormatOptions) ([]Formatted, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	out := make([]Formatted, len(o.Dirs))
+	for i, dir := range o.Dirs {
+		out[i] = Formatted{Dir: dir, Metadata: dir == o.MetadataDir}
+		m, err := ReadMetaProperties(o.FS, dir)
+		switch {
+		case isNotFormatted(err):
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("format: %w", err)
+		case m.ClusterID != o.ClusterID:
+			return nil, fmt.Errorf("format: Invalid cluster.id in: %s. Expected %s, but read %s", filepath.Join(dir, fileMeta), o.ClusterID, m.ClusterID)
+		case m.NodeID != o.NodeID:
+			return nil, fmt.Errorf("format: Stored node id %d doesn't match previous node id %d in %s. If you moved your data, make sure your configured node id matches. If you intend to create a new node, you should remove all data in your data directories.",
+				o.NodeID, m.NodeID, filepath.Join(dir, fileMeta))
+		case !o.IgnoreFormatted:
+			return nil, fmt.Errorf("Log directory %s is %w. Use --ignore-formatted to ignore this directory and format the others.", dir, ErrAlreadyFormatted)
+		}
+		out[i].Already, out[i].DirectoryID = true, m.DirectoryID
+	}
+	for i := range out {
+		if out[i].Already {
+			continue
+		}
+		if err := o.formatDir(&out[i]); err != nil {
+			return nil, fmt.Errorf("format %s: %w", out[i].Dir, err)
+		}
+	}
+	return out, nil
+}
+
+func (o *FormatOptions) check() error {
+	switch {
+	case o.NodeID < 0:
+		return errors.New("format: You must specify a valid non-negative node ID.")
+	case o.ClusterID == "":
+		return errors.New("format: You must specify the cluster id.")
+	case len(o.Dirs) == 0:
+		return errors.New("format: You must specify at least one directory to format")
+	case o.MetadataDir != "" && !slices.Contains(o.Dirs, o.MetadataDir):
+		return fmt.Errorf("format: The specified metadata log directory, %s was not one of the given directories: [%s]", o.MetadataDir, strings.Join(o.Dirs, ", "))
+	case len(o.Voters) > 0 && !o.Dynamic:
+		return errors.New("format: voters can be written only for a dynamic quorum")
+	}
+	if o.Features == nil {
+		o.Features = DefaultFeatures()
+	}
+	return nil
+}
+
+func (o *FormatOptions) formatDir(f *Formatted) error {
+	f.DirectoryID = NewDirectoryID(o.Rand)
+	if err := o.FS.MkdirAll(f.Dir, 0o755); err != nil {
+		return err
+	}
+	if f.Metadata {
+		for _, v := range o.Voters {
+			if v.ID == o.NodeID {
+				f.DirectoryID = v.DirectoryID
+			}
+		}
+		if err := o.writeBootstrap(f.Dir); err != nil {
+			return err
+		}
+	}
+	m := MetaProperties{ClusterID: o.ClusterID, NodeID: o.NodeID, DirectoryID: f.DirectoryID}
+	if err := m.write(o.FS, f.Dir, o.Now); err != nil {
+		return err
+	}
+	return o.FS.SyncDir(filepath.Dir(f.Dir))
+}
+
+func (o *FormatOptions) writeBootstrap(dir string) error {
+	m := raft.Membership{Offset: -1}
+	if o.Dynamic {
+		m.KRaftVersion = 1
+		for _, v := range o.Voters {
+			m.Voters = m.Voters.With(v.raft())
+		}
+	}
+	ms := o.Now.UnixMilli()
+	w, err := newSnapshotWriter(bootstrapID, ms, ms, m)
+	if err != nil {
+		return err
+	}
+	for _, l := range o.Features {
+		r := image.Record{Message: &logrec.FeatureLevelRecord{Name: l.Name, FeatureLevel: l.Level}}
+		if l.Level == 0 && l.Name != image.MetadataVersionFeature {
+			continue // level 0 is how a feature is off; it has no record
+		}
+		if err := w.add(r); err != nil {
+			return err
+		}
+	}
+	for _, r := range o.Extra {
+		if err := w.add(r); err != nil {
+			return err
+		}
+	}
+	b, err := w.finish()
+	if err != nil {
+		return err
+	}
+	logDir := filepath.Join(dir, logDirName)
+	if err := o.FS.MkdirAll(logDir, 0o755); err != nil {
+		return err
+	}
+	if err := writeSnapshot(o.FS, logDir, bootstrapID, b); err != nil {
+		return err
+	}
+	return o.FS.SyncDir(dir)
+}
+
+// raft is the voter as the core knows it. This program runs kraft.version 0 and 1.
+func (v Voter) raft() raft.Voter {
+	out := raft.Voter{Replica: raft.Replica{ID: v.ID, DirectoryID: v.DirectoryID}, MinVersion: 0, MaxVersion: maxKRaftVersion}
+	for _, e := range v.Endpoints {
+		out.Endpoints = append(out.Endpoints, raft.Endpoint(e))
+	}
+	return out
+}
+
+// maxKRaftVersion is the highest kraft.version that this program runs.
+const maxKRaftVersion = 1

@@ -3,13 +3,19 @@ package quorum
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/moldau-io/moldau/internal/base/failpoint"
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/core/controller"
 	"github.com/moldau-io/moldau/internal/core/image"
+	"github.com/moldau-io/moldau/internal/core/raft"
 	"github.com/moldau-io/moldau/internal/wire"
 )
 
@@ -34,6 +40,8 @@ type Options struct {
 	Logger *slog.Logger
 	Now    func() time.Time // wall clock; time.Now when nil
 	Seed   uint64           // for election jitter and the controller's choices
+	// Failpoints may be nil. Points: quorum.afterState, quorum.afterAppend, quorum.afterFlush, quorum.afterSnapshot.
+	Failpoints *failpoint.Set
 
 	NodeID      id.BrokerID
 	ClusterID   string
@@ -42,11 +50,11 @@ type Options struct {
 	StaticVoters []Voter
 	// Endpoints are this node's controller listeners.
 	Endpoints []Endpoint
-	// Controller is this node's controller, inactive; nil on a node that is a broker only. The driver owns it from here on.
+	// Controller is this node's controller, inactive; nil on a node that is a broker only. The driver owns it from here on,
+	// and gives it the bootstrap records that formatting left in Dir, if there are any.
 	Controller *controller.Controller
 
 	ElectionTimeout           time.Duration // controller.quorum.election.timeout.ms
-	ElectionBackoffMax        time.Duration // controller.quorum.election.backoff.max.ms
 	FetchTimeout              time.Duration // controller.quorum.fetch.timeout.ms
 	MaxIdleInterval           time.Duration // metadata.max.idle.interval.ms; 0: no NoOp records
 	SnapshotMaxNewRecordBytes int64         // metadata.log.max.record.bytes.between.snapshots
@@ -55,6 +63,44 @@ type Options struct {
 	RetentionTime             time.Duration // metadata.max.retention.ms; < 0: no bound
 	SegmentBytes              int           // metadata.log.segment.bytes
 	SegmentTime               time.Duration // metadata.log.segment.ms
+}
+
+// DefaultOptions returns Kafka's defaults for the times and sizes.
+func DefaultOptions() Options {
+	return Options{
+		ElectionTimeout: time.Second, FetchTimeout: 2 * time.Second, MaxIdleInterval: 500 * time.Millisecond,
+		SnapshotMaxNewRecordBytes: 20 << 20, SnapshotMaxInterval: time.Hour, RetentionBytes: 100 << 20,
+		RetentionTime: 7 * 24 * time.Hour, SegmentBytes: 1 << 30, SegmentTime: 7 * 24 * time.Hour,
+	}
+}
+
+func (o Options) withDefaults() Options {
+	d := DefaultOptions()
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.ElectionTimeout == 0 {
+		o.ElectionTimeout = d.ElectionTimeout
+	}
+	if o.FetchTimeout == 0 {
+		o.FetchTimeout = d.FetchTimeout
+	}
+	if o.SnapshotMaxNewRecordBytes == 0 {
+		o.SnapshotMaxNewRecordBytes = d.SnapshotMaxNewRecordBytes
+	}
+	if o.RetentionBytes == 0 {
+		o.RetentionBytes = d.RetentionBytes
+	}
+	if o.RetentionTime == 0 {
+		o.RetentionTime = d.RetentionTime
+	}
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = d.SegmentBytes
+	}
+	return o
 }
 
 // Request is one operation for the active controller.
@@ -102,6 +148,7 @@ type Leader struct {
 
 // Status is a snapshot of the quorum's state, for DescribeQuorum and metrics.
 type Status struct {
+	Role           raft.Role
 	Leader         Leader
 	HighWatermark  id.Offset // exclusive; -1 when unknown
 	LogStartOffset id.Offset
@@ -109,54 +156,211 @@ type Status struct {
 	KRaftVersion   int16
 	Voters         []ReplicaStatus
 	Observers      []ReplicaStatus
-	ActiveBroker   bool // this node is the active controller: it leads and has replayed everything before
+	ActiveBroker   bool // this node's controller is the active one: it leads and has replayed everything before
 }
 
 // ReplicaStatus is how far a replica of the metadata log is.
 type ReplicaStatus struct {
 	Voter
-	LogEndOffset     id.Offset
+	LogEndOffset     id.Offset // exclusive; -1 unknown
 	LastFetch        time.Time // zero when unknown
 	LastCaughtUpTime time.Time
 }
 
-var errSkeleton = errors.New("quorum: being built")
+// queueSize bounds the operations that wait for the driver.
+const queueSize = 1024
 
-// Quorum is a node's part of the metadata quorum.
-type Quorum struct{}
+type operation struct {
+	req  Request
+	done func(Outcome)
+}
 
-// Open reads the directory: quorum-state, the newest snapshot, the log. Nothing runs yet.
-func Open(o Options) (*Quorum, error) { return nil, errSkeleton }
+// Quorum is a node's part of the metadata quorum. Its methods may be called from any goroutine, except that Subscribe and
+// Start come first, in this order.
+type Quorum struct {
+	o     Options
+	queue chan operation
+	stop  chan struct{}
+	ended chan struct{} // the driver has ended
 
-// Subscribe adds a publisher. Before Start only. Its first delta holds everything that is committed when the quorum starts.
-func (q *Quorum) Subscribe(p Publisher) {}
+	image  atomic.Pointer[image.Image]
+	status atomic.Pointer[Status]
+
+	mu      sync.Mutex // guards what follows; never held while waiting
+	started bool
+	closed  bool
+	refuse  bool          // nobody takes operations from the queue any more
+	changed chan struct{} // closed and replaced with each new image
+	failure error
+	failed  chan struct{}
+	d       *driver
+}
+
+// ErrClosed reports a call after Close.
+var ErrClosed = errors.New("the metadata quorum is closed")
+
+// Open reads the directory: the newest snapshot, the log, quorum-state. Nothing runs and nobody is told yet.
+func Open(o Options) (*Quorum, error) {
+	o = o.withDefaults()
+	q := &Quorum{
+		o: o, queue: make(chan operation, queueSize), stop: make(chan struct{}), ended: make(chan struct{}),
+		changed: make(chan struct{}), failed: make(chan struct{}),
+	}
+	q.image.Store(image.Empty())
+	q.status.Store(&Status{Leader: Leader{ID: id.NoBroker}, HighWatermark: -1})
+	d, err := newDriver(q, rand.New(rand.NewPCG(o.Seed, uint64(o.NodeID))))
+	if err != nil {
+		return nil, fmt.Errorf("open the metadata quorum in %s: %w", o.Dir, err)
+	}
+	q.d = d
+	return q, nil
+}
+
+// Subscribe adds a publisher. Before Start only. What the newest snapshot holds is its first delta; what the log holds
+// beyond it follows batch by batch when the quorum has a leader.
+func (q *Quorum) Subscribe(p Publisher) { q.d.loader.publishers = append(q.d.loader.publishers, p) }
 
 // Start begins elections and replay.
-func (q *Quorum) Start() error { return errSkeleton }
+func (q *Quorum) Start() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.started || q.closed {
+		return errors.New("the metadata quorum was started or closed before")
+	}
+	q.started = true
+	go q.d.run()
+	return nil
+}
 
 // Submit hands an operation to the controller. done is called once, from the driver's goroutine (or, when the quorum is
 // closed or its queue is full, from the caller's), and must not block.
-func (q *Quorum) Submit(r Request, done func(Outcome)) {}
+func (q *Quorum) Submit(r Request, done func(Outcome)) {
+	q.mu.Lock()
+	out := Outcome{Err: &controller.Error{Code: wire.ErrRequestTimedOut, Text: "The controller has too many operations waiting."}}
+	queued := false
+	if q.refuse {
+		out = notController()
+	} else {
+		select {
+		case q.queue <- operation{r, done}:
+			queued = true
+		default:
+		}
+	}
+	q.mu.Unlock()
+	if !queued {
+		done(out)
+	}
+}
 
-// Do is Submit for callers that wait.
-func (q *Quorum) Do(ctx context.Context, r Request) (wire.Message, error) { return nil, errSkeleton }
+// refuseAll refuses what is in the queue and all that comes.
+func (q *Quorum) refuseAll() {
+	q.mu.Lock()
+	q.refuse = true
+	q.mu.Unlock()
+	for {
+		select {
+		case op := <-q.queue:
+			op.done(notController())
+		default:
+			return
+		}
+	}
+}
+
+func notController() Outcome {
+	return Outcome{Err: &controller.Error{Code: wire.ErrNotController, Text: "No controller appears to be active."}}
+}
+
+// Do is Submit for callers that wait. A refusal is a *controller.Error.
+func (q *Quorum) Do(ctx context.Context, r Request) (wire.Message, error) {
+	ch := make(chan Outcome, 1)
+	q.Submit(r, func(o Outcome) { ch <- o })
+	select {
+	case o := <-ch:
+		if o.Err != nil {
+			return nil, o.Err
+		}
+		return o.Answer, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-q.ended:
+		return nil, ErrClosed
+	}
+}
 
 // Image returns the newest committed image.
-func (q *Quorum) Image() *image.Image { return nil }
+func (q *Quorum) Image() *image.Image { return q.image.Load() }
 
 // AwaitImage returns the first committed image for which ok is true.
 func (q *Quorum) AwaitImage(ctx context.Context, ok func(*image.Image) bool) (*image.Image, error) {
-	return nil, errSkeleton
+	for {
+		q.mu.Lock()
+		changed := q.changed
+		q.mu.Unlock()
+		if img := q.Image(); ok(img) {
+			return img, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-q.ended:
+			return nil, errors.Join(ErrClosed, q.Err())
+		}
+	}
 }
 
 // Status describes the quorum now.
-func (q *Quorum) Status() Status { return Status{} }
+func (q *Quorum) Status() Status { return *q.status.Load() }
 
-// Err is why the quorum stopped working: a failed write of the log or of quorum-state. Nil while it works.
-func (q *Quorum) Err() error { return nil }
+// Err is why the quorum stopped working: a failed read or write of the log or of quorum-state. Nil while it works.
+func (q *Quorum) Err() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.failure
+}
 
 // Failed is closed when Err becomes non-nil.
-func (q *Quorum) Failed() <-chan struct{} { return nil }
+func (q *Quorum) Failed() <-chan struct{} { return q.failed }
 
-// Close resigns leadership, stops the driver and closes the log.
-func (q *Quorum) Close() error { return nil }
+// Close resigns leadership, fails what waits, stops the driver and closes the log.
+func (q *Quorum) Close() error {
+	q.mu.Lock()
+	first := !q.closed
+	q.closed = true
+	started := q.started
+	q.mu.Unlock()
+	if !first {
+		<-q.ended
+		return nil
+	}
+	close(q.stop)
+	if !started {
+		q.refuseAll()
+		close(q.ended)
+	}
+	<-q.ended
+	if err := q.d.log.Close(); err != nil {
+		return fmt.Errorf("close the metadata log: %w", err)
+	}
+	return nil
+}
+
+func (q *Quorum) setImage(img *image.Image) {
+	q.image.Store(img)
+	q.mu.Lock()
+	close(q.changed)
+	q.changed = make(chan struct{})
+	q.mu.Unlock()
+}
+
+func (q *Quorum) fail(err error) {
+	q.o.Logger.Error("the metadata quorum stops", "err", err)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.failure == nil {
+		q.failure = err
+		close(q.failed)
+	}
+}

@@ -1,0 +1,445 @@
+package quorum
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/controller"
+	"github.com/moldau-io/moldau/internal/core/raft"
+	"github.com/moldau-io/moldau/internal/engine/log"
+	"github.com/moldau-io/moldau/internal/record"
+)
+
+// maxOpsPerRound bounds the operations decided before their records are made durable together.
+const maxOpsPerRound = 256
+
+// waiting is an answer that leaves when the high watermark reaches end.
+type waiting struct {
+	end     id.Offset // exclusive
+	outcome Outcome
+	done    func(Outcome)
+}
+
+// driver is the one goroutine of a Quorum and everything it owns.
+type driver struct {
+	q      *Quorum
+	o      *Options
+	log    *metaLog
+	raft   *raft.Raft
+	loader *loader
+	ctl    *controller.Controller // nil on a broker
+	rand   *rand.Rand
+	hard   raft.HardState // as found at start
+	snap   *snapshot      // the newest one, until the start has loaded it
+
+	waiting    []waiting
+	activeFrom id.Offset // records from here on are the active controller's own; it has applied them
+	lastAppend time.Time
+	snaps      snapshots
+}
+
+func newDriver(q *Quorum, rnd *rand.Rand) (*driver, error) {
+	d := &driver{q: q, o: &q.o, ctl: q.o.Controller, rand: rnd, loader: newLoader(), activeFrom: noOffset}
+	list, err := listSnapshots(d.o.FS, d.o.logDir())
+	if err != nil {
+		return nil, err
+	}
+	members := raft.Membership{Offset: -1}
+	for _, v := range d.o.StaticVoters {
+		members.Voters = members.Voters.With(v.raft())
+	}
+	newest := bootstrapID
+	for _, p := range list {
+		if p == bootstrapID {
+			boot, err := readSnapshot(d.o.FS, d.o.logDir(), p)
+			if err != nil {
+				return nil, err
+			}
+			adopt(&members, boot.members)
+			if d.ctl != nil && len(boot.records) > 0 {
+				d.ctl.SetBootstrap(boot.records)
+			}
+		}
+	}
+	if n := len(list); n > 0 && list[n-1] != bootstrapID {
+		newest = list[n-1]
+		if d.snap, err = readSnapshot(d.o.FS, d.o.logDir(), newest); err != nil {
+			return nil, err
+		}
+		adopt(&members, d.snap.members)
+	}
+	if d.log, err = openMetaLog(d.o, newest); err != nil {
+		return nil, err
+	}
+	d.snaps.init(d, list)
+	d.log.note(members, noOffset)
+	if err := d.log.scan(newest.Offset); err != nil {
+		d.log.Close()
+		return nil, err
+	}
+	if d.hard, err = readState(d.o.FS, d.o.logDir()); err != nil {
+		d.log.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// adopt takes the voters of a snapshot, unless it has none.
+func adopt(m *raft.Membership, from raft.Membership) {
+	if from.KRaftVersion > 0 {
+		m.KRaftVersion = from.KRaftVersion
+		m.Voters, m.Offset = from.Voters, from.Offset
+	}
+}
+
+// run is the driver's goroutine.
+func (d *driver) run() {
+	defer close(d.q.ended)
+	if err := d.loop(); err != nil {
+		d.q.fail(err)
+	}
+	d.loseLeadership()
+	d.q.refuseAll()
+	d.snaps.wait()
+}
+
+func (d *driver) loop() error {
+	if err := d.start(); err != nil {
+		return err
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		if err := d.settle(); err != nil {
+			return err
+		}
+		if at, ok := d.deadline(); ok {
+			timer.Reset(max(0, at.Sub(d.o.Now())))
+		} else {
+			timer.Stop()
+		}
+		select {
+		case <-d.q.stop:
+			d.raft.Resign(d.o.Now())
+			return nil
+		case op := <-d.q.queue:
+			if err := d.serve(op); err != nil {
+				return err
+			}
+		case r := <-d.snaps.done:
+			if err := d.snaps.finished(r); err != nil {
+				return err
+			}
+		case <-timer.C:
+		}
+		if err := d.tick(); err != nil {
+			return err
+		}
+	}
+}
+
+// start tells the publishers what the snapshot holds and takes up the raft state.
+func (d *driver) start() error {
+	now := d.o.Now()
+	if d.snap != nil {
+		if err := d.loader.load(d.snap); err != nil {
+			return err
+		}
+		d.snap = nil
+		d.q.setImage(d.loader.img)
+		if d.ctl != nil {
+			d.ctl.LoadSnapshot(d.loader.img)
+		}
+	}
+	self := Voter{ID: d.o.NodeID, DirectoryID: d.o.DirectoryID, Endpoints: d.o.Endpoints}.raft()
+	if d.log.membership().KRaftVersion == 0 {
+		if v, ok := d.log.membership().Voters.Find(self.ID); ok {
+			self.DirectoryID = v.DirectoryID // static voters have none
+		}
+	}
+	d.lastAppend = now
+	d.raft = raft.New(raft.Config{Self: self, ElectionTimeout: d.o.ElectionTimeout, FetchTimeout: d.o.FetchTimeout, Log: d.log, Rand: d.rand},
+		d.hard, d.log.membership(), now)
+	return nil
+}
+
+// serve decides an operation and those that wait behind it.
+func (d *driver) serve(op operation) error {
+	for n := 0; ; n++ {
+		if err := d.decide(op); err != nil {
+			return err
+		}
+		if n >= maxOpsPerRound {
+			return nil
+		}
+		select {
+		case op = <-d.q.queue:
+		default:
+			return nil
+		}
+	}
+}
+
+func (d *driver) decide(op operation) error {
+	if d.ctl == nil || !d.ctl.Active() {
+		op.done(notController())
+		return nil
+	}
+	env := d.env()
+	env.APIVersion, env.Forwarded = op.req.APIVersion, op.req.Forwarded
+	dec := d.ctl.Decide(env, op.req.Message)
+	if dec.Err != nil {
+		op.done(Outcome{Err: dec.Err})
+		return nil
+	}
+	if err := d.append(dec); err != nil {
+		op.done(notController())
+		return err
+	}
+	end := d.log.EndOffset()
+	out := Outcome{Answer: dec.Answer}
+	if len(dec.Records) == 0 && (!op.req.ReadCommitted || d.raft.HighWatermark() >= end) {
+		op.done(out)
+		return nil
+	}
+	d.waiting = append(d.waiting, waiting{end: end, outcome: out, done: op.done})
+	return nil
+}
+
+func (d *driver) env() controller.Env {
+	return controller.Env{Now: d.o.Now(), NextOffset: d.log.EndOffset(), Rand: d.rand}
+}
+
+// append writes a decision's records. An error is the log's: the quorum stops.
+func (d *driver) append(dec controller.Decision) error {
+	if len(dec.Records) == 0 {
+		return nil
+	}
+	now := d.o.Now()
+	if err := d.log.appendRecords(d.raft.HardState().Epoch, now.UnixMilli(), dec.Records, dec.Atomic); err != nil {
+		return fmt.Errorf("append metadata records: %w", err)
+	}
+	d.lastAppend = now
+	return d.o.Failpoints.Hit("quorum.afterAppend")
+}
+
+// tick does what time demands of the core, the controller and the log.
+func (d *driver) tick() error {
+	now := d.o.Now()
+	d.raft.Tick(now)
+	if d.ctl != nil && d.ctl.Active() {
+		for range maxOpsPerRound {
+			if at, ok := d.ctl.Deadline(); !ok || now.Before(at) {
+				break
+			}
+			dec := d.ctl.Tick(d.env())
+			if len(dec.Records) == 0 {
+				break
+			}
+			if err := d.append(dec); err != nil {
+				return err
+			}
+		}
+		if d.o.MaxIdleInterval > 0 && now.Sub(d.lastAppend) >= d.o.MaxIdleInterval {
+			if err := d.append(controller.Decision{Records: noOp()}); err != nil {
+				return err
+			}
+		}
+	}
+	d.snaps.maybe(now)
+	_, err := d.log.Tick(now)
+	return err
+}
+
+// deadline is when tick has something to do.
+func (d *driver) deadline() (at time.Time, ok bool) {
+	consider := func(t time.Time) {
+		if !ok || t.Before(at) {
+			at, ok = t, true
+		}
+	}
+	if t, some := d.raft.Deadline(); some {
+		consider(t)
+	}
+	if d.ctl != nil && d.ctl.Active() {
+		if t, some := d.ctl.Deadline(); some {
+			consider(t)
+		}
+		if d.o.MaxIdleInterval > 0 {
+			consider(d.lastAppend.Add(d.o.MaxIdleInterval))
+		}
+	}
+	if t, some := d.snaps.deadline(); some {
+		consider(t)
+	}
+	return at, ok
+}
+
+// settle does what the core asks for until it asks for nothing, makes the log durable, and hands on what is committed.
+func (d *driver) settle() error {
+	for {
+		busy, err := d.ready()
+		if err != nil {
+			return err
+		}
+		if err := d.flush(); err != nil {
+			return err
+		}
+		if err := d.committed(); err != nil {
+			return err
+		}
+		activated, err := d.activate()
+		if err != nil {
+			return err
+		}
+		if !busy && !activated {
+			d.publishStatus()
+			return nil
+		}
+	}
+}
+
+func (d *driver) ready() (bool, error) {
+	rd, ok := d.raft.Ready()
+	if !ok {
+		return false, nil
+	}
+	if rd.HardState != nil {
+		if err := writeState(d.o.FS, d.o.logDir(), *rd.HardState, d.raft.Membership()); err != nil {
+			return false, err
+		}
+		if err := d.o.Failpoints.Hit("quorum.afterState"); err != nil {
+			return false, err
+		}
+		d.o.Logger.Info("quorum state", "role", d.raft.Role().String(), "epoch", int(rd.HardState.Epoch), "leader", int(rd.HardState.Leader))
+	}
+	if d.raft.Role() != raft.Leader {
+		d.loseLeadership()
+	}
+	if rd.TruncateTo != nil {
+		if err := d.log.cutTo(*rd.TruncateTo); err != nil {
+			return false, fmt.Errorf("truncate the metadata log: %w", err)
+		}
+		d.raft.SetMembership(d.log.membership())
+		d.raft.Truncated()
+	}
+	if rd.EpochStart != nil {
+		now := d.o.Now()
+		if err := d.log.appendControl(d.raft.HardState().Epoch, now.UnixMilli(), rd.EpochStart); err != nil {
+			return false, fmt.Errorf("append the start of the epoch: %w", err)
+		}
+		d.lastAppend = now
+		d.raft.SetMembership(d.log.membership())
+	}
+	return true, nil // messages have nobody to go to: this node's quorum has no other voters it can reach
+}
+
+// flush makes the log durable. Only then does this node's copy count.
+func (d *driver) flush() error {
+	end := d.log.EndOffset()
+	if d.log.DurableEnd() < end {
+		if err := d.log.Flush(end); err != nil {
+			return fmt.Errorf("flush the metadata log: %w", err)
+		}
+		if err := d.o.Failpoints.Hit("quorum.afterFlush"); err != nil {
+			return err
+		}
+	}
+	d.raft.Durable(d.log.DurableEnd())
+	return nil
+}
+
+// committed folds what the high watermark has passed and lets the answers go.
+func (d *driver) committed() error {
+	hw := d.raft.HighWatermark()
+	if hw <= d.loader.next {
+		return nil
+	}
+	d.log.AdvanceHighWatermark(hw)
+	d.log.forgetBefore(hw)
+	before := d.loader.img
+	err := d.log.batches(d.loader.next, hw, log.ReadHighWatermark, d.fold)
+	if d.loader.img != before {
+		d.q.setImage(d.loader.img)
+	}
+	if err != nil {
+		return fmt.Errorf("replay the metadata log: %w", err)
+	}
+	n := 0
+	for n < len(d.waiting) && d.waiting[n].end <= hw {
+		d.waiting[n].done(d.waiting[n].outcome)
+		n++
+	}
+	d.waiting = append(d.waiting[:0], d.waiting[n:]...)
+	return nil
+}
+
+// fold hands one committed batch to the image and to the controller, which has seen its own already.
+func (d *driver) fold(b record.Batch) error {
+	records, err := d.loader.fold(b)
+	if err != nil || d.ctl == nil {
+		return err
+	}
+	if d.ctl.Active() && b.BaseOffset() >= d.activeFrom {
+		d.ctl.Committed(b.LastOffset())
+		return nil
+	}
+	return d.ctl.Replay(b.BaseOffset(), records)
+}
+
+// activate lets the controller decide once everything before the leadership is replayed.
+func (d *driver) activate() (bool, error) {
+	if d.ctl == nil || d.ctl.Active() || d.raft.Role() != raft.Leader || d.loader.next <= d.raft.EpochStart() {
+		return false, nil
+	}
+	epoch := d.raft.HardState().Epoch
+	d.activeFrom = d.log.EndOffset()
+	dec, err := d.ctl.Activate(d.env(), epoch)
+	if err != nil {
+		return false, fmt.Errorf("activate the controller: %w", err)
+	}
+	d.o.Logger.Info("the controller is active", "epoch", int(epoch), "offset", int64(d.activeFrom))
+	return true, d.append(dec)
+}
+
+// loseLeadership takes the controller out of office and refuses what waits for a commit. Nothing of it was told to anybody;
+// records that are committed after all come back through the log.
+func (d *driver) loseLeadership() {
+	if d.ctl != nil && d.ctl.Active() {
+		d.ctl.Resign()
+		d.o.Logger.Info("the controller is not active any more")
+	}
+	for _, w := range d.waiting {
+		w.done(notController())
+	}
+	d.waiting = nil
+}
+
+func (d *driver) publishStatus() {
+	h, m := d.raft.HardState(), d.raft.Membership()
+	s := &Status{
+		Role: d.raft.Role(), Leader: Leader{ID: h.Leader, Epoch: h.Epoch}, HighWatermark: d.raft.HighWatermark(),
+		LogStartOffset: d.log.StartOffset(), LogEndOffset: d.log.EndOffset(), KRaftVersion: m.KRaftVersion,
+		ActiveBroker: d.ctl != nil && d.ctl.Active(),
+	}
+	voters, observers := d.raft.Status(d.o.Now())
+	for _, r := range voters {
+		s.Voters = append(s.Voters, replicaStatus(r, m.Voters))
+	}
+	for _, r := range observers {
+		s.Observers = append(s.Observers, replicaStatus(r, nil))
+	}
+	d.q.status.Store(s)
+}
+
+func replicaStatus(r raft.ReplicaStatus, voters raft.Voters) ReplicaStatus {
+	out := ReplicaStatus{Voter: Voter{ID: r.ID, DirectoryID: r.DirectoryID}, LogEndOffset: r.End, LastFetch: r.LastFetch, LastCaughtUpTime: r.LastCaughtUp}
+	if v, ok := voters.Find(r.ID); ok {
+		for _, e := range v.Endpoints {
+			out.Endpoints = append(out.Endpoints, Endpoint(e))
+		}
+	}
+	return out
+}

@@ -1,0 +1,255 @@
+package quorum
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/image"
+	"github.com/moldau-io/moldau/internal/core/raft"
+	"github.com/moldau-io/moldau/internal/engine/log"
+	"github.com/moldau-io/moldau/internal/record"
+	"github.com/moldau-io/moldau/internal/wire/logrec"
+)
+
+// Bounds of batches in the metadata log, as Kafka has them.
+const (
+	maxBatchBytes   = 8 << 20
+	maxBatchRecords = 10_000
+	readChunkBytes  = 1 << 20
+)
+
+// metaLog is the log of __cluster_metadata-0 as the driver uses it. It implements raft.Log. One goroutine owns it.
+type metaLog struct {
+	*log.Log
+	// snapshot is the newest snapshot: epochs that end before the log starts are known from it alone.
+	snapshot raft.Position
+	// members are the sets of voters in force from each offset on, oldest first. The last one counts; the others come back
+	// when the log is cut.
+	members []raft.Membership
+	from    []id.Offset
+	builder record.Builder
+	scratch []byte
+	value   []byte
+}
+
+// openMetaLog opens the log; what lies before the newest snapshot may be missing, what lies after must not.
+func openMetaLog(o *Options, newest raft.Position) (*metaLog, error) {
+	c := log.DefaultConfig()
+	c.SegmentBytes = int64(o.SegmentBytes)
+	if o.SegmentTime > 0 {
+		c.SegmentAge = o.SegmentTime
+	}
+	c.MaxMessageBytes = 2*maxBatchBytes + record.HeaderSize
+	c.RetentionBytes, c.RetentionTime, c.CleanupDelete = -1, -1, false // snapshots decide what may go
+	c.TimestampAfterMax = log.Forever
+	l, err := log.OpenLog(log.LogOptions{
+		FS: o.FS, Dir: o.logDir(), TopicPartition: id.TopicPartition{Topic: metadataTopic}, TopicID: id.MetadataTopicID,
+		Config: c, Logger: o.Logger, Now: o.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	m := &metaLog{Log: l, snapshot: newest}
+	end := m.End()
+	if newest != bootstrapID && end.Behind(newest) {
+		o.Logger.Info("the log ends before the newest snapshot and begins anew", "log_end", int64(end.Offset), "snapshot", snapshotName(newest))
+		if err := l.TruncateFullyAndStartAt(newest.Offset); err != nil {
+			return nil, err
+		}
+	}
+	if l.StartOffset() > newest.Offset {
+		return nil, fmt.Errorf("the metadata log starts at offset %d, but the newest snapshot ends at %d", l.StartOffset(), newest.Offset)
+	}
+	return m, nil
+}
+
+// End implements raft.Log.
+func (m *metaLog) End() raft.Position {
+	p := raft.Position{Offset: m.EndOffset(), Epoch: m.LatestEpoch()}
+	if p.Epoch == id.NoLeaderEpoch {
+		p.Epoch = max(0, m.snapshot.Epoch)
+	}
+	return p
+}
+
+// EndOffsetForEpoch implements raft.Log.
+func (m *metaLog) EndOffsetForEpoch(e id.LeaderEpoch) (raft.Position, bool) {
+	at := m.Log.EndOffsetForEpoch(e)
+	if at.EndOffset >= 0 && at.Epoch >= 0 {
+		return raft.Position{Offset: at.EndOffset, Epoch: at.Epoch}, true
+	}
+	if m.snapshot != bootstrapID && m.snapshot.Epoch <= e {
+		return m.snapshot, true
+	}
+	return raft.Position{}, false
+}
+
+// membership is the newest set of voters.
+func (m *metaLog) membership() raft.Membership { return m.members[len(m.members)-1] }
+
+// membershipAt is the set in force for the records before offset end.
+func (m *metaLog) membershipAt(end id.Offset) raft.Membership {
+	out := m.members[0]
+	for i, from := range m.from {
+		if from < end {
+			out = m.members[i]
+		}
+	}
+	return out
+}
+
+// note enters a set of voters, in force from offset from on.
+func (m *metaLog) note(ms raft.Membership, from id.Offset) {
+	m.members, m.from = append(m.members, ms), append(m.from, from)
+}
+
+// fold takes the control records of a batch into the membership.
+func (m *metaLog) fold(b record.Batch) (changed bool, err error) {
+	if !b.IsControl() {
+		return false, nil
+	}
+	ms := m.membership()
+	err = eachControl(b, func(t record.ControlType, value []byte, at id.Offset) error {
+		c, err := ms.Fold(t, value, at)
+		changed = changed || c
+		return err
+	})
+	if err == nil && changed {
+		m.note(ms, b.BaseOffset())
+	}
+	return changed, err
+}
+
+// scan folds every control batch from offset on, committed or not: the newest voters count from when they are appended.
+func (m *metaLog) scan(from id.Offset) error {
+	return m.batches(max(from, m.StartOffset()), m.EndOffset(), log.ReadLogEnd, func(b record.Batch) error {
+		_, err := m.fold(b)
+		return err
+	})
+}
+
+// batches visits the batches from offset from to end (exclusive). They are valid during the visit.
+func (m *metaLog) batches(from, end id.Offset, isolation log.Isolation, visit func(record.Batch) error) error {
+	for from < end {
+		r, err := m.Read(log.ReadRequest{Offset: from, MaxBytes: readChunkBytes, MinOneMessage: true, Isolation: isolation,
+			Reader: log.Reader{ReplicaID: id.NoBroker, ReplicaEpoch: id.NoBrokerEpoch}, LastFetchedEpoch: id.NoLeaderEpoch})
+		if err != nil {
+			return fmt.Errorf("read the metadata log at offset %d: %w", from, err)
+		}
+		if r.Section == nil {
+			return nil
+		}
+		b, err := r.Section.Bytes()
+		r.Section.Release()
+		if err != nil {
+			return fmt.Errorf("read the metadata log at offset %d: %w", from, err)
+		}
+		was := from
+		for len(b) > 0 && from < end {
+			batch, rest, err := record.Next(b)
+			if err == nil {
+				err = batch.CheckCRC()
+			}
+			if err != nil {
+				return fmt.Errorf("read the metadata log at offset %d: %w", from, err)
+			}
+			b = rest
+			if batch.NextOffset() <= from {
+				continue
+			}
+			if err := visit(batch); err != nil {
+				return err
+			}
+			from = batch.NextOffset()
+		}
+		if from == was {
+			return fmt.Errorf("read the metadata log at offset %d: no batch there", from)
+		}
+	}
+	return nil
+}
+
+// appendControl writes one control batch.
+func (m *metaLog) appendControl(epoch id.LeaderEpoch, nowMs int64, records []record.ControlRecord) error {
+	o := record.NewOptions()
+	o.BaseOffset, o.LeaderEpoch = m.EndOffset(), epoch
+	b, err := record.AppendControl(m.scratch[:0], o, nowMs, records...)
+	if err != nil {
+		return err
+	}
+	m.scratch = b
+	if err := m.write(b, epoch); err != nil {
+		return err
+	}
+	_, err = m.fold(record.Batch(b))
+	return err
+}
+
+// appendRecords writes metadata records as one batch, or as several unless atomic.
+func (m *metaLog) appendRecords(epoch id.LeaderEpoch, nowMs int64, records []image.Record, atomic bool) error {
+	o := record.NewOptions()
+	o.LeaderEpoch = epoch
+	for len(records) > 0 {
+		o.BaseOffset = m.EndOffset()
+		m.builder.Reset(o)
+		n := 0
+		for _, r := range records {
+			var err error
+			if m.value, err = logrec.AppendMetadata(m.value[:0], r.Message, r.Version); err != nil {
+				return fmt.Errorf("encode a metadata record: %w", err)
+			}
+			full := m.builder.SizeBytes()+len(m.value) > maxBatchBytes || n >= maxBatchRecords
+			if n > 0 && full && !atomic {
+				break
+			}
+			if err := m.builder.Append(nowMs, nil, m.value); err != nil {
+				return err
+			}
+			n++
+		}
+		b, err := m.builder.Build()
+		if err != nil {
+			return err
+		}
+		if err := m.write(b, epoch); err != nil {
+			return err
+		}
+		records = records[n:]
+	}
+	return nil
+}
+
+func (m *metaLog) write(b []byte, epoch id.LeaderEpoch) error {
+	_, err := m.AppendAsLeader(b, log.AppendInfo{LeaderEpoch: epoch, Origin: log.OriginRaftLeader})
+	return err
+}
+
+// cutTo removes everything from offset to on, and the voters it brought.
+func (m *metaLog) cutTo(to id.Offset) error {
+	if err := m.TruncateTo(to); err != nil {
+		return err
+	}
+	for n := len(m.from); n > 1 && m.from[n-1] >= to; n-- {
+		m.members, m.from = m.members[:n-1], m.from[:n-1]
+	}
+	return nil
+}
+
+// forgetBefore drops the sets of voters that no cut can bring back, those replaced below the high watermark.
+func (m *metaLog) forgetBefore(hw id.Offset) {
+	for len(m.from) > 1 && m.from[1] < hw && len(m.from) > maxMemberships {
+		m.members, m.from = m.members[1:], m.from[1:]
+	}
+}
+
+// maxMemberships is how many sets of voters are kept for snapshots of the past.
+const maxMemberships = 64
+
+// noOffset precedes every offset of a log.
+const noOffset = id.Offset(math.MinInt64)
+
+func logAttrs(p raft.Position) []any {
+	return []any{slog.Int64("end_offset", int64(p.Offset)), slog.Int("epoch", int(p.Epoch))}
+}

@@ -1,0 +1,186 @@
+package quorum
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/core/image"
+	"github.com/moldau-io/moldau/internal/core/raft"
+	"github.com/moldau-io/moldau/internal/wire/logrec"
+)
+
+// snapshots decides when the image is written to a snapshot, writes it beside the driver, one at a time, and cleans up behind:
+// snapshots that are too many or too old go, and the log before the oldest one that stays (KIP-630).
+type snapshots struct {
+	d       *driver
+	kept    []keptSnapshot // oldest first; without the bootstrap snapshot
+	done    chan written
+	running bool
+	since   time.Time // of the last snapshot, or of the start
+	failed  time.Time // of the last attempt that failed
+}
+
+type keptSnapshot struct {
+	at   raft.Position
+	size int64
+	made time.Time
+}
+
+type written struct {
+	snap keptSnapshot
+	err  error
+}
+
+// retryAfter is how long after a failed snapshot another is tried.
+const retryAfter = time.Minute
+
+func (s *snapshots) init(d *driver, list []raft.Position) {
+	s.d, s.done, s.since = d, make(chan written, 1), d.o.Now()
+	for _, p := range list {
+		if p == bootstrapID {
+			continue
+		}
+		k := keptSnapshot{at: p}
+		if info, err := d.o.FS.Stat(filepath.Join(d.o.logDir(), snapshotName(p))); err == nil {
+			k.size, k.made = info.Size(), info.ModTime()
+		}
+		s.kept = append(s.kept, k)
+	}
+}
+
+// due reports whether there is something new and enough of it, or long enough since the last time.
+func (s *snapshots) due(now time.Time) bool {
+	l := s.d.loader
+	if s.running || l.inTxn || l.dirty || l.newBytes == 0 || l.img.IsEmpty() || now.Sub(s.failed) < retryAfter {
+		return false
+	}
+	return l.newBytes >= s.d.o.SnapshotMaxNewRecordBytes ||
+		s.d.o.SnapshotMaxInterval > 0 && now.Sub(s.since) >= s.d.o.SnapshotMaxInterval
+}
+
+// deadline is when a snapshot becomes due by time.
+func (s *snapshots) deadline() (time.Time, bool) {
+	if s.running || s.d.o.SnapshotMaxInterval <= 0 || s.d.loader.newBytes == 0 {
+		return time.Time{}, false
+	}
+	at := s.since.Add(s.d.o.SnapshotMaxInterval)
+	if next := s.failed.Add(retryAfter); !s.failed.IsZero() && at.Before(next) {
+		at = next
+	}
+	return at, true
+}
+
+// maybe starts a snapshot of the image as it is now. The image does not change; writing it needs nobody's leave.
+func (s *snapshots) maybe(now time.Time) {
+	if !s.due(now) {
+		return
+	}
+	at := s.d.loader.position()
+	if n := len(s.kept); n > 0 && !s.kept[n-1].at.Behind(at) {
+		return
+	}
+	img, lastMs, members := s.d.loader.img, s.d.loader.at.TimestampMs, s.d.log.membershipAt(at.Offset)
+	s.d.loader.newBytes = 0
+	s.running, s.since = true, now
+	go func() {
+		size, err := s.write(at, img, now.UnixMilli(), lastMs, members)
+		s.done <- written{keptSnapshot{at, size, now}, err}
+	}()
+}
+
+func (s *snapshots) write(at raft.Position, img *image.Image, nowMs, lastMs int64, m raft.Membership) (int64, error) {
+	w, err := newSnapshotWriter(at, nowMs, lastMs, m)
+	if err != nil {
+		return 0, err
+	}
+	for r := range img.Records(img.Features.MetadataVersion) {
+		if err := w.add(r); err != nil {
+			return 0, err
+		}
+	}
+	b, err := w.finish()
+	if err != nil {
+		return 0, err
+	}
+	if err := writeSnapshot(s.d.o.FS, s.d.o.logDir(), at, b); err != nil {
+		return 0, err
+	}
+	return int64(len(b)), s.d.o.Failpoints.Hit("quorum.afterSnapshot")
+}
+
+// finished takes a snapshot into the books and cleans up. That a snapshot failed is no reason to stop.
+func (s *snapshots) finished(w written) error {
+	s.running = false
+	if w.err != nil {
+		s.failed = s.d.o.Now()
+		s.d.o.Logger.Error("snapshot failed", append(logAttrs(w.snap.at), "err", w.err)...)
+		return nil
+	}
+	s.d.o.Logger.Info("snapshot written", append(logAttrs(w.snap.at), "bytes", w.snap.size)...)
+	s.kept = append(s.kept, w.snap)
+	s.d.log.snapshot = w.snap.at
+	return s.clean(s.d.o.Now())
+}
+
+// clean drops the oldest snapshots while log and snapshots are larger than allowed, or they are older than allowed. The newest
+// always stays. The log then starts where the oldest remaining snapshot ends.
+func (s *snapshots) clean(now time.Time) error {
+	total := s.d.log.SizeBytes()
+	for _, k := range s.kept {
+		total += k.size
+	}
+	n := 0
+	for n < len(s.kept)-1 {
+		k := s.kept[n]
+		tooMuch := s.d.o.RetentionBytes >= 0 && total > s.d.o.RetentionBytes
+		tooOld := s.d.o.RetentionTime >= 0 && now.Sub(k.made) > s.d.o.RetentionTime
+		if !tooMuch && !tooOld {
+			break
+		}
+		total -= k.size
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	start := s.kept[n].at.Offset
+	if start > s.d.log.StartOffset() {
+		if _, err := s.d.log.DeleteRecords(start); err != nil {
+			return err
+		}
+		if _, err := s.d.log.DeleteOldSegments(now); err != nil {
+			return err
+		}
+	}
+	for _, k := range s.kept[:n] {
+		s.remove(k.at)
+	}
+	s.kept = slices.Delete(s.kept, 0, n)
+	return nil
+}
+
+// remove deletes a snapshot. What is left of it after a crash goes at the next start.
+func (s *snapshots) remove(p raft.Position) {
+	path := filepath.Join(s.d.o.logDir(), snapshotName(p))
+	err := s.d.o.FS.Rename(path, path+suffixDeleted)
+	if err == nil {
+		err = s.d.o.FS.Remove(path + suffixDeleted)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.d.o.Logger.Warn("old snapshot cannot be removed", append(logAttrs(p), "err", err)...)
+	}
+}
+
+// wait lets a running snapshot end.
+func (s *snapshots) wait() {
+	if s.running {
+		<-s.done
+		s.running = false
+	}
+}
+
+// noOp is the record that an idle leader writes, so that followers and observers see that it lives (KIP-835).
+func noOp() []image.Record { return []image.Record{{Message: &logrec.NoOpRecord{}}} }
