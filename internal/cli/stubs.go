@@ -15,4 +15,3 @@ func runConsumerGroups(ctx context.Context, s Streams, args []string) error {
 }
 func runGetOffsets(ctx context.Context, s Streams, args []string) error { return fail("not built yet") }
 func runDumpLog(ctx context.Context, s Streams, args []string) error    { return fail("not built yet") }
-func runTopics(ctx context.Context, s Streams, args []string) error     { return fail("not built yet") }
