@@ -1,0 +1,109 @@
+package handler
+
+import (
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/core/group"
+	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/engine/coord"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
+)
+
+// offsetCommit serves OffsetCommit. What the image does not know is answered here; the rest goes down. Topic ids since 10.
+func (d *GroupDesk) offsetCommit(r *server.Request) {
+	req := api.NewOffsetCommitRequest()
+	if !r.Decode(req) {
+		return
+	}
+	topics := d.image().Topics
+	useIDs := r.Version() >= 10
+	answer := commitAnswer{resp: api.NewOffsetCommitResponse(), useIDs: useIDs, index: make(map[commitTopic]int)}
+	var known []api.OffsetCommitRequestTopic
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		topic := topics.ByName(t.Name)
+		code := wire.ErrUnknownTopicOrPartition
+		if useIDs {
+			topic, code = topics.ByID(t.TopicID), wire.ErrUnknownTopicID
+		}
+		if topic == nil {
+			answer.fail(t, t.Partitions, code)
+			continue
+		}
+		t.Name, t.TopicID = topic.Name, topic.ID
+		var exist, absent []api.OffsetCommitRequestTopicPartition
+		for _, p := range t.Partitions {
+			if topic.Partition(p.PartitionIndex) != nil {
+				exist = append(exist, p)
+			} else {
+				absent = append(absent, p)
+			}
+		}
+		if len(absent) > 0 {
+			answer.fail(t, absent, wire.ErrUnknownTopicOrPartition)
+		}
+		if len(exist) > 0 {
+			t.Partitions = exist
+			known = append(known, *t)
+		}
+	}
+	if len(known) == 0 {
+		r.Answer(answer.resp)
+		return
+	}
+	req.Topics = known
+	d.do(r, d.partitionOf(req.GroupID), func(body any, code wire.ErrorCode) {
+		below, ok := body.(*api.OffsetCommitResponse)
+		if !ok {
+			below = group.CommitError(req, coord.ClientError(code))
+		}
+		r.Answer(answer.merge(below))
+	}, func(s *group.Shard, t group.Turn) shard.Result { return s.OffsetCommit(t, req) })
+}
+
+// commitAnswer gathers an answer: a topic that a request names twice is answered once.
+type commitAnswer struct {
+	resp   *api.OffsetCommitResponse
+	useIDs bool
+	index  map[commitTopic]int
+}
+
+// commitTopic is what tells topics apart in an answer: the id or the name, as the version has it.
+type commitTopic struct {
+	name string
+	id   id.UUID
+}
+
+func (a *commitAnswer) topic(name string, topicID id.UUID) *api.OffsetCommitResponseTopic {
+	key := commitTopic{name: name}
+	if a.useIDs {
+		key = commitTopic{id: topicID}
+	}
+	i, ok := a.index[key]
+	if !ok {
+		i = len(a.resp.Topics)
+		a.index[key] = i
+		a.resp.Topics = append(a.resp.Topics, api.OffsetCommitResponseTopic{Name: name, TopicID: topicID})
+	}
+	return &a.resp.Topics[i]
+}
+
+// fail gives every partition the same code.
+func (a *commitAnswer) fail(t *api.OffsetCommitRequestTopic, partitions []api.OffsetCommitRequestTopicPartition, code wire.ErrorCode) {
+	one := a.topic(t.Name, t.TopicID)
+	for _, p := range partitions {
+		one.Partitions = append(one.Partitions, api.OffsetCommitResponseTopicPartition{PartitionIndex: p.PartitionIndex, ErrorCode: code})
+	}
+}
+
+func (a *commitAnswer) merge(below *api.OffsetCommitResponse) *api.OffsetCommitResponse {
+	if len(a.resp.Topics) == 0 {
+		return below
+	}
+	for _, t := range below.Topics {
+		one := a.topic(t.Name, t.TopicID)
+		one.Partitions = append(one.Partitions, t.Partitions...)
+	}
+	return a.resp
+}

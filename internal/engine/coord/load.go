@@ -1,0 +1,130 @@
+package coord
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/record"
+	"github.com/moldau-io/moldau/internal/wire"
+)
+
+// maxLoadBatch bounds what one compressed batch may decompress to while loading. Coordinators write small batches.
+const maxLoadBatch = 256 << 20
+
+// errStopped ends a load whose cell is not wanted any more.
+var errStopped = errors.New("load stopped")
+
+// load replays the partition and makes the cell active.
+func (c *cell[M]) load() {
+	defer c.rt.running.Done()
+	select {
+	case c.rt.loads <- struct{}{}:
+		defer func() { <-c.rt.loads }()
+	case <-c.rt.stop:
+		return
+	}
+	began := time.Now()
+	core := c.rt.opts.New(c.partition)
+	unwatch, err := c.rt.opts.Log.Watch(c.partition, c.advanced)
+	var next id.Offset
+	var records int
+	if err == nil {
+		next, records, err = c.replay(core)
+	}
+	c.enter()
+	if c.state == gone {
+		if unwatch != nil {
+			unwatch()
+		}
+		c.leave()
+		return
+	}
+	c.unwatch = unwatch
+	if err != nil {
+		if !errors.Is(err, errStopped) {
+			c.rt.opts.Logger.Error("coordinator load failed", "partition", c.partition, "leader_epoch", c.epoch, "err", err)
+		}
+		c.die(wire.ErrNotCoordinator)
+		c.leave()
+		return
+	}
+	now := time.Now()
+	c.state, c.core, c.next = active, core, next
+	c.rt.opts.Logger.Info("coordinator loaded", "partition", c.partition, "leader_epoch", c.epoch, "records", records, "took", now.Sub(began))
+	c.carry(now, shard.NoTicket, core.Loaded(now, next))
+	c.leave()
+}
+
+// replay folds the whole log into core and returns the offset after its end.
+func (c *cell[M]) replay(core M) (next id.Offset, records int, err error) {
+	ends, err := c.rt.opts.Log.Ends(c.partition, c.epoch)
+	if err != nil {
+		return 0, 0, err
+	}
+	var buf []byte
+	for next = ends.Start; ; {
+		if c.dead.Load() {
+			return 0, 0, errStopped
+		}
+		buf, err = c.rt.opts.Log.Read(c.partition, c.epoch, next, c.rt.opts.LoadBufferBytes, buf)
+		if err != nil {
+			return 0, 0, err
+		}
+		rest := buf
+		for len(rest) > 0 {
+			var b record.Batch
+			if b, rest, err = record.Next(rest); err != nil {
+				return 0, 0, fmt.Errorf("batch at %d: %w", next, err)
+			}
+			n, err := c.replayBatch(core, b, next)
+			if err != nil {
+				return 0, 0, err
+			}
+			records += n
+			next = b.NextOffset()
+		}
+		ends, err = c.rt.opts.Log.Ends(c.partition, c.epoch)
+		if err != nil {
+			return 0, 0, err
+		}
+		core.Committed(min(next, ends.HighWatermark))
+		c.advanced(ends.HighWatermark)
+		if next >= ends.End || len(buf) == 0 {
+			// The log may end in a hole that compaction left.
+			return max(next, ends.End), records, nil
+		}
+	}
+}
+
+func (c *cell[M]) replayBatch(core M, b record.Batch, from id.Offset) (n int, err error) {
+	producer := id.NoProducer
+	if b.IsTransactional() {
+		producer = b.ProducerID()
+	}
+	it := b.Records(maxLoadBatch)
+	defer it.Close()
+	var r record.Record
+	for it.Next(&r) {
+		if r.Offset < from {
+			continue
+		}
+		n++
+		if b.IsControl() {
+			if typ, err := record.ParseControlKey(r.Key); err == nil && (typ == record.ControlCommit || typ == record.ControlAbort) {
+				core.EndTransaction(r.Offset, b.ProducerID(), typ == record.ControlCommit)
+			}
+			continue
+		}
+		known, err := core.Replay(r.Offset, producer, r.Key, r.Value)
+		if err != nil {
+			return n, err
+		}
+		if !known {
+			c.rt.opts.Logger.Warn("coordinator record of unknown type ignored", "partition", c.partition, "offset", r.Offset)
+		}
+	}
+	return n, it.Err()
+}

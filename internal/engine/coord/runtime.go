@@ -1,0 +1,280 @@
+package coord
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/group"
+	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/wire"
+)
+
+// Groups is the runtime of the group coordinator.
+type Groups = Runtime[*group.Shard]
+
+// Adaptive is the linger that writes a batch as soon as nobody is in line to share it.
+const Adaptive time.Duration = -1
+
+// Options make a Runtime.
+type Options[M Machine] struct {
+	// Log is the internal topic.
+	Log Log
+	// New returns an empty core for a partition.
+	New func(partition int32) M
+	// Logger gets what operators must know; nil discards it.
+	Logger *slog.Logger
+	// Linger is group.coordinator.append.linger.ms: how long a batch waits for more records, or Adaptive.
+	Linger time.Duration
+	// WriteTimeout is offsets.commit.timeout.ms: how long a decision may wait for its commit; 0 means 5 s.
+	WriteTimeout time.Duration
+	// LoadBufferBytes is offsets.load.buffer.size: how much is read at once while loading; 0 means 5 MiB.
+	LoadBufferBytes int
+	// MaxBatchBytes bounds a batch; 0 means Kafka's default of max.message.bytes.
+	MaxBatchBytes int
+	// MaxWaiting bounds the tickets of one partition; 0 means 131072. Beyond it requests are told COORDINATOR_NOT_AVAILABLE.
+	MaxWaiting int
+}
+
+// parallelLoads is how many partitions load at the same time.
+const parallelLoads = 4
+
+// Runtime runs the cores of all partitions of one internal topic that this broker leads. See the package comment.
+type Runtime[M Machine] struct {
+	opts  Options[M]
+	loads chan struct{} // slots for loading
+
+	mu     sync.RWMutex // guards cells and closed
+	cells  map[int32]*cell[M]
+	closed bool
+
+	// The deadlines of cells, and the goroutine that keeps them.
+	tickMu    sync.Mutex
+	deadlines shard.Deadlines[*cell[M], struct{}]
+	wake      chan struct{}
+	stop      chan struct{}
+	running   sync.WaitGroup
+}
+
+// New returns a Runtime without partitions and starts its goroutine.
+func New[M Machine](o Options[M]) *Runtime[M] {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.WriteTimeout <= 0 {
+		o.WriteTimeout = 5 * time.Second
+	}
+	if o.LoadBufferBytes <= 0 {
+		o.LoadBufferBytes = 5 << 20
+	}
+	if o.MaxBatchBytes <= 0 {
+		o.MaxBatchBytes = 1<<20 + 12
+	}
+	if o.MaxWaiting <= 0 {
+		o.MaxWaiting = 1 << 17
+	}
+	r := &Runtime[M]{opts: o, loads: make(chan struct{}, parallelLoads), cells: make(map[int32]*cell[M]),
+		wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	r.running.Add(1)
+	go r.run()
+	return r
+}
+
+// Close ends all cells; who waits is told COORDINATOR_NOT_AVAILABLE, as is everybody who comes later.
+func (r *Runtime[M]) Close() {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return
+	}
+	r.closed = true
+	cells := r.cells
+	r.cells = nil
+	r.mu.Unlock()
+	for _, c := range cells {
+		c.dead.Store(true)
+		c.end(wire.ErrCoordinatorNotAvailable)
+	}
+	close(r.stop)
+	r.running.Wait()
+}
+
+// Elected says that this broker leads a partition in the given epoch. It returns at once; the partition loads on its own. An
+// epoch that is not newer than the known one is ignored.
+func (r *Runtime[M]) Elected(partition int32, epoch id.LeaderEpoch) {
+	c := &cell[M]{rt: r, partition: partition, epoch: epoch, tickets: make(map[shard.Ticket]Reply)}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	if old := r.cells[partition]; old != nil {
+		if old.epoch >= epoch {
+			return
+		}
+		r.discard(old)
+	}
+	r.cells[partition] = c
+	r.running.Add(1)
+	go c.load()
+}
+
+// Resigned says that this broker does not lead a partition any more, since the given epoch; NoLeaderEpoch means for good. It
+// returns at once.
+func (r *Runtime[M]) Resigned(partition int32, epoch id.LeaderEpoch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.cells[partition]; c != nil && (epoch == id.NoLeaderEpoch || epoch >= c.epoch) {
+		delete(r.cells, partition)
+		r.discard(c)
+	}
+}
+
+// discard ends a cell in the background: whoever tells of a leadership must not wait for a decision under way. r.mu is held.
+func (r *Runtime[M]) discard(c *cell[M]) {
+	c.dead.Store(true)
+	r.running.Add(1)
+	go func() {
+		defer r.running.Done()
+		c.end(wire.ErrNotCoordinator)
+	}()
+}
+
+// reload starts a partition again whose core and log do not agree.
+func (r *Runtime[M]) reload(old *cell[M]) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.cells[old.partition] != old {
+		return
+	}
+	c := &cell[M]{rt: r, partition: old.partition, epoch: old.epoch, tickets: make(map[shard.Ticket]Reply)}
+	r.cells[old.partition] = c
+	r.running.Add(1)
+	go c.load()
+}
+
+func (r *Runtime[M]) cell(partition int32) (*cell[M], wire.ErrorCode) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if c := r.cells[partition]; c != nil {
+		return c, wire.ErrNone
+	}
+	if r.closed {
+		return nil, wire.ErrCoordinatorNotAvailable
+	}
+	return nil, wire.ErrNotCoordinator
+}
+
+func (r *Runtime[M]) all() []*cell[M] {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	all := make([]*cell[M], 0, len(r.cells))
+	for _, c := range r.cells {
+		all = append(all, c)
+	}
+	slices.SortFunc(all, func(a, b *cell[M]) int { return int(a.partition - b.partition) })
+	return all
+}
+
+// Do makes a decision in a partition. decide is called before Do returns, if at all; reply before or after.
+func (r *Runtime[M]) Do(partition int32, reply Reply, decide func(m M, now time.Time, t shard.Ticket) shard.Result) {
+	c, code := r.cell(partition)
+	if code != wire.ErrNone {
+		reply(nil, code)
+		return
+	}
+	c.do(reply, decide)
+}
+
+// DoAll makes the same decision in every partition that is loaded, without a reply.
+func (r *Runtime[M]) DoAll(decide func(m M, now time.Time) shard.Result) {
+	for _, c := range r.all() {
+		c.do(func(any, wire.ErrorCode) {}, func(m M, now time.Time, _ shard.Ticket) shard.Result { return decide(m, now) })
+	}
+}
+
+// Read looks at a partition's core; look must not change it nor keep it. The code says why it could not.
+func (r *Runtime[M]) Read(partition int32, look func(m M)) wire.ErrorCode {
+	c, code := r.cell(partition)
+	if code != wire.ErrNone {
+		return code
+	}
+	return c.read(look)
+}
+
+// ReadAll looks at the core of every partition led here, in order. It stops at the first that is still loading.
+func (r *Runtime[M]) ReadAll(look func(m M)) wire.ErrorCode {
+	for _, c := range r.all() {
+		if code := c.read(look); code != wire.ErrNone && code != wire.ErrNotCoordinator {
+			return code
+		}
+	}
+	return wire.ErrNone
+}
+
+// run keeps the deadlines of all cells.
+func (r *Runtime[M]) run() {
+	defer r.running.Done()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		r.tickMu.Lock()
+		now := time.Now()
+		c, _, due := r.deadlines.Pop(now)
+		at, any := r.deadlines.Next()
+		if due {
+			c.scheduled.Store(nil)
+		}
+		r.tickMu.Unlock()
+		if due {
+			c.tick()
+			select {
+			case <-r.stop:
+				return
+			default:
+				continue
+			}
+		}
+		wait := time.Hour
+		if any {
+			wait = at.Sub(now)
+		}
+		timer.Reset(wait)
+		select {
+		case <-r.stop:
+			return
+		case <-r.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// schedule asks for a tick of c at the given time or earlier.
+func (r *Runtime[M]) schedule(c *cell[M], at time.Time) {
+	if have := c.scheduled.Load(); have != nil && !at.Before(*have) {
+		return // an early tick does no harm, and finds out when the next one is due
+	}
+	r.tickMu.Lock()
+	if c.dead.Load() {
+		r.tickMu.Unlock()
+		return
+	}
+	c.scheduled.Store(&at)
+	r.deadlines.Set(c, at, struct{}{})
+	first, _ := r.deadlines.Next()
+	r.tickMu.Unlock()
+	if !at.After(first) {
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (r *Runtime[M]) unschedule(c *cell[M]) {
+	r.tickMu.Lock()
+	r.deadlines.Cancel(c)
+	r.tickMu.Unlock()
+}
