@@ -30,18 +30,25 @@ func decodeBounded(t *testing.T, k kind, version int16, frame []byte) error {
 	m := k.make()
 	var r wire.Reader
 	var b wire.Budget
-	b.Start(len(frame), nil)
-	took := allocated(func() {
-		r.Reset(frame, &b)
-		m.Decode(&r, version)
-	})
-	// A kilobyte for the error.
-	if limit := int64(wire.BudgetFactor*len(frame) + wire.BudgetFloor + 1024); took > limit || b.Used() > limit {
-		t.Errorf("%s %d: frame of %d bytes took %d, limit %d, charged %d (%v)", k.name, version, len(frame), took, limit, b.Used(), r.Err())
+	var complaint string
+	// The runtime allocates a little now and then, so one good measurement out of several is enough.
+	for range 5 {
+		took := allocated(func() {
+			b.Start(len(frame), nil)
+			r.Reset(frame, &b)
+			m.Decode(&r, version)
+		})
+		limit := int64(wire.BudgetFactor*len(frame) + wire.BudgetFloor)
+		switch {
+		case b.Used() > limit || took > limit+1024: // a kilobyte for the error
+			complaint = fmt.Sprintf("took %d bytes, charged %d, limit %d", took, b.Used(), limit)
+		case r.Err() == nil && took > b.Used()+1024:
+			complaint = fmt.Sprintf("took %d bytes, charged only %d", took, b.Used())
+		default:
+			return r.Err()
+		}
 	}
-	if r.Err() == nil && took > b.Used()+2048 {
-		t.Errorf("%s %d: took %d, charged only %d", k.name, version, took, b.Used())
-	}
+	t.Errorf("%s %d: frame of %d bytes: %s (%v)", k.name, version, len(frame), complaint, r.Err())
 	return r.Err()
 }
 

@@ -36,33 +36,52 @@ func (e *emitter) decode(s *strct, root bool) error {
 	if e.flexStruct(s) == "flex" {
 		e.p("flex := %s", boolean(e.m.flexible, s.versions))
 	}
+	open := ""
 	for _, f := range s.fields {
-		// A field is plain below its tagged versions; Kafka has no field that stops being tagged.
-		plain := f.versions
-		if !f.tagged.empty() {
-			plain.hi = f.tagged.lo - 1
-		}
+		plain := f.plain()
 		if plain.empty() {
 			continue
 		}
 		c := cond(plain, s.versions)
-		if c != "" {
-			e.p("if %s {", c)
-		}
+		open = e.enter(open, c)
 		e.read(s, f, plain, false)
-		if c != "" {
-			// Allocated defaults are set only where they are needed.
-			if f.pointer() && e.initial(f) != "" {
-				e.p("} else {\nif !r.Charge(64) {\nreturn\n}\nx.%s = %s", f.goName, e.initial(f))
-			}
-			e.p("}")
+		// A default that is allocated is set only where it is needed.
+		if c != "" && f.pointer() && e.initial(f) != "" {
+			e.p("} else {\nif !r.Charge(64) {\nreturn\n}\nx.%s = %s\n}", f.goName, e.initial(f))
+			open = ""
 		}
 	}
+	e.enter(open, "")
 	if err := e.readTags(s); err != nil {
 		return err
 	}
 	e.p("}\n")
 	return nil
+}
+
+// plain returns the versions at which the field is there and not tagged: those below its tagged ones, for Kafka has no field
+// that stops being tagged.
+func (f *field) plain() span {
+	v := f.versions
+	if !f.tagged.empty() {
+		v.hi = f.tagged.lo - 1
+	}
+	return v
+}
+
+// enter closes the open if statement unless it has the same condition, and opens one with the new condition unless that is
+// empty. It returns what is open afterwards.
+func (e *emitter) enter(open, condition string) string {
+	if open == condition {
+		return open
+	}
+	if open != "" {
+		e.p("}")
+	}
+	if condition != "" {
+		e.p("if %s {", condition)
+	}
+	return condition
 }
 
 // reset emits the assignment of the struct's defaults, without those that need an allocation.
@@ -184,23 +203,14 @@ func (e *emitter) encode(s *strct, root bool) error {
 	if e.flexStruct(s) == "flex" {
 		e.p("flex := %s", boolean(e.m.flexible, s.versions))
 	}
+	open := ""
 	for _, f := range s.fields {
-		plain := f.versions
-		if !f.tagged.empty() {
-			plain.hi = f.tagged.lo - 1
-		}
-		if plain.empty() {
-			continue
-		}
-		c := cond(plain, s.versions)
-		if c != "" {
-			e.p("if %s {", c)
-		}
-		e.write(s, f, plain, false)
-		if c != "" {
-			e.p("}")
+		if plain := f.plain(); !plain.empty() {
+			open = e.enter(open, cond(plain, s.versions))
+			e.write(s, f, plain, false)
 		}
 	}
+	e.enter(open, "")
 	if err := e.writeTags(s); err != nil {
 		return err
 	}

@@ -352,8 +352,6 @@ func (x *ProduceResponseResponsePartitionResponse) decode(r *wire.Reader, versio
 				}
 			}
 		}
-	}
-	if version >= 8 {
 		x.ErrorMessage = r.NullString(flex, true)
 	}
 	if flex {
@@ -387,8 +385,6 @@ func (x *ProduceResponseResponsePartitionResponse) encode(w *wire.Writer, versio
 		for i := range x.RecordErrors {
 			x.RecordErrors[i].encode(w, version)
 		}
-	}
-	if version >= 8 {
 		w.NullString(flex, true, x.ErrorMessage)
 	}
 	if flex {

@@ -47,8 +47,6 @@ func (x *FetchRequest) Decode(r *wire.Reader, version int16) {
 	x.IsolationLevel = r.Int8()
 	if version >= 7 {
 		x.SessionID = r.Int32()
-	}
-	if version >= 7 {
 		x.SessionEpoch = r.Int32()
 	}
 	if n := r.ArrayLen(flex, false, leastFetchRequestTopic(version), unsafe.Sizeof(FetchRequestTopic{})); n >= 0 {
@@ -106,8 +104,6 @@ func (x *FetchRequest) Encode(w *wire.Writer, version int16) {
 	w.Int8(x.IsolationLevel)
 	if version >= 7 {
 		w.Int32(x.SessionID)
-	}
-	if version >= 7 {
 		w.Int32(x.SessionEpoch)
 	}
 	w.ArrayLen(flex, false, x.Topics == nil, len(x.Topics))
@@ -392,8 +388,6 @@ func (x *FetchResponse) Decode(r *wire.Reader, version int16) {
 	x.ThrottleTimeMs = r.Int32()
 	if version >= 7 {
 		x.ErrorCode = wire.ErrorCode(r.Int16())
-	}
-	if version >= 7 {
 		x.SessionID = r.Int32()
 	}
 	if n := r.ArrayLen(flex, false, leastFetchResponseResponse(version), unsafe.Sizeof(FetchResponseResponse{})); n >= 0 {
@@ -437,8 +431,6 @@ func (x *FetchResponse) Encode(w *wire.Writer, version int16) {
 	w.Int32(x.ThrottleTimeMs)
 	if version >= 7 {
 		w.Int16(int16(x.ErrorCode))
-	}
-	if version >= 7 {
 		w.Int32(x.SessionID)
 	}
 	w.ArrayLen(flex, false, x.Responses == nil, len(x.Responses))

@@ -32,8 +32,6 @@ func (x *OffsetFetchRequest) Decode(r *wire.Reader, version int16) {
 	flex := version >= 6
 	if version <= 7 {
 		x.GroupID = r.String(flex)
-	}
-	if version <= 7 {
 		if n := r.ArrayLen(flex, version >= 2, leastOffsetFetchRequestTopic(version), unsafe.Sizeof(OffsetFetchRequestTopic{})); n >= 0 {
 			x.Topics = make([]OffsetFetchRequestTopic, n)
 			for i := range x.Topics {
@@ -71,8 +69,6 @@ func (x *OffsetFetchRequest) Encode(w *wire.Writer, version int16) {
 	flex := version >= 6
 	if version <= 7 {
 		w.String(flex, x.GroupID)
-	}
-	if version <= 7 {
 		w.ArrayLen(flex, version >= 2, x.Topics == nil, len(x.Topics))
 		for i := range x.Topics {
 			x.Topics[i].encode(w, version)
@@ -145,8 +141,6 @@ func (x *OffsetFetchRequestGroup) decode(r *wire.Reader, version int16) {
 	x.GroupID = r.String(true)
 	if version >= 9 {
 		x.MemberID = r.NullString(true, true)
-	}
-	if version >= 9 {
 		x.MemberEpoch = r.Int32()
 	}
 	if n := r.ArrayLen(true, true, leastOffsetFetchRequestGroupTopic(version), unsafe.Sizeof(OffsetFetchRequestGroupTopic{})); n >= 0 {
@@ -166,8 +160,6 @@ func (x *OffsetFetchRequestGroup) encode(w *wire.Writer, version int16) {
 	w.String(true, x.GroupID)
 	if version >= 9 {
 		w.NullString(true, true, x.MemberID)
-	}
-	if version >= 9 {
 		w.Int32(x.MemberEpoch)
 	}
 	w.ArrayLen(true, true, x.Topics == nil, len(x.Topics))

@@ -103,11 +103,7 @@ func (x *FindCoordinatorResponse) Decode(r *wire.Reader, version int16) {
 	}
 	if version <= 3 {
 		x.NodeID = r.Int32()
-	}
-	if version <= 3 {
 		x.Host = r.String(flex)
-	}
-	if version <= 3 {
 		x.Port = r.Int32()
 	}
 	if version >= 4 {
@@ -142,11 +138,7 @@ func (x *FindCoordinatorResponse) Encode(w *wire.Writer, version int16) {
 	}
 	if version <= 3 {
 		w.Int32(x.NodeID)
-	}
-	if version <= 3 {
 		w.String(flex, x.Host)
-	}
-	if version <= 3 {
 		w.Int32(x.Port)
 	}
 	if version >= 4 {

@@ -38,8 +38,6 @@ func (x *SyncGroupRequest) Decode(r *wire.Reader, version int16) {
 	}
 	if version >= 5 {
 		x.ProtocolType = r.NullString(flex, true)
-	}
-	if version >= 5 {
 		x.ProtocolName = r.NullString(flex, true)
 	}
 	if n := r.ArrayLen(flex, false, leastSyncGroupRequestAssignment(version), unsafe.Sizeof(SyncGroupRequestAssignment{})); n >= 0 {
@@ -69,8 +67,6 @@ func (x *SyncGroupRequest) Encode(w *wire.Writer, version int16) {
 	}
 	if version >= 5 {
 		w.NullString(flex, true, x.ProtocolType)
-	}
-	if version >= 5 {
 		w.NullString(flex, true, x.ProtocolName)
 	}
 	w.ArrayLen(flex, false, x.Assignments == nil, len(x.Assignments))
@@ -145,8 +141,6 @@ func (x *SyncGroupResponse) Decode(r *wire.Reader, version int16) {
 	x.ErrorCode = wire.ErrorCode(r.Int16())
 	if version >= 5 {
 		x.ProtocolType = r.NullString(flex, true)
-	}
-	if version >= 5 {
 		x.ProtocolName = r.NullString(flex, true)
 	}
 	x.Assignment = r.Bytes(flex, false)
@@ -167,8 +161,6 @@ func (x *SyncGroupResponse) Encode(w *wire.Writer, version int16) {
 	w.Int16(int16(x.ErrorCode))
 	if version >= 5 {
 		w.NullString(flex, true, x.ProtocolType)
-	}
-	if version >= 5 {
 		w.NullString(flex, true, x.ProtocolName)
 	}
 	w.Bytes(flex, false, x.Assignment)

@@ -29,14 +29,10 @@ func (x *ApiVersionsRequest) Decode(r *wire.Reader, version int16) {
 	flex := version >= 3
 	if version >= 3 {
 		x.ClientSoftwareName = r.String(flex)
-	}
-	if version >= 3 {
 		x.ClientSoftwareVersion = r.String(flex)
 	}
 	if version >= 5 {
 		x.ClusterID = r.NullString(flex, true)
-	}
-	if version >= 5 {
 		x.NodeID = r.Int32()
 	}
 	if flex {
@@ -52,14 +48,10 @@ func (x *ApiVersionsRequest) Encode(w *wire.Writer, version int16) {
 	flex := version >= 3
 	if version >= 3 {
 		w.String(flex, x.ClientSoftwareName)
-	}
-	if version >= 3 {
 		w.String(flex, x.ClientSoftwareVersion)
 	}
 	if version >= 5 {
 		w.NullString(flex, true, x.ClusterID)
-	}
-	if version >= 5 {
 		w.Int32(x.NodeID)
 	}
 	if flex {

@@ -274,11 +274,7 @@ func (x *CreateTopicsResponseTopic) decode(r *wire.Reader, version int16) {
 	x.ErrorMessage = r.NullString(flex, true)
 	if version >= 5 {
 		x.NumPartitions = r.Int32()
-	}
-	if version >= 5 {
 		x.ReplicationFactor = r.Int16()
-	}
-	if version >= 5 {
 		if n := r.ArrayLen(flex, true, 6, unsafe.Sizeof(CreateTopicsResponseTopicConfig{})); n >= 0 {
 			x.Configs = make([]CreateTopicsResponseTopicConfig, n)
 			for i := range x.Configs {
@@ -313,11 +309,7 @@ func (x *CreateTopicsResponseTopic) encode(w *wire.Writer, version int16) {
 	w.NullString(flex, true, x.ErrorMessage)
 	if version >= 5 {
 		w.Int32(x.NumPartitions)
-	}
-	if version >= 5 {
 		w.Int16(x.ReplicationFactor)
-	}
-	if version >= 5 {
 		w.ArrayLen(flex, true, x.Configs == nil, len(x.Configs))
 		for i := range x.Configs {
 			x.Configs[i].encode(w, version)

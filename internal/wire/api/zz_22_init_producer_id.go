@@ -33,14 +33,10 @@ func (x *InitProducerIDRequest) Decode(r *wire.Reader, version int16) {
 	x.TransactionTimeoutMs = r.Int32()
 	if version >= 3 {
 		x.ProducerID = r.Int64()
-	}
-	if version >= 3 {
 		x.ProducerEpoch = r.Int16()
 	}
 	if version >= 6 {
 		x.Enable2Pc = r.Bool()
-	}
-	if version >= 6 {
 		x.KeepPreparedTxn = r.Bool()
 	}
 	if flex {
@@ -58,14 +54,10 @@ func (x *InitProducerIDRequest) Encode(w *wire.Writer, version int16) {
 	w.Int32(x.TransactionTimeoutMs)
 	if version >= 3 {
 		w.Int64(x.ProducerID)
-	}
-	if version >= 3 {
 		w.Int16(x.ProducerEpoch)
 	}
 	if version >= 6 {
 		w.Bool(x.Enable2Pc)
-	}
-	if version >= 6 {
 		w.Bool(x.KeepPreparedTxn)
 	}
 	if flex {
@@ -105,8 +97,6 @@ func (x *InitProducerIDResponse) Decode(r *wire.Reader, version int16) {
 	x.ProducerEpoch = r.Int16()
 	if version >= 6 {
 		x.OngoingTxnProducerID = r.Int64()
-	}
-	if version >= 6 {
 		x.OngoingTxnProducerEpoch = r.Int16()
 	}
 	if flex {
@@ -126,8 +116,6 @@ func (x *InitProducerIDResponse) Encode(w *wire.Writer, version int16) {
 	w.Int16(x.ProducerEpoch)
 	if version >= 6 {
 		w.Int64(x.OngoingTxnProducerID)
-	}
-	if version >= 6 {
 		w.Int16(x.OngoingTxnProducerEpoch)
 	}
 	if flex {

@@ -40,14 +40,8 @@ func (x *AddPartitionsToTxnRequest) Decode(r *wire.Reader, version int16) {
 	}
 	if version <= 3 {
 		x.V3AndBelowTransactionalID = r.String(flex)
-	}
-	if version <= 3 {
 		x.V3AndBelowProducerID = r.Int64()
-	}
-	if version <= 3 {
 		x.V3AndBelowProducerEpoch = r.Int16()
-	}
-	if version <= 3 {
 		if n := r.ArrayLen(flex, false, leastAddPartitionsToTxnRequestTopic(version), unsafe.Sizeof(AddPartitionsToTxnRequestTopic{})); n >= 0 {
 			x.V3AndBelowTopics = make([]AddPartitionsToTxnRequestTopic, n)
 			for i := range x.V3AndBelowTopics {
@@ -76,14 +70,8 @@ func (x *AddPartitionsToTxnRequest) Encode(w *wire.Writer, version int16) {
 	}
 	if version <= 3 {
 		w.String(flex, x.V3AndBelowTransactionalID)
-	}
-	if version <= 3 {
 		w.Int64(x.V3AndBelowProducerID)
-	}
-	if version <= 3 {
 		w.Int16(x.V3AndBelowProducerEpoch)
-	}
-	if version <= 3 {
 		w.ArrayLen(flex, false, x.V3AndBelowTopics == nil, len(x.V3AndBelowTopics))
 		for i := range x.V3AndBelowTopics {
 			x.V3AndBelowTopics[i].encode(w, version)
@@ -194,8 +182,6 @@ func (x *AddPartitionsToTxnResponse) Decode(r *wire.Reader, version int16) {
 	x.ThrottleTimeMs = r.Int32()
 	if version >= 4 {
 		x.ErrorCode = wire.ErrorCode(r.Int16())
-	}
-	if version >= 4 {
 		if n := r.ArrayLen(flex, false, 3, unsafe.Sizeof(AddPartitionsToTxnResponseResultsByTransaction{})); n >= 0 {
 			x.ResultsByTransaction = make([]AddPartitionsToTxnResponseResultsByTransaction, n)
 			for i := range x.ResultsByTransaction {
@@ -229,8 +215,6 @@ func (x *AddPartitionsToTxnResponse) Encode(w *wire.Writer, version int16) {
 	w.Int32(x.ThrottleTimeMs)
 	if version >= 4 {
 		w.Int16(int16(x.ErrorCode))
-	}
-	if version >= 4 {
 		w.ArrayLen(flex, false, x.ResultsByTransaction == nil, len(x.ResultsByTransaction))
 		for i := range x.ResultsByTransaction {
 			x.ResultsByTransaction[i].encode(w, version)

@@ -75,8 +75,6 @@ func (x *EndTxnResponse) Decode(r *wire.Reader, version int16) {
 	x.ErrorCode = wire.ErrorCode(r.Int16())
 	if version >= 5 {
 		x.ProducerID = r.Int64()
-	}
-	if version >= 5 {
 		x.ProducerEpoch = r.Int16()
 	}
 	if flex {
@@ -94,8 +92,6 @@ func (x *EndTxnResponse) Encode(w *wire.Writer, version int16) {
 	w.Int16(int16(x.ErrorCode))
 	if version >= 5 {
 		w.Int64(x.ProducerID)
-	}
-	if version >= 5 {
 		w.Int16(x.ProducerEpoch)
 	}
 	if flex {

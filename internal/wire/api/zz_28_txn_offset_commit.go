@@ -40,11 +40,7 @@ func (x *TxnOffsetCommitRequest) Decode(r *wire.Reader, version int16) {
 	x.ProducerEpoch = r.Int16()
 	if version >= 3 {
 		x.GenerationIDOrMemberEpoch = r.Int32()
-	}
-	if version >= 3 {
 		x.MemberID = r.String(flex)
-	}
-	if version >= 3 {
 		x.GroupInstanceID = r.NullString(flex, true)
 	}
 	if n := r.ArrayLen(flex, false, leastTxnOffsetCommitRequestTopic(version), unsafe.Sizeof(TxnOffsetCommitRequestTopic{})); n >= 0 {
@@ -72,11 +68,7 @@ func (x *TxnOffsetCommitRequest) Encode(w *wire.Writer, version int16) {
 	w.Int16(x.ProducerEpoch)
 	if version >= 3 {
 		w.Int32(x.GenerationIDOrMemberEpoch)
-	}
-	if version >= 3 {
 		w.String(flex, x.MemberID)
-	}
-	if version >= 3 {
 		w.NullString(flex, true, x.GroupInstanceID)
 	}
 	w.ArrayLen(flex, false, x.Topics == nil, len(x.Topics))

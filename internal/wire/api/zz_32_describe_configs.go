@@ -248,8 +248,6 @@ func (x *DescribeConfigsResponseResultConfig) decode(r *wire.Reader, version int
 	}
 	if version >= 3 {
 		x.ConfigType = r.Int8()
-	}
-	if version >= 3 {
 		x.Documentation = r.NullString(flex, true)
 	} else {
 		if !r.Charge(64) {
@@ -275,8 +273,6 @@ func (x *DescribeConfigsResponseResultConfig) encode(w *wire.Writer, version int
 	}
 	if version >= 3 {
 		w.Int8(x.ConfigType)
-	}
-	if version >= 3 {
 		w.NullString(flex, true, x.Documentation)
 	}
 	if flex {

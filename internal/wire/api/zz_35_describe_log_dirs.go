@@ -178,8 +178,6 @@ func (x *DescribeLogDirsResponseResult) decode(r *wire.Reader, version int16) {
 	}
 	if version >= 4 {
 		x.TotalBytes = r.Int64()
-	}
-	if version >= 4 {
 		x.UsableBytes = r.Int64()
 	}
 	if version >= 5 {
@@ -200,8 +198,6 @@ func (x *DescribeLogDirsResponseResult) encode(w *wire.Writer, version int16) {
 	}
 	if version >= 4 {
 		w.Int64(x.TotalBytes)
-	}
-	if version >= 4 {
 		w.Int64(x.UsableBytes)
 	}
 	if version >= 5 {

@@ -67,8 +67,6 @@ func (x *CreateDelegationTokenRequest) Encode(w *wire.Writer, version int16) {
 	flex := version >= 2
 	if version >= 3 {
 		w.NullString(flex, true, x.OwnerPrincipalType)
-	}
-	if version >= 3 {
 		w.NullString(flex, true, x.OwnerPrincipalName)
 	}
 	w.ArrayLen(flex, false, x.Renewers == nil, len(x.Renewers))
@@ -151,8 +149,6 @@ func (x *CreateDelegationTokenResponse) Decode(r *wire.Reader, version int16) {
 	x.PrincipalName = r.String(flex)
 	if version >= 3 {
 		x.TokenRequesterPrincipalType = r.String(flex)
-	}
-	if version >= 3 {
 		x.TokenRequesterPrincipalName = r.String(flex)
 	}
 	x.IssueTimestampMs = r.Int64()
@@ -177,8 +173,6 @@ func (x *CreateDelegationTokenResponse) Encode(w *wire.Writer, version int16) {
 	w.String(flex, x.PrincipalName)
 	if version >= 3 {
 		w.String(flex, x.TokenRequesterPrincipalType)
-	}
-	if version >= 3 {
 		w.String(flex, x.TokenRequesterPrincipalName)
 	}
 	w.Int64(x.IssueTimestampMs)

@@ -167,8 +167,6 @@ func (x *DescribeDelegationTokenResponseToken) decode(r *wire.Reader, version in
 	x.PrincipalName = r.String(flex)
 	if version >= 3 {
 		x.TokenRequesterPrincipalType = r.String(flex)
-	}
-	if version >= 3 {
 		x.TokenRequesterPrincipalName = r.String(flex)
 	}
 	x.IssueTimestamp = r.Int64()
@@ -195,8 +193,6 @@ func (x *DescribeDelegationTokenResponseToken) encode(w *wire.Writer, version in
 	w.String(flex, x.PrincipalName)
 	if version >= 3 {
 		w.String(flex, x.TokenRequesterPrincipalType)
-	}
-	if version >= 3 {
 		w.String(flex, x.TokenRequesterPrincipalName)
 	}
 	w.Int64(x.IssueTimestamp)

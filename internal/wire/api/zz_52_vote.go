@@ -107,8 +107,6 @@ func (x *VoteRequestTopicPartition) decode(r *wire.Reader, version int16) {
 	x.ReplicaID = r.Int32()
 	if version >= 1 {
 		x.ReplicaDirectoryID = r.UUID()
-	}
-	if version >= 1 {
 		x.VoterDirectoryID = r.UUID()
 	}
 	x.LastOffsetEpoch = r.Int32()
@@ -125,8 +123,6 @@ func (x *VoteRequestTopicPartition) encode(w *wire.Writer, version int16) {
 	w.Int32(x.ReplicaID)
 	if version >= 1 {
 		w.UUID(x.ReplicaDirectoryID)
-	}
-	if version >= 1 {
 		w.UUID(x.VoterDirectoryID)
 	}
 	w.Int32(x.LastOffsetEpoch)

@@ -356,8 +356,6 @@ func (x *DescribeQuorumResponseReplicaState) decode(r *wire.Reader, version int1
 	x.LogEndOffset = r.Int64()
 	if version >= 1 {
 		x.LastFetchTimestamp = r.Int64()
-	}
-	if version >= 1 {
 		x.LastCaughtUpTimestamp = r.Int64()
 	}
 	r.Tags(&x.UnknownTags)
@@ -371,8 +369,6 @@ func (x *DescribeQuorumResponseReplicaState) encode(w *wire.Writer, version int1
 	w.Int64(x.LogEndOffset)
 	if version >= 1 {
 		w.Int64(x.LastFetchTimestamp)
-	}
-	if version >= 1 {
 		w.Int64(x.LastCaughtUpTimestamp)
 	}
 	w.Tags(x.UnknownTags)

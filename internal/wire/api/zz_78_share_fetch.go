@@ -47,8 +47,6 @@ func (x *ShareFetchRequest) Decode(r *wire.Reader, version int16) {
 	x.BatchSize = r.Int32()
 	if version >= 2 {
 		x.ShareAcquireMode = r.Int8()
-	}
-	if version >= 2 {
 		x.IsRenewAck = r.Bool()
 	}
 	if n := r.ArrayLen(true, false, 18, unsafe.Sizeof(ShareFetchRequestTopic{})); n >= 0 {
@@ -85,8 +83,6 @@ func (x *ShareFetchRequest) Encode(w *wire.Writer, version int16) {
 	w.Int32(x.BatchSize)
 	if version >= 2 {
 		w.Int8(x.ShareAcquireMode)
-	}
-	if version >= 2 {
 		w.Bool(x.IsRenewAck)
 	}
 	w.ArrayLen(true, false, x.Topics == nil, len(x.Topics))

@@ -142,11 +142,7 @@ func (x *StreamsGroupDescribeResponseGroup) decode(r *wire.Reader, version int16
 			x.TopologyDescription = new(StreamsGroupDescribeResponseTopologyDescription)
 			x.TopologyDescription.decode(r, version)
 		}
-	}
-	if version >= 1 {
 		x.TopologyDescriptionStatus = r.Int8()
-	}
-	if version >= 1 {
 		x.AssignorName = r.NullString(true, true)
 	}
 	r.Tags(&x.UnknownTags)
@@ -171,11 +167,7 @@ func (x *StreamsGroupDescribeResponseGroup) encode(w *wire.Writer, version int16
 		if w.NullStruct(x.TopologyDescription != nil); x.TopologyDescription != nil {
 			x.TopologyDescription.encode(w, version)
 		}
-	}
-	if version >= 1 {
 		w.Int8(x.TopologyDescriptionStatus)
-	}
-	if version >= 1 {
 		w.NullString(true, true, x.AssignorName)
 	}
 	w.Tags(x.UnknownTags)

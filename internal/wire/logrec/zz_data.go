@@ -489,8 +489,6 @@ func (x *QuorumStateData) Decode(r *wire.Reader, version int16) {
 	}
 	if version <= 0 {
 		x.AppliedOffset = r.Int64()
-	}
-	if version <= 0 {
 		if n := r.ArrayLen(true, true, 5, unsafe.Sizeof(QuorumStateDataCurrentVoter{})); n >= 0 {
 			x.CurrentVoters = make([]QuorumStateDataCurrentVoter, n)
 			for i := range x.CurrentVoters {
@@ -521,8 +519,6 @@ func (x *QuorumStateData) Encode(w *wire.Writer, version int16) {
 	}
 	if version <= 0 {
 		w.Int64(x.AppliedOffset)
-	}
-	if version <= 0 {
 		w.ArrayLen(true, true, x.CurrentVoters == nil, len(x.CurrentVoters))
 		for i := range x.CurrentVoters {
 			x.CurrentVoters[i].encode(w, version)
