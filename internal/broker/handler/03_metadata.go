@@ -107,7 +107,7 @@ func (d *AdminDesk) metadataByName(r *server.Request, req *api.MetadataRequest, 
 // unknownTopic is the code for a name that no topic has.
 func unknownTopic(name string) wire.ErrorCode {
 	if controller.ValidateTopicName(name) != "" {
-		return wire.ErrInvalidTopic
+		return wire.ErrInvalidTopicException
 	}
 	return wire.ErrUnknownTopicOrPartition
 }
@@ -120,7 +120,7 @@ func metadataRefusal(req *api.MetadataRequest, code wire.ErrorCode) wire.Message
 		if t.Name != nil {
 			name = *t.Name
 		}
-		rt := *api.NewMetadataResponseTopic()
+		rt := api.NewMetadataResponseTopic()
 		rt.Name, rt.TopicID, rt.ErrorCode = &name, t.TopicID, code
 		a.Topics = append(a.Topics, rt)
 	}

@@ -65,7 +65,7 @@ func (d *AdminDesk) describeResource(img *image.Image, b *conf.Broker, res api.D
 	switch kind {
 	case image.ResourceTopic:
 		if why := controller.ValidateTopicName(name); why != "" {
-			return refuse(wire.ErrInvalidTopic, "%s", why)
+			return refuse(wire.ErrInvalidTopicException, "%s", why)
 		}
 		if img.Topics.ByName(name) == nil {
 			return nil, wire.ErrUnknownTopicOrPartition, nil

@@ -34,7 +34,7 @@ func (d *AdminDesk) describeTopicPartitions(r *server.Request) {
 		if fromPartition < 0 || !all && !slices.Contains(names, from) {
 			a := api.NewDescribeTopicPartitionsResponse()
 			for _, t := range req.Topics {
-				rt := *api.NewDescribeTopicPartitionsResponseTopic()
+				rt := api.NewDescribeTopicPartitionsResponseTopic()
 				rt.Name, rt.ErrorCode = &t.Name, wire.ErrInvalidRequest
 				a.Topics = append(a.Topics, rt)
 			}

@@ -50,7 +50,7 @@ func (c *TopicCreation) createFor(r *server.Request, names []string) map[string]
 	for _, name := range names {
 		switch {
 		case controller.ValidateTopicName(name) != "":
-			codes[name] = wire.ErrInvalidTopic
+			codes[name] = wire.ErrInvalidTopicException
 		default:
 			codes[name] = wire.ErrUnknownTopicOrPartition
 			if c.begin(name) {
@@ -115,7 +115,7 @@ func (c *TopicCreation) request(names []string) *api.CreateTopicsRequest {
 // creatable says how a topic is made that nobody described: internal ones as their coordinators need them, others by the
 // broker's defaults, or by the controller's where the broker has none of its own.
 func creatable(b *conf.Broker, name string) api.CreateTopicsRequestTopic {
-	t := *api.NewCreateTopicsRequestTopic()
+	t := api.NewCreateTopicsRequestTopic()
 	t.Name, t.NumPartitions, t.ReplicationFactor = name, -1, -1
 	set := func(key, value string) {
 		t.Configs = append(t.Configs, api.CreateTopicsRequestTopicConfig{Name: key, Value: &value})
