@@ -182,10 +182,8 @@ func (e *emitter) message(doc string) error {
 			e.p("UnknownTags *%sTags", e.q)
 		}
 		e.p("}\n")
-		if l := s.literal(e); l != s.goName+"{}" || root {
-			e.p("// New%s returns the struct with its defaults.", s.goName)
-			e.p("func New%s() %s {return %s%s}\n", s.goName, pointerIf(root)+s.goName, addressIf(root), l)
-		}
+		e.p("// New%s returns the struct with its defaults.", s.goName)
+		e.p("func New%s() %s {return %s%s}\n", s.goName, pointerIf(root)+s.goName, addressIf(root), s.literal(e))
 		if err := e.decode(s, root); err != nil {
 			return err
 		}

@@ -70,6 +70,9 @@ type ProduceRequestTopicData struct {
 	UnknownTags   *wire.Tags
 }
 
+// NewProduceRequestTopicData returns the struct with its defaults.
+func NewProduceRequestTopicData() ProduceRequestTopicData { return ProduceRequestTopicData{} }
+
 func (x *ProduceRequestTopicData) decode(r *wire.Reader, version int16) {
 	*x = ProduceRequestTopicData{}
 	flex := version >= 9
@@ -124,6 +127,11 @@ type ProduceRequestTopicDataPartitionData struct {
 	Index       int32
 	Records     wire.Records
 	UnknownTags *wire.Tags
+}
+
+// NewProduceRequestTopicDataPartitionData returns the struct with its defaults.
+func NewProduceRequestTopicDataPartitionData() ProduceRequestTopicDataPartitionData {
+	return ProduceRequestTopicDataPartitionData{}
 }
 
 func (x *ProduceRequestTopicDataPartitionData) decode(r *wire.Reader, version int16) {
@@ -240,6 +248,9 @@ type ProduceResponseResponse struct {
 	UnknownTags        *wire.Tags
 }
 
+// NewProduceResponseResponse returns the struct with its defaults.
+func NewProduceResponseResponse() ProduceResponseResponse { return ProduceResponseResponse{} }
+
 func (x *ProduceResponseResponse) decode(r *wire.Reader, version int16) {
 	*x = ProduceResponseResponse{}
 	flex := version >= 9
@@ -296,6 +307,11 @@ type ProduceResponseNodeEndpoint struct {
 	Port        int32
 	Rack        *string
 	UnknownTags *wire.Tags
+}
+
+// NewProduceResponseNodeEndpoint returns the struct with its defaults.
+func NewProduceResponseNodeEndpoint() ProduceResponseNodeEndpoint {
+	return ProduceResponseNodeEndpoint{}
 }
 
 func (x *ProduceResponseNodeEndpoint) decode(r *wire.Reader, version int16) {
@@ -415,6 +431,11 @@ type ProduceResponseResponsePartitionResponseRecordError struct {
 	BatchIndex             int32
 	BatchIndexErrorMessage *string
 	UnknownTags            *wire.Tags
+}
+
+// NewProduceResponseResponsePartitionResponseRecordError returns the struct with its defaults.
+func NewProduceResponseResponsePartitionResponseRecordError() ProduceResponseResponsePartitionResponseRecordError {
+	return ProduceResponseResponsePartitionResponseRecordError{}
 }
 
 func (x *ProduceResponseResponsePartitionResponseRecordError) decode(r *wire.Reader, version int16) {

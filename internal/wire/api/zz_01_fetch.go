@@ -168,6 +168,9 @@ type FetchRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewFetchRequestTopic returns the struct with its defaults.
+func NewFetchRequestTopic() FetchRequestTopic { return FetchRequestTopic{} }
+
 func (x *FetchRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = FetchRequestTopic{}
 	flex := version >= 12
@@ -223,6 +226,11 @@ type FetchRequestForgottenTopicsData struct {
 	TopicID     id.UUID
 	Partitions  []int32
 	UnknownTags *wire.Tags
+}
+
+// NewFetchRequestForgottenTopicsData returns the struct with its defaults.
+func NewFetchRequestForgottenTopicsData() FetchRequestForgottenTopicsData {
+	return FetchRequestForgottenTopicsData{}
 }
 
 func (x *FetchRequestForgottenTopicsData) decode(r *wire.Reader, version int16) {
@@ -459,6 +467,9 @@ type FetchResponseResponse struct {
 	UnknownTags *wire.Tags
 }
 
+// NewFetchResponseResponse returns the struct with its defaults.
+func NewFetchResponseResponse() FetchResponseResponse { return FetchResponseResponse{} }
+
 func (x *FetchResponseResponse) decode(r *wire.Reader, version int16) {
 	*x = FetchResponseResponse{}
 	flex := version >= 12
@@ -516,6 +527,9 @@ type FetchResponseNodeEndpoint struct {
 	Rack        *string
 	UnknownTags *wire.Tags
 }
+
+// NewFetchResponseNodeEndpoint returns the struct with its defaults.
+func NewFetchResponseNodeEndpoint() FetchResponseNodeEndpoint { return FetchResponseNodeEndpoint{} }
 
 func (x *FetchResponseNodeEndpoint) decode(r *wire.Reader, version int16) {
 	*x = FetchResponseNodeEndpoint{}
@@ -726,6 +740,11 @@ type FetchResponseResponsePartitionAbortedTransaction struct {
 	ProducerID  int64
 	FirstOffset int64
 	UnknownTags *wire.Tags
+}
+
+// NewFetchResponseResponsePartitionAbortedTransaction returns the struct with its defaults.
+func NewFetchResponseResponsePartitionAbortedTransaction() FetchResponseResponsePartitionAbortedTransaction {
+	return FetchResponseResponsePartitionAbortedTransaction{}
 }
 
 func (x *FetchResponseResponsePartitionAbortedTransaction) decode(r *wire.Reader, version int16) {

@@ -76,6 +76,9 @@ type ListOffsetsRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewListOffsetsRequestTopic returns the struct with its defaults.
+func NewListOffsetsRequestTopic() ListOffsetsRequestTopic { return ListOffsetsRequestTopic{} }
+
 func (x *ListOffsetsRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = ListOffsetsRequestTopic{}
 	flex := version >= 6
@@ -221,6 +224,9 @@ type ListOffsetsResponseTopic struct {
 	Partitions  []ListOffsetsResponseTopicPartition
 	UnknownTags *wire.Tags
 }
+
+// NewListOffsetsResponseTopic returns the struct with its defaults.
+func NewListOffsetsResponseTopic() ListOffsetsResponseTopic { return ListOffsetsResponseTopic{} }
 
 func (x *ListOffsetsResponseTopic) decode(r *wire.Reader, version int16) {
 	*x = ListOffsetsResponseTopic{}

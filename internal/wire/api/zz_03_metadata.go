@@ -225,6 +225,9 @@ type MetadataResponseBroker struct {
 	UnknownTags *wire.Tags
 }
 
+// NewMetadataResponseBroker returns the struct with its defaults.
+func NewMetadataResponseBroker() MetadataResponseBroker { return MetadataResponseBroker{} }
+
 func (x *MetadataResponseBroker) decode(r *wire.Reader, version int16) {
 	*x = MetadataResponseBroker{}
 	flex := version >= 9

@@ -86,6 +86,9 @@ type OffsetCommitRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewOffsetCommitRequestTopic returns the struct with its defaults.
+func NewOffsetCommitRequestTopic() OffsetCommitRequestTopic { return OffsetCommitRequestTopic{} }
+
 func (x *OffsetCommitRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = OffsetCommitRequestTopic{}
 	flex := version >= 8
@@ -246,6 +249,9 @@ type OffsetCommitResponseTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewOffsetCommitResponseTopic returns the struct with its defaults.
+func NewOffsetCommitResponseTopic() OffsetCommitResponseTopic { return OffsetCommitResponseTopic{} }
+
 func (x *OffsetCommitResponseTopic) decode(r *wire.Reader, version int16) {
 	*x = OffsetCommitResponseTopic{}
 	flex := version >= 8
@@ -300,6 +306,11 @@ type OffsetCommitResponseTopicPartition struct {
 	PartitionIndex int32
 	ErrorCode      wire.ErrorCode
 	UnknownTags    *wire.Tags
+}
+
+// NewOffsetCommitResponseTopicPartition returns the struct with its defaults.
+func NewOffsetCommitResponseTopicPartition() OffsetCommitResponseTopicPartition {
+	return OffsetCommitResponseTopicPartition{}
 }
 
 func (x *OffsetCommitResponseTopicPartition) decode(r *wire.Reader, version int16) {

@@ -95,6 +95,9 @@ type OffsetFetchRequestTopic struct {
 	UnknownTags      *wire.Tags
 }
 
+// NewOffsetFetchRequestTopic returns the struct with its defaults.
+func NewOffsetFetchRequestTopic() OffsetFetchRequestTopic { return OffsetFetchRequestTopic{} }
+
 func (x *OffsetFetchRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = OffsetFetchRequestTopic{}
 	flex := version >= 6
@@ -183,6 +186,11 @@ type OffsetFetchRequestGroupTopic struct {
 	TopicID          id.UUID
 	PartitionIndexes []int32
 	UnknownTags      *wire.Tags
+}
+
+// NewOffsetFetchRequestGroupTopic returns the struct with its defaults.
+func NewOffsetFetchRequestGroupTopic() OffsetFetchRequestGroupTopic {
+	return OffsetFetchRequestGroupTopic{}
 }
 
 func (x *OffsetFetchRequestGroupTopic) decode(r *wire.Reader, version int16) {
@@ -305,6 +313,9 @@ type OffsetFetchResponseTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewOffsetFetchResponseTopic returns the struct with its defaults.
+func NewOffsetFetchResponseTopic() OffsetFetchResponseTopic { return OffsetFetchResponseTopic{} }
+
 func (x *OffsetFetchResponseTopic) decode(r *wire.Reader, version int16) {
 	*x = OffsetFetchResponseTopic{}
 	flex := version >= 6
@@ -349,6 +360,9 @@ type OffsetFetchResponseGroup struct {
 	ErrorCode   wire.ErrorCode
 	UnknownTags *wire.Tags
 }
+
+// NewOffsetFetchResponseGroup returns the struct with its defaults.
+func NewOffsetFetchResponseGroup() OffsetFetchResponseGroup { return OffsetFetchResponseGroup{} }
 
 func (x *OffsetFetchResponseGroup) decode(r *wire.Reader, version int16) {
 	*x = OffsetFetchResponseGroup{}
@@ -433,6 +447,11 @@ type OffsetFetchResponseGroupTopic struct {
 	TopicID     id.UUID
 	Partitions  []OffsetFetchResponseGroupTopicPartition
 	UnknownTags *wire.Tags
+}
+
+// NewOffsetFetchResponseGroupTopic returns the struct with its defaults.
+func NewOffsetFetchResponseGroupTopic() OffsetFetchResponseGroupTopic {
+	return OffsetFetchResponseGroupTopic{}
 }
 
 func (x *OffsetFetchResponseGroupTopic) decode(r *wire.Reader, version int16) {

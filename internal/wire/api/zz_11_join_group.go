@@ -92,6 +92,9 @@ type JoinGroupRequestProtocol struct {
 	UnknownTags *wire.Tags
 }
 
+// NewJoinGroupRequestProtocol returns the struct with its defaults.
+func NewJoinGroupRequestProtocol() JoinGroupRequestProtocol { return JoinGroupRequestProtocol{} }
+
 func (x *JoinGroupRequestProtocol) decode(r *wire.Reader, version int16) {
 	*x = JoinGroupRequestProtocol{}
 	flex := version >= 6
@@ -211,6 +214,9 @@ type JoinGroupResponseMember struct {
 	Metadata        []byte
 	UnknownTags     *wire.Tags
 }
+
+// NewJoinGroupResponseMember returns the struct with its defaults.
+func NewJoinGroupResponseMember() JoinGroupResponseMember { return JoinGroupResponseMember{} }
 
 func (x *JoinGroupResponseMember) decode(r *wire.Reader, version int16) {
 	*x = JoinGroupResponseMember{}

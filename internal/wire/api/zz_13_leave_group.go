@@ -74,6 +74,9 @@ type LeaveGroupRequestMember struct {
 	UnknownTags     *wire.Tags
 }
 
+// NewLeaveGroupRequestMember returns the struct with its defaults.
+func NewLeaveGroupRequestMember() LeaveGroupRequestMember { return LeaveGroupRequestMember{} }
+
 func (x *LeaveGroupRequestMember) decode(r *wire.Reader, version int16) {
 	*x = LeaveGroupRequestMember{}
 	flex := version >= 4

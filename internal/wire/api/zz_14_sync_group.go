@@ -85,6 +85,9 @@ type SyncGroupRequestAssignment struct {
 	UnknownTags *wire.Tags
 }
 
+// NewSyncGroupRequestAssignment returns the struct with its defaults.
+func NewSyncGroupRequestAssignment() SyncGroupRequestAssignment { return SyncGroupRequestAssignment{} }
+
 func (x *SyncGroupRequestAssignment) decode(r *wire.Reader, version int16) {
 	*x = SyncGroupRequestAssignment{}
 	flex := version >= 4

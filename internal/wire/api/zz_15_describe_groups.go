@@ -193,6 +193,11 @@ type DescribeGroupsResponseGroupMember struct {
 	UnknownTags      *wire.Tags
 }
 
+// NewDescribeGroupsResponseGroupMember returns the struct with its defaults.
+func NewDescribeGroupsResponseGroupMember() DescribeGroupsResponseGroupMember {
+	return DescribeGroupsResponseGroupMember{}
+}
+
 func (x *DescribeGroupsResponseGroupMember) decode(r *wire.Reader, version int16) {
 	*x = DescribeGroupsResponseGroupMember{}
 	flex := version >= 5

@@ -119,6 +119,9 @@ type ListGroupsResponseGroup struct {
 	UnknownTags  *wire.Tags
 }
 
+// NewListGroupsResponseGroup returns the struct with its defaults.
+func NewListGroupsResponseGroup() ListGroupsResponseGroup { return ListGroupsResponseGroup{} }
+
 func (x *ListGroupsResponseGroup) decode(r *wire.Reader, version int16) {
 	*x = ListGroupsResponseGroup{}
 	flex := version >= 3

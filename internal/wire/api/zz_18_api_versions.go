@@ -185,6 +185,9 @@ type ApiVersionsResponseApiKey struct {
 	UnknownTags *wire.Tags
 }
 
+// NewApiVersionsResponseApiKey returns the struct with its defaults.
+func NewApiVersionsResponseApiKey() ApiVersionsResponseApiKey { return ApiVersionsResponseApiKey{} }
+
 func (x *ApiVersionsResponseApiKey) decode(r *wire.Reader, version int16) {
 	*x = ApiVersionsResponseApiKey{}
 	flex := version >= 3
@@ -222,6 +225,11 @@ type ApiVersionsResponseSupportedFeature struct {
 	UnknownTags *wire.Tags
 }
 
+// NewApiVersionsResponseSupportedFeature returns the struct with its defaults.
+func NewApiVersionsResponseSupportedFeature() ApiVersionsResponseSupportedFeature {
+	return ApiVersionsResponseSupportedFeature{}
+}
+
 func (x *ApiVersionsResponseSupportedFeature) decode(r *wire.Reader, version int16) {
 	*x = ApiVersionsResponseSupportedFeature{}
 	x.Name = r.String(true)
@@ -243,6 +251,11 @@ type ApiVersionsResponseFinalizedFeature struct {
 	MaxVersionLevel int16
 	MinVersionLevel int16
 	UnknownTags     *wire.Tags
+}
+
+// NewApiVersionsResponseFinalizedFeature returns the struct with its defaults.
+func NewApiVersionsResponseFinalizedFeature() ApiVersionsResponseFinalizedFeature {
+	return ApiVersionsResponseFinalizedFeature{}
 }
 
 func (x *ApiVersionsResponseFinalizedFeature) decode(r *wire.Reader, version int16) {

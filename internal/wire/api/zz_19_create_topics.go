@@ -69,6 +69,9 @@ type CreateTopicsRequestTopic struct {
 	UnknownTags       *wire.Tags
 }
 
+// NewCreateTopicsRequestTopic returns the struct with its defaults.
+func NewCreateTopicsRequestTopic() CreateTopicsRequestTopic { return CreateTopicsRequestTopic{} }
+
 func (x *CreateTopicsRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = CreateTopicsRequestTopic{}
 	flex := version >= 5
@@ -127,6 +130,11 @@ type CreateTopicsRequestTopicAssignment struct {
 	PartitionIndex int32
 	BrokerIDs      []int32
 	UnknownTags    *wire.Tags
+}
+
+// NewCreateTopicsRequestTopicAssignment returns the struct with its defaults.
+func NewCreateTopicsRequestTopicAssignment() CreateTopicsRequestTopicAssignment {
+	return CreateTopicsRequestTopicAssignment{}
 }
 
 func (x *CreateTopicsRequestTopicAssignment) decode(r *wire.Reader, version int16) {

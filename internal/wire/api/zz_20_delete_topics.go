@@ -74,6 +74,9 @@ type DeleteTopicsRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDeleteTopicsRequestTopic returns the struct with its defaults.
+func NewDeleteTopicsRequestTopic() DeleteTopicsRequestTopic { return DeleteTopicsRequestTopic{} }
+
 func (x *DeleteTopicsRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = DeleteTopicsRequestTopic{}
 	x.Name = r.NullString(true, true)

@@ -62,6 +62,9 @@ type DeleteRecordsRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDeleteRecordsRequestTopic returns the struct with its defaults.
+func NewDeleteRecordsRequestTopic() DeleteRecordsRequestTopic { return DeleteRecordsRequestTopic{} }
+
 func (x *DeleteRecordsRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = DeleteRecordsRequestTopic{}
 	flex := version >= 2
@@ -104,6 +107,11 @@ type DeleteRecordsRequestTopicPartition struct {
 	PartitionIndex int32
 	Offset         int64
 	UnknownTags    *wire.Tags
+}
+
+// NewDeleteRecordsRequestTopicPartition returns the struct with its defaults.
+func NewDeleteRecordsRequestTopicPartition() DeleteRecordsRequestTopicPartition {
+	return DeleteRecordsRequestTopicPartition{}
 }
 
 func (x *DeleteRecordsRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -190,6 +198,9 @@ type DeleteRecordsResponseTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDeleteRecordsResponseTopic returns the struct with its defaults.
+func NewDeleteRecordsResponseTopic() DeleteRecordsResponseTopic { return DeleteRecordsResponseTopic{} }
+
 func (x *DeleteRecordsResponseTopic) decode(r *wire.Reader, version int16) {
 	*x = DeleteRecordsResponseTopic{}
 	flex := version >= 2
@@ -233,6 +244,11 @@ type DeleteRecordsResponseTopicPartition struct {
 	LowWatermark   int64
 	ErrorCode      wire.ErrorCode
 	UnknownTags    *wire.Tags
+}
+
+// NewDeleteRecordsResponseTopicPartition returns the struct with its defaults.
+func NewDeleteRecordsResponseTopicPartition() DeleteRecordsResponseTopicPartition {
+	return DeleteRecordsResponseTopicPartition{}
 }
 
 func (x *DeleteRecordsResponseTopicPartition) decode(r *wire.Reader, version int16) {

@@ -68,6 +68,11 @@ type OffsetForLeaderEpochRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewOffsetForLeaderEpochRequestTopic returns the struct with its defaults.
+func NewOffsetForLeaderEpochRequestTopic() OffsetForLeaderEpochRequestTopic {
+	return OffsetForLeaderEpochRequestTopic{}
+}
+
 func (x *OffsetForLeaderEpochRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = OffsetForLeaderEpochRequestTopic{}
 	flex := version >= 4
@@ -204,6 +209,11 @@ type OffsetForLeaderEpochResponseTopic struct {
 	Topic       string
 	Partitions  []OffsetForLeaderEpochResponseTopicPartition
 	UnknownTags *wire.Tags
+}
+
+// NewOffsetForLeaderEpochResponseTopic returns the struct with its defaults.
+func NewOffsetForLeaderEpochResponseTopic() OffsetForLeaderEpochResponseTopic {
+	return OffsetForLeaderEpochResponseTopic{}
 }
 
 func (x *OffsetForLeaderEpochResponseTopic) decode(r *wire.Reader, version int16) {

@@ -92,6 +92,11 @@ type AddPartitionsToTxnRequestTransaction struct {
 	UnknownTags     *wire.Tags
 }
 
+// NewAddPartitionsToTxnRequestTransaction returns the struct with its defaults.
+func NewAddPartitionsToTxnRequestTransaction() AddPartitionsToTxnRequestTransaction {
+	return AddPartitionsToTxnRequestTransaction{}
+}
+
 func (x *AddPartitionsToTxnRequestTransaction) decode(r *wire.Reader, version int16) {
 	*x = AddPartitionsToTxnRequestTransaction{}
 	x.TransactionalID = r.String(true)
@@ -126,6 +131,11 @@ type AddPartitionsToTxnRequestTopic struct {
 	Name        string
 	Partitions  []int32
 	UnknownTags *wire.Tags
+}
+
+// NewAddPartitionsToTxnRequestTopic returns the struct with its defaults.
+func NewAddPartitionsToTxnRequestTopic() AddPartitionsToTxnRequestTopic {
+	return AddPartitionsToTxnRequestTopic{}
 }
 
 func (x *AddPartitionsToTxnRequestTopic) decode(r *wire.Reader, version int16) {
@@ -238,6 +248,11 @@ type AddPartitionsToTxnResponseResultsByTransaction struct {
 	UnknownTags     *wire.Tags
 }
 
+// NewAddPartitionsToTxnResponseResultsByTransaction returns the struct with its defaults.
+func NewAddPartitionsToTxnResponseResultsByTransaction() AddPartitionsToTxnResponseResultsByTransaction {
+	return AddPartitionsToTxnResponseResultsByTransaction{}
+}
+
 func (x *AddPartitionsToTxnResponseResultsByTransaction) decode(r *wire.Reader, version int16) {
 	*x = AddPartitionsToTxnResponseResultsByTransaction{}
 	x.TransactionalID = r.String(true)
@@ -266,6 +281,11 @@ type AddPartitionsToTxnResponseTopicResult struct {
 	Name               string
 	ResultsByPartition []AddPartitionsToTxnResponsePartitionResult
 	UnknownTags        *wire.Tags
+}
+
+// NewAddPartitionsToTxnResponseTopicResult returns the struct with its defaults.
+func NewAddPartitionsToTxnResponseTopicResult() AddPartitionsToTxnResponseTopicResult {
+	return AddPartitionsToTxnResponseTopicResult{}
 }
 
 func (x *AddPartitionsToTxnResponseTopicResult) decode(r *wire.Reader, version int16) {
@@ -310,6 +330,11 @@ type AddPartitionsToTxnResponsePartitionResult struct {
 	PartitionIndex     int32
 	PartitionErrorCode wire.ErrorCode
 	UnknownTags        *wire.Tags
+}
+
+// NewAddPartitionsToTxnResponsePartitionResult returns the struct with its defaults.
+func NewAddPartitionsToTxnResponsePartitionResult() AddPartitionsToTxnResponsePartitionResult {
+	return AddPartitionsToTxnResponsePartitionResult{}
 }
 
 func (x *AddPartitionsToTxnResponsePartitionResult) decode(r *wire.Reader, version int16) {

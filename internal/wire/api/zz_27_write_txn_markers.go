@@ -57,6 +57,11 @@ type WriteTxnMarkersRequestMarker struct {
 	UnknownTags        *wire.Tags
 }
 
+// NewWriteTxnMarkersRequestMarker returns the struct with its defaults.
+func NewWriteTxnMarkersRequestMarker() WriteTxnMarkersRequestMarker {
+	return WriteTxnMarkersRequestMarker{}
+}
+
 func (x *WriteTxnMarkersRequestMarker) decode(r *wire.Reader, version int16) {
 	*x = WriteTxnMarkersRequestMarker{}
 	x.ProducerID = r.Int64()
@@ -105,6 +110,11 @@ type WriteTxnMarkersRequestMarkerTopic struct {
 	Name             string
 	PartitionIndexes []int32
 	UnknownTags      *wire.Tags
+}
+
+// NewWriteTxnMarkersRequestMarkerTopic returns the struct with its defaults.
+func NewWriteTxnMarkersRequestMarkerTopic() WriteTxnMarkersRequestMarkerTopic {
+	return WriteTxnMarkersRequestMarkerTopic{}
 }
 
 func (x *WriteTxnMarkersRequestMarkerTopic) decode(r *wire.Reader, version int16) {
@@ -168,6 +178,11 @@ type WriteTxnMarkersResponseMarker struct {
 	UnknownTags *wire.Tags
 }
 
+// NewWriteTxnMarkersResponseMarker returns the struct with its defaults.
+func NewWriteTxnMarkersResponseMarker() WriteTxnMarkersResponseMarker {
+	return WriteTxnMarkersResponseMarker{}
+}
+
 func (x *WriteTxnMarkersResponseMarker) decode(r *wire.Reader, version int16) {
 	*x = WriteTxnMarkersResponseMarker{}
 	x.ProducerID = r.Int64()
@@ -198,6 +213,11 @@ type WriteTxnMarkersResponseMarkerTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewWriteTxnMarkersResponseMarkerTopic returns the struct with its defaults.
+func NewWriteTxnMarkersResponseMarkerTopic() WriteTxnMarkersResponseMarkerTopic {
+	return WriteTxnMarkersResponseMarkerTopic{}
+}
+
 func (x *WriteTxnMarkersResponseMarkerTopic) decode(r *wire.Reader, version int16) {
 	*x = WriteTxnMarkersResponseMarkerTopic{}
 	x.Name = r.String(true)
@@ -226,6 +246,11 @@ type WriteTxnMarkersResponseMarkerTopicPartition struct {
 	PartitionIndex int32
 	ErrorCode      wire.ErrorCode
 	UnknownTags    *wire.Tags
+}
+
+// NewWriteTxnMarkersResponseMarkerTopicPartition returns the struct with its defaults.
+func NewWriteTxnMarkersResponseMarkerTopicPartition() WriteTxnMarkersResponseMarkerTopicPartition {
+	return WriteTxnMarkersResponseMarkerTopicPartition{}
 }
 
 func (x *WriteTxnMarkersResponseMarkerTopicPartition) decode(r *wire.Reader, version int16) {

@@ -88,6 +88,11 @@ type TxnOffsetCommitRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewTxnOffsetCommitRequestTopic returns the struct with its defaults.
+func NewTxnOffsetCommitRequestTopic() TxnOffsetCommitRequestTopic {
+	return TxnOffsetCommitRequestTopic{}
+}
+
 func (x *TxnOffsetCommitRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = TxnOffsetCommitRequestTopic{}
 	flex := version >= 3
@@ -244,6 +249,11 @@ type TxnOffsetCommitResponseTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewTxnOffsetCommitResponseTopic returns the struct with its defaults.
+func NewTxnOffsetCommitResponseTopic() TxnOffsetCommitResponseTopic {
+	return TxnOffsetCommitResponseTopic{}
+}
+
 func (x *TxnOffsetCommitResponseTopic) decode(r *wire.Reader, version int16) {
 	*x = TxnOffsetCommitResponseTopic{}
 	flex := version >= 3
@@ -298,6 +308,11 @@ type TxnOffsetCommitResponseTopicPartition struct {
 	PartitionIndex int32
 	ErrorCode      wire.ErrorCode
 	UnknownTags    *wire.Tags
+}
+
+// NewTxnOffsetCommitResponseTopicPartition returns the struct with its defaults.
+func NewTxnOffsetCommitResponseTopicPartition() TxnOffsetCommitResponseTopicPartition {
+	return TxnOffsetCommitResponseTopicPartition{}
 }
 
 func (x *TxnOffsetCommitResponseTopicPartition) decode(r *wire.Reader, version int16) {

@@ -184,6 +184,11 @@ type DescribeAclsResponseResourceAcl struct {
 	UnknownTags    *wire.Tags
 }
 
+// NewDescribeAclsResponseResourceAcl returns the struct with its defaults.
+func NewDescribeAclsResponseResourceAcl() DescribeAclsResponseResourceAcl {
+	return DescribeAclsResponseResourceAcl{}
+}
+
 func (x *DescribeAclsResponseResourceAcl) decode(r *wire.Reader, version int16) {
 	*x = DescribeAclsResponseResourceAcl{}
 	flex := version >= 2

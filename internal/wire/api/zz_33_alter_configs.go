@@ -63,6 +63,11 @@ type AlterConfigsRequestResource struct {
 	UnknownTags  *wire.Tags
 }
 
+// NewAlterConfigsRequestResource returns the struct with its defaults.
+func NewAlterConfigsRequestResource() AlterConfigsRequestResource {
+	return AlterConfigsRequestResource{}
+}
+
 func (x *AlterConfigsRequestResource) decode(r *wire.Reader, version int16) {
 	*x = AlterConfigsRequestResource{}
 	flex := version >= 2

@@ -61,6 +61,11 @@ type AlterReplicaLogDirsRequestDir struct {
 	UnknownTags *wire.Tags
 }
 
+// NewAlterReplicaLogDirsRequestDir returns the struct with its defaults.
+func NewAlterReplicaLogDirsRequestDir() AlterReplicaLogDirsRequestDir {
+	return AlterReplicaLogDirsRequestDir{}
+}
+
 func (x *AlterReplicaLogDirsRequestDir) decode(r *wire.Reader, version int16) {
 	*x = AlterReplicaLogDirsRequestDir{}
 	flex := version >= 2
@@ -103,6 +108,11 @@ type AlterReplicaLogDirsRequestDirTopic struct {
 	Name        string
 	Partitions  []int32
 	UnknownTags *wire.Tags
+}
+
+// NewAlterReplicaLogDirsRequestDirTopic returns the struct with its defaults.
+func NewAlterReplicaLogDirsRequestDirTopic() AlterReplicaLogDirsRequestDirTopic {
+	return AlterReplicaLogDirsRequestDirTopic{}
 }
 
 func (x *AlterReplicaLogDirsRequestDirTopic) decode(r *wire.Reader, version int16) {
@@ -191,6 +201,11 @@ type AlterReplicaLogDirsResponseResult struct {
 	UnknownTags *wire.Tags
 }
 
+// NewAlterReplicaLogDirsResponseResult returns the struct with its defaults.
+func NewAlterReplicaLogDirsResponseResult() AlterReplicaLogDirsResponseResult {
+	return AlterReplicaLogDirsResponseResult{}
+}
+
 func (x *AlterReplicaLogDirsResponseResult) decode(r *wire.Reader, version int16) {
 	*x = AlterReplicaLogDirsResponseResult{}
 	flex := version >= 2
@@ -233,6 +248,11 @@ type AlterReplicaLogDirsResponseResultPartition struct {
 	PartitionIndex int32
 	ErrorCode      wire.ErrorCode
 	UnknownTags    *wire.Tags
+}
+
+// NewAlterReplicaLogDirsResponseResultPartition returns the struct with its defaults.
+func NewAlterReplicaLogDirsResponseResultPartition() AlterReplicaLogDirsResponseResultPartition {
+	return AlterReplicaLogDirsResponseResultPartition{}
 }
 
 func (x *AlterReplicaLogDirsResponseResultPartition) decode(r *wire.Reader, version int16) {

@@ -63,6 +63,11 @@ type DescribeLogDirsRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDescribeLogDirsRequestTopic returns the struct with its defaults.
+func NewDescribeLogDirsRequestTopic() DescribeLogDirsRequestTopic {
+	return DescribeLogDirsRequestTopic{}
+}
+
 func (x *DescribeLogDirsRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = DescribeLogDirsRequestTopic{}
 	flex := version >= 2
@@ -227,6 +232,11 @@ type DescribeLogDirsResponseResultTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDescribeLogDirsResponseResultTopic returns the struct with its defaults.
+func NewDescribeLogDirsResponseResultTopic() DescribeLogDirsResponseResultTopic {
+	return DescribeLogDirsResponseResultTopic{}
+}
+
 func (x *DescribeLogDirsResponseResultTopic) decode(r *wire.Reader, version int16) {
 	*x = DescribeLogDirsResponseResultTopic{}
 	flex := version >= 2
@@ -271,6 +281,11 @@ type DescribeLogDirsResponseResultTopicPartition struct {
 	OffsetLag      int64
 	IsFutureKey    bool
 	UnknownTags    *wire.Tags
+}
+
+// NewDescribeLogDirsResponseResultTopicPartition returns the struct with its defaults.
+func NewDescribeLogDirsResponseResultTopicPartition() DescribeLogDirsResponseResultTopicPartition {
+	return DescribeLogDirsResponseResultTopicPartition{}
 }
 
 func (x *DescribeLogDirsResponseResultTopicPartition) decode(r *wire.Reader, version int16) {

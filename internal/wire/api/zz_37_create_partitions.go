@@ -118,6 +118,11 @@ type CreatePartitionsRequestTopicAssignment struct {
 	UnknownTags *wire.Tags
 }
 
+// NewCreatePartitionsRequestTopicAssignment returns the struct with its defaults.
+func NewCreatePartitionsRequestTopicAssignment() CreatePartitionsRequestTopicAssignment {
+	return CreatePartitionsRequestTopicAssignment{}
+}
+
 func (x *CreatePartitionsRequestTopicAssignment) decode(r *wire.Reader, version int16) {
 	*x = CreatePartitionsRequestTopicAssignment{}
 	flex := version >= 2
@@ -199,6 +204,11 @@ type CreatePartitionsResponseResult struct {
 	ErrorCode    wire.ErrorCode
 	ErrorMessage *string
 	UnknownTags  *wire.Tags
+}
+
+// NewCreatePartitionsResponseResult returns the struct with its defaults.
+func NewCreatePartitionsResponseResult() CreatePartitionsResponseResult {
+	return CreatePartitionsResponseResult{}
 }
 
 func (x *CreatePartitionsResponseResult) decode(r *wire.Reader, version int16) {

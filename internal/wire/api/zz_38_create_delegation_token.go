@@ -86,6 +86,11 @@ type CreateDelegationTokenRequestRenewer struct {
 	UnknownTags   *wire.Tags
 }
 
+// NewCreateDelegationTokenRequestRenewer returns the struct with its defaults.
+func NewCreateDelegationTokenRequestRenewer() CreateDelegationTokenRequestRenewer {
+	return CreateDelegationTokenRequestRenewer{}
+}
+
 func (x *CreateDelegationTokenRequestRenewer) decode(r *wire.Reader, version int16) {
 	*x = CreateDelegationTokenRequestRenewer{}
 	flex := version >= 2

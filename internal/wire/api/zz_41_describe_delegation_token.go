@@ -63,6 +63,11 @@ type DescribeDelegationTokenRequestOwner struct {
 	UnknownTags   *wire.Tags
 }
 
+// NewDescribeDelegationTokenRequestOwner returns the struct with its defaults.
+func NewDescribeDelegationTokenRequestOwner() DescribeDelegationTokenRequestOwner {
+	return DescribeDelegationTokenRequestOwner{}
+}
+
 func (x *DescribeDelegationTokenRequestOwner) decode(r *wire.Reader, version int16) {
 	*x = DescribeDelegationTokenRequestOwner{}
 	flex := version >= 2
@@ -160,6 +165,11 @@ type DescribeDelegationTokenResponseToken struct {
 	UnknownTags                 *wire.Tags
 }
 
+// NewDescribeDelegationTokenResponseToken returns the struct with its defaults.
+func NewDescribeDelegationTokenResponseToken() DescribeDelegationTokenResponseToken {
+	return DescribeDelegationTokenResponseToken{}
+}
+
 func (x *DescribeDelegationTokenResponseToken) decode(r *wire.Reader, version int16) {
 	*x = DescribeDelegationTokenResponseToken{}
 	flex := version >= 2
@@ -224,6 +234,11 @@ type DescribeDelegationTokenResponseTokenRenewer struct {
 	PrincipalType string
 	PrincipalName string
 	UnknownTags   *wire.Tags
+}
+
+// NewDescribeDelegationTokenResponseTokenRenewer returns the struct with its defaults.
+func NewDescribeDelegationTokenResponseTokenRenewer() DescribeDelegationTokenResponseTokenRenewer {
+	return DescribeDelegationTokenResponseTokenRenewer{}
 }
 
 func (x *DescribeDelegationTokenResponseTokenRenewer) decode(r *wire.Reader, version int16) {

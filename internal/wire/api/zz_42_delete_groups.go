@@ -100,6 +100,9 @@ type DeleteGroupsResponseResult struct {
 	UnknownTags  *wire.Tags
 }
 
+// NewDeleteGroupsResponseResult returns the struct with its defaults.
+func NewDeleteGroupsResponseResult() DeleteGroupsResponseResult { return DeleteGroupsResponseResult{} }
+
 func (x *DeleteGroupsResponseResult) decode(r *wire.Reader, version int16) {
 	*x = DeleteGroupsResponseResult{}
 	flex := version >= 2

@@ -73,6 +73,11 @@ type ElectLeadersRequestTopicPartition struct {
 	UnknownTags *wire.Tags
 }
 
+// NewElectLeadersRequestTopicPartition returns the struct with its defaults.
+func NewElectLeadersRequestTopicPartition() ElectLeadersRequestTopicPartition {
+	return ElectLeadersRequestTopicPartition{}
+}
+
 func (x *ElectLeadersRequestTopicPartition) decode(r *wire.Reader, version int16) {
 	*x = ElectLeadersRequestTopicPartition{}
 	flex := version >= 2
@@ -162,6 +167,11 @@ type ElectLeadersResponseReplicaElectionResult struct {
 	Topic           string
 	PartitionResult []ElectLeadersResponseReplicaElectionResultPartitionResult
 	UnknownTags     *wire.Tags
+}
+
+// NewElectLeadersResponseReplicaElectionResult returns the struct with its defaults.
+func NewElectLeadersResponseReplicaElectionResult() ElectLeadersResponseReplicaElectionResult {
+	return ElectLeadersResponseReplicaElectionResult{}
 }
 
 func (x *ElectLeadersResponseReplicaElectionResult) decode(r *wire.Reader, version int16) {

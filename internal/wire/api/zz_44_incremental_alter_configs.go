@@ -65,6 +65,11 @@ type IncrementalAlterConfigsRequestResource struct {
 	UnknownTags  *wire.Tags
 }
 
+// NewIncrementalAlterConfigsRequestResource returns the struct with its defaults.
+func NewIncrementalAlterConfigsRequestResource() IncrementalAlterConfigsRequestResource {
+	return IncrementalAlterConfigsRequestResource{}
+}
+
 func (x *IncrementalAlterConfigsRequestResource) decode(r *wire.Reader, version int16) {
 	*x = IncrementalAlterConfigsRequestResource{}
 	flex := version >= 1

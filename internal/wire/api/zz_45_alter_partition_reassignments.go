@@ -65,6 +65,11 @@ type AlterPartitionReassignmentsRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewAlterPartitionReassignmentsRequestTopic returns the struct with its defaults.
+func NewAlterPartitionReassignmentsRequestTopic() AlterPartitionReassignmentsRequestTopic {
+	return AlterPartitionReassignmentsRequestTopic{}
+}
+
 func (x *AlterPartitionReassignmentsRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = AlterPartitionReassignmentsRequestTopic{}
 	x.Name = r.String(true)
@@ -93,6 +98,11 @@ type AlterPartitionReassignmentsRequestTopicPartition struct {
 	PartitionIndex int32
 	Replicas       []int32
 	UnknownTags    *wire.Tags
+}
+
+// NewAlterPartitionReassignmentsRequestTopicPartition returns the struct with its defaults.
+func NewAlterPartitionReassignmentsRequestTopicPartition() AlterPartitionReassignmentsRequestTopicPartition {
+	return AlterPartitionReassignmentsRequestTopicPartition{}
 }
 
 func (x *AlterPartitionReassignmentsRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -174,6 +184,11 @@ type AlterPartitionReassignmentsResponseResponse struct {
 	Name        string
 	Partitions  []AlterPartitionReassignmentsResponseResponsePartition
 	UnknownTags *wire.Tags
+}
+
+// NewAlterPartitionReassignmentsResponseResponse returns the struct with its defaults.
+func NewAlterPartitionReassignmentsResponseResponse() AlterPartitionReassignmentsResponseResponse {
+	return AlterPartitionReassignmentsResponseResponse{}
 }
 
 func (x *AlterPartitionReassignmentsResponseResponse) decode(r *wire.Reader, version int16) {

@@ -58,6 +58,11 @@ type ListPartitionReassignmentsRequestTopic struct {
 	UnknownTags      *wire.Tags
 }
 
+// NewListPartitionReassignmentsRequestTopic returns the struct with its defaults.
+func NewListPartitionReassignmentsRequestTopic() ListPartitionReassignmentsRequestTopic {
+	return ListPartitionReassignmentsRequestTopic{}
+}
+
 func (x *ListPartitionReassignmentsRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = ListPartitionReassignmentsRequestTopic{}
 	x.Name = r.String(true)
@@ -132,6 +137,11 @@ type ListPartitionReassignmentsResponseTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewListPartitionReassignmentsResponseTopic returns the struct with its defaults.
+func NewListPartitionReassignmentsResponseTopic() ListPartitionReassignmentsResponseTopic {
+	return ListPartitionReassignmentsResponseTopic{}
+}
+
 func (x *ListPartitionReassignmentsResponseTopic) decode(r *wire.Reader, version int16) {
 	*x = ListPartitionReassignmentsResponseTopic{}
 	x.Name = r.String(true)
@@ -162,6 +172,11 @@ type ListPartitionReassignmentsResponseTopicPartition struct {
 	AddingReplicas   []int32
 	RemovingReplicas []int32
 	UnknownTags      *wire.Tags
+}
+
+// NewListPartitionReassignmentsResponseTopicPartition returns the struct with its defaults.
+func NewListPartitionReassignmentsResponseTopicPartition() ListPartitionReassignmentsResponseTopicPartition {
+	return ListPartitionReassignmentsResponseTopicPartition{}
 }
 
 func (x *ListPartitionReassignmentsResponseTopicPartition) decode(r *wire.Reader, version int16) {

@@ -52,6 +52,9 @@ type OffsetDeleteRequestTopic struct {
 	Partitions []OffsetDeleteRequestTopicPartition
 }
 
+// NewOffsetDeleteRequestTopic returns the struct with its defaults.
+func NewOffsetDeleteRequestTopic() OffsetDeleteRequestTopic { return OffsetDeleteRequestTopic{} }
+
 func (x *OffsetDeleteRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = OffsetDeleteRequestTopic{}
 	x.Name = r.String(false)
@@ -76,6 +79,11 @@ func (x *OffsetDeleteRequestTopic) encode(w *wire.Writer, version int16) {
 // OffsetDeleteRequestTopicPartition is part of OffsetDeleteRequest.
 type OffsetDeleteRequestTopicPartition struct {
 	PartitionIndex int32
+}
+
+// NewOffsetDeleteRequestTopicPartition returns the struct with its defaults.
+func NewOffsetDeleteRequestTopicPartition() OffsetDeleteRequestTopicPartition {
+	return OffsetDeleteRequestTopicPartition{}
 }
 
 func (x *OffsetDeleteRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -137,6 +145,9 @@ type OffsetDeleteResponseTopic struct {
 	Partitions []OffsetDeleteResponseTopicPartition
 }
 
+// NewOffsetDeleteResponseTopic returns the struct with its defaults.
+func NewOffsetDeleteResponseTopic() OffsetDeleteResponseTopic { return OffsetDeleteResponseTopic{} }
+
 func (x *OffsetDeleteResponseTopic) decode(r *wire.Reader, version int16) {
 	*x = OffsetDeleteResponseTopic{}
 	x.Name = r.String(false)
@@ -162,6 +173,11 @@ func (x *OffsetDeleteResponseTopic) encode(w *wire.Writer, version int16) {
 type OffsetDeleteResponseTopicPartition struct {
 	PartitionIndex int32
 	ErrorCode      wire.ErrorCode
+}
+
+// NewOffsetDeleteResponseTopicPartition returns the struct with its defaults.
+func NewOffsetDeleteResponseTopicPartition() OffsetDeleteResponseTopicPartition {
+	return OffsetDeleteResponseTopicPartition{}
 }
 
 func (x *OffsetDeleteResponseTopicPartition) decode(r *wire.Reader, version int16) {

@@ -166,6 +166,11 @@ type DescribeClientQuotasResponseEntry struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDescribeClientQuotasResponseEntry returns the struct with its defaults.
+func NewDescribeClientQuotasResponseEntry() DescribeClientQuotasResponseEntry {
+	return DescribeClientQuotasResponseEntry{}
+}
+
 func (x *DescribeClientQuotasResponseEntry) decode(r *wire.Reader, version int16) {
 	*x = DescribeClientQuotasResponseEntry{}
 	flex := version >= 1
@@ -257,6 +262,11 @@ type DescribeClientQuotasResponseEntryValue struct {
 	Key         string
 	Value       float64
 	UnknownTags *wire.Tags
+}
+
+// NewDescribeClientQuotasResponseEntryValue returns the struct with its defaults.
+func NewDescribeClientQuotasResponseEntryValue() DescribeClientQuotasResponseEntryValue {
+	return DescribeClientQuotasResponseEntryValue{}
 }
 
 func (x *DescribeClientQuotasResponseEntryValue) decode(r *wire.Reader, version int16) {

@@ -62,6 +62,11 @@ type AlterClientQuotasRequestEntry struct {
 	UnknownTags *wire.Tags
 }
 
+// NewAlterClientQuotasRequestEntry returns the struct with its defaults.
+func NewAlterClientQuotasRequestEntry() AlterClientQuotasRequestEntry {
+	return AlterClientQuotasRequestEntry{}
+}
+
 func (x *AlterClientQuotasRequestEntry) decode(r *wire.Reader, version int16) {
 	*x = AlterClientQuotasRequestEntry{}
 	flex := version >= 1
@@ -154,6 +159,11 @@ type AlterClientQuotasRequestEntryOp struct {
 	Value       float64
 	Remove      bool
 	UnknownTags *wire.Tags
+}
+
+// NewAlterClientQuotasRequestEntryOp returns the struct with its defaults.
+func NewAlterClientQuotasRequestEntryOp() AlterClientQuotasRequestEntryOp {
+	return AlterClientQuotasRequestEntryOp{}
 }
 
 func (x *AlterClientQuotasRequestEntryOp) decode(r *wire.Reader, version int16) {

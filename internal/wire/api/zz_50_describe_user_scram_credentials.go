@@ -56,6 +56,11 @@ type DescribeUserScramCredentialsRequestUser struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDescribeUserScramCredentialsRequestUser returns the struct with its defaults.
+func NewDescribeUserScramCredentialsRequestUser() DescribeUserScramCredentialsRequestUser {
+	return DescribeUserScramCredentialsRequestUser{}
+}
+
 func (x *DescribeUserScramCredentialsRequestUser) decode(r *wire.Reader, version int16) {
 	*x = DescribeUserScramCredentialsRequestUser{}
 	x.Name = r.String(true)
@@ -167,6 +172,11 @@ type DescribeUserScramCredentialsResponseResultCredentialInfo struct {
 	Mechanism   int8
 	Iterations  int32
 	UnknownTags *wire.Tags
+}
+
+// NewDescribeUserScramCredentialsResponseResultCredentialInfo returns the struct with its defaults.
+func NewDescribeUserScramCredentialsResponseResultCredentialInfo() DescribeUserScramCredentialsResponseResultCredentialInfo {
+	return DescribeUserScramCredentialsResponseResultCredentialInfo{}
 }
 
 func (x *DescribeUserScramCredentialsResponseResultCredentialInfo) decode(r *wire.Reader, version int16) {

@@ -68,6 +68,11 @@ type AlterUserScramCredentialsRequestDeletion struct {
 	UnknownTags *wire.Tags
 }
 
+// NewAlterUserScramCredentialsRequestDeletion returns the struct with its defaults.
+func NewAlterUserScramCredentialsRequestDeletion() AlterUserScramCredentialsRequestDeletion {
+	return AlterUserScramCredentialsRequestDeletion{}
+}
+
 func (x *AlterUserScramCredentialsRequestDeletion) decode(r *wire.Reader, version int16) {
 	*x = AlterUserScramCredentialsRequestDeletion{}
 	x.Name = r.String(true)
@@ -89,6 +94,11 @@ type AlterUserScramCredentialsRequestUpsertion struct {
 	Salt           []byte
 	SaltedPassword []byte
 	UnknownTags    *wire.Tags
+}
+
+// NewAlterUserScramCredentialsRequestUpsertion returns the struct with its defaults.
+func NewAlterUserScramCredentialsRequestUpsertion() AlterUserScramCredentialsRequestUpsertion {
+	return AlterUserScramCredentialsRequestUpsertion{}
 }
 
 func (x *AlterUserScramCredentialsRequestUpsertion) decode(r *wire.Reader, version int16) {

@@ -64,6 +64,9 @@ type VoteRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewVoteRequestTopic returns the struct with its defaults.
+func NewVoteRequestTopic() VoteRequestTopic { return VoteRequestTopic{} }
+
 func (x *VoteRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = VoteRequestTopic{}
 	x.TopicName = r.String(true)
@@ -99,6 +102,9 @@ type VoteRequestTopicPartition struct {
 	PreVote            bool
 	UnknownTags        *wire.Tags
 }
+
+// NewVoteRequestTopicPartition returns the struct with its defaults.
+func NewVoteRequestTopicPartition() VoteRequestTopicPartition { return VoteRequestTopicPartition{} }
 
 func (x *VoteRequestTopicPartition) decode(r *wire.Reader, version int16) {
 	*x = VoteRequestTopicPartition{}
@@ -223,6 +229,9 @@ type VoteResponseTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewVoteResponseTopic returns the struct with its defaults.
+func NewVoteResponseTopic() VoteResponseTopic { return VoteResponseTopic{} }
+
 func (x *VoteResponseTopic) decode(r *wire.Reader, version int16) {
 	*x = VoteResponseTopic{}
 	x.TopicName = r.String(true)
@@ -254,6 +263,9 @@ type VoteResponseNodeEndpoint struct {
 	UnknownTags *wire.Tags
 }
 
+// NewVoteResponseNodeEndpoint returns the struct with its defaults.
+func NewVoteResponseNodeEndpoint() VoteResponseNodeEndpoint { return VoteResponseNodeEndpoint{} }
+
 func (x *VoteResponseNodeEndpoint) decode(r *wire.Reader, version int16) {
 	*x = VoteResponseNodeEndpoint{}
 	x.NodeID = r.Int32()
@@ -278,6 +290,9 @@ type VoteResponseTopicPartition struct {
 	VoteGranted    bool
 	UnknownTags    *wire.Tags
 }
+
+// NewVoteResponseTopicPartition returns the struct with its defaults.
+func NewVoteResponseTopicPartition() VoteResponseTopicPartition { return VoteResponseTopicPartition{} }
 
 func (x *VoteResponseTopicPartition) decode(r *wire.Reader, version int16) {
 	*x = VoteResponseTopicPartition{}

@@ -89,6 +89,11 @@ type BeginQuorumEpochRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewBeginQuorumEpochRequestTopic returns the struct with its defaults.
+func NewBeginQuorumEpochRequestTopic() BeginQuorumEpochRequestTopic {
+	return BeginQuorumEpochRequestTopic{}
+}
+
 func (x *BeginQuorumEpochRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = BeginQuorumEpochRequestTopic{}
 	flex := version >= 1
@@ -134,6 +139,11 @@ type BeginQuorumEpochRequestLeaderEndpoint struct {
 	UnknownTags *wire.Tags
 }
 
+// NewBeginQuorumEpochRequestLeaderEndpoint returns the struct with its defaults.
+func NewBeginQuorumEpochRequestLeaderEndpoint() BeginQuorumEpochRequestLeaderEndpoint {
+	return BeginQuorumEpochRequestLeaderEndpoint{}
+}
+
 func (x *BeginQuorumEpochRequestLeaderEndpoint) decode(r *wire.Reader, version int16) {
 	*x = BeginQuorumEpochRequestLeaderEndpoint{}
 	x.Name = r.String(true)
@@ -156,6 +166,11 @@ type BeginQuorumEpochRequestTopicPartition struct {
 	LeaderID         int32
 	LeaderEpoch      int32
 	UnknownTags      *wire.Tags
+}
+
+// NewBeginQuorumEpochRequestTopicPartition returns the struct with its defaults.
+func NewBeginQuorumEpochRequestTopicPartition() BeginQuorumEpochRequestTopicPartition {
+	return BeginQuorumEpochRequestTopicPartition{}
 }
 
 func (x *BeginQuorumEpochRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -275,6 +290,11 @@ type BeginQuorumEpochResponseTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewBeginQuorumEpochResponseTopic returns the struct with its defaults.
+func NewBeginQuorumEpochResponseTopic() BeginQuorumEpochResponseTopic {
+	return BeginQuorumEpochResponseTopic{}
+}
+
 func (x *BeginQuorumEpochResponseTopic) decode(r *wire.Reader, version int16) {
 	*x = BeginQuorumEpochResponseTopic{}
 	flex := version >= 1
@@ -320,6 +340,11 @@ type BeginQuorumEpochResponseNodeEndpoint struct {
 	UnknownTags *wire.Tags
 }
 
+// NewBeginQuorumEpochResponseNodeEndpoint returns the struct with its defaults.
+func NewBeginQuorumEpochResponseNodeEndpoint() BeginQuorumEpochResponseNodeEndpoint {
+	return BeginQuorumEpochResponseNodeEndpoint{}
+}
+
 func (x *BeginQuorumEpochResponseNodeEndpoint) decode(r *wire.Reader, version int16) {
 	*x = BeginQuorumEpochResponseNodeEndpoint{}
 	x.NodeID = r.Int32()
@@ -342,6 +367,11 @@ type BeginQuorumEpochResponseTopicPartition struct {
 	LeaderID       int32
 	LeaderEpoch    int32
 	UnknownTags    *wire.Tags
+}
+
+// NewBeginQuorumEpochResponseTopicPartition returns the struct with its defaults.
+func NewBeginQuorumEpochResponseTopicPartition() BeginQuorumEpochResponseTopicPartition {
+	return BeginQuorumEpochResponseTopicPartition{}
 }
 
 func (x *BeginQuorumEpochResponseTopicPartition) decode(r *wire.Reader, version int16) {

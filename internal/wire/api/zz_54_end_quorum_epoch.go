@@ -80,6 +80,9 @@ type EndQuorumEpochRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewEndQuorumEpochRequestTopic returns the struct with its defaults.
+func NewEndQuorumEpochRequestTopic() EndQuorumEpochRequestTopic { return EndQuorumEpochRequestTopic{} }
+
 func (x *EndQuorumEpochRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = EndQuorumEpochRequestTopic{}
 	flex := version >= 1
@@ -125,6 +128,11 @@ type EndQuorumEpochRequestLeaderEndpoint struct {
 	UnknownTags *wire.Tags
 }
 
+// NewEndQuorumEpochRequestLeaderEndpoint returns the struct with its defaults.
+func NewEndQuorumEpochRequestLeaderEndpoint() EndQuorumEpochRequestLeaderEndpoint {
+	return EndQuorumEpochRequestLeaderEndpoint{}
+}
+
 func (x *EndQuorumEpochRequestLeaderEndpoint) decode(r *wire.Reader, version int16) {
 	*x = EndQuorumEpochRequestLeaderEndpoint{}
 	x.Name = r.String(true)
@@ -148,6 +156,11 @@ type EndQuorumEpochRequestTopicPartition struct {
 	PreferredSuccessors []int32
 	PreferredCandidates []EndQuorumEpochRequestTopicPartitionPreferredCandidate
 	UnknownTags         *wire.Tags
+}
+
+// NewEndQuorumEpochRequestTopicPartition returns the struct with its defaults.
+func NewEndQuorumEpochRequestTopicPartition() EndQuorumEpochRequestTopicPartition {
+	return EndQuorumEpochRequestTopicPartition{}
 }
 
 func (x *EndQuorumEpochRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -206,6 +219,11 @@ type EndQuorumEpochRequestTopicPartitionPreferredCandidate struct {
 	CandidateID          int32
 	CandidateDirectoryID id.UUID
 	UnknownTags          *wire.Tags
+}
+
+// NewEndQuorumEpochRequestTopicPartitionPreferredCandidate returns the struct with its defaults.
+func NewEndQuorumEpochRequestTopicPartitionPreferredCandidate() EndQuorumEpochRequestTopicPartitionPreferredCandidate {
+	return EndQuorumEpochRequestTopicPartitionPreferredCandidate{}
 }
 
 func (x *EndQuorumEpochRequestTopicPartitionPreferredCandidate) decode(r *wire.Reader, version int16) {
@@ -303,6 +321,11 @@ type EndQuorumEpochResponseTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewEndQuorumEpochResponseTopic returns the struct with its defaults.
+func NewEndQuorumEpochResponseTopic() EndQuorumEpochResponseTopic {
+	return EndQuorumEpochResponseTopic{}
+}
+
 func (x *EndQuorumEpochResponseTopic) decode(r *wire.Reader, version int16) {
 	*x = EndQuorumEpochResponseTopic{}
 	flex := version >= 1
@@ -348,6 +371,11 @@ type EndQuorumEpochResponseNodeEndpoint struct {
 	UnknownTags *wire.Tags
 }
 
+// NewEndQuorumEpochResponseNodeEndpoint returns the struct with its defaults.
+func NewEndQuorumEpochResponseNodeEndpoint() EndQuorumEpochResponseNodeEndpoint {
+	return EndQuorumEpochResponseNodeEndpoint{}
+}
+
 func (x *EndQuorumEpochResponseNodeEndpoint) decode(r *wire.Reader, version int16) {
 	*x = EndQuorumEpochResponseNodeEndpoint{}
 	x.NodeID = r.Int32()
@@ -370,6 +398,11 @@ type EndQuorumEpochResponseTopicPartition struct {
 	LeaderID       int32
 	LeaderEpoch    int32
 	UnknownTags    *wire.Tags
+}
+
+// NewEndQuorumEpochResponseTopicPartition returns the struct with its defaults.
+func NewEndQuorumEpochResponseTopicPartition() EndQuorumEpochResponseTopicPartition {
+	return EndQuorumEpochResponseTopicPartition{}
 }
 
 func (x *EndQuorumEpochResponseTopicPartition) decode(r *wire.Reader, version int16) {

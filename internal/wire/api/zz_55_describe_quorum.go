@@ -54,6 +54,9 @@ type DescribeQuorumRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDescribeQuorumRequestTopic returns the struct with its defaults.
+func NewDescribeQuorumRequestTopic() DescribeQuorumRequestTopic { return DescribeQuorumRequestTopic{} }
+
 func (x *DescribeQuorumRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = DescribeQuorumRequestTopic{}
 	x.TopicName = r.String(true)
@@ -81,6 +84,11 @@ func (x *DescribeQuorumRequestTopic) encode(w *wire.Writer, version int16) {
 type DescribeQuorumRequestTopicPartition struct {
 	PartitionIndex int32
 	UnknownTags    *wire.Tags
+}
+
+// NewDescribeQuorumRequestTopicPartition returns the struct with its defaults.
+func NewDescribeQuorumRequestTopicPartition() DescribeQuorumRequestTopicPartition {
+	return DescribeQuorumRequestTopicPartition{}
 }
 
 func (x *DescribeQuorumRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -176,6 +184,11 @@ type DescribeQuorumResponseTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDescribeQuorumResponseTopic returns the struct with its defaults.
+func NewDescribeQuorumResponseTopic() DescribeQuorumResponseTopic {
+	return DescribeQuorumResponseTopic{}
+}
+
 func (x *DescribeQuorumResponseTopic) decode(r *wire.Reader, version int16) {
 	*x = DescribeQuorumResponseTopic{}
 	x.TopicName = r.String(true)
@@ -205,6 +218,9 @@ type DescribeQuorumResponseNode struct {
 	Listeners   []DescribeQuorumResponseNodeListener
 	UnknownTags *wire.Tags
 }
+
+// NewDescribeQuorumResponseNode returns the struct with its defaults.
+func NewDescribeQuorumResponseNode() DescribeQuorumResponseNode { return DescribeQuorumResponseNode{} }
 
 func (x *DescribeQuorumResponseNode) decode(r *wire.Reader, version int16) {
 	*x = DescribeQuorumResponseNode{}
@@ -315,6 +331,11 @@ type DescribeQuorumResponseNodeListener struct {
 	Host        string
 	Port        uint16
 	UnknownTags *wire.Tags
+}
+
+// NewDescribeQuorumResponseNodeListener returns the struct with its defaults.
+func NewDescribeQuorumResponseNodeListener() DescribeQuorumResponseNodeListener {
+	return DescribeQuorumResponseNodeListener{}
 }
 
 func (x *DescribeQuorumResponseNodeListener) decode(r *wire.Reader, version int16) {

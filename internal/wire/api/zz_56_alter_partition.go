@@ -62,6 +62,9 @@ type AlterPartitionRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewAlterPartitionRequestTopic returns the struct with its defaults.
+func NewAlterPartitionRequestTopic() AlterPartitionRequestTopic { return AlterPartitionRequestTopic{} }
+
 func (x *AlterPartitionRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = AlterPartitionRequestTopic{}
 	x.TopicID = r.UUID()
@@ -94,6 +97,11 @@ type AlterPartitionRequestTopicPartition struct {
 	LeaderRecoveryState int8
 	PartitionEpoch      int32
 	UnknownTags         *wire.Tags
+}
+
+// NewAlterPartitionRequestTopicPartition returns the struct with its defaults.
+func NewAlterPartitionRequestTopicPartition() AlterPartitionRequestTopicPartition {
+	return AlterPartitionRequestTopicPartition{}
 }
 
 func (x *AlterPartitionRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -214,6 +222,11 @@ type AlterPartitionResponseTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewAlterPartitionResponseTopic returns the struct with its defaults.
+func NewAlterPartitionResponseTopic() AlterPartitionResponseTopic {
+	return AlterPartitionResponseTopic{}
+}
+
 func (x *AlterPartitionResponseTopic) decode(r *wire.Reader, version int16) {
 	*x = AlterPartitionResponseTopic{}
 	x.TopicID = r.UUID()
@@ -247,6 +260,11 @@ type AlterPartitionResponseTopicPartition struct {
 	LeaderRecoveryState int8
 	PartitionEpoch      int32
 	UnknownTags         *wire.Tags
+}
+
+// NewAlterPartitionResponseTopicPartition returns the struct with its defaults.
+func NewAlterPartitionResponseTopicPartition() AlterPartitionResponseTopicPartition {
+	return AlterPartitionResponseTopicPartition{}
 }
 
 func (x *AlterPartitionResponseTopicPartition) decode(r *wire.Reader, version int16) {

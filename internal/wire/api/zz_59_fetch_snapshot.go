@@ -77,6 +77,9 @@ type FetchSnapshotRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewFetchSnapshotRequestTopic returns the struct with its defaults.
+func NewFetchSnapshotRequestTopic() FetchSnapshotRequestTopic { return FetchSnapshotRequestTopic{} }
+
 func (x *FetchSnapshotRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = FetchSnapshotRequestTopic{}
 	x.Name = r.String(true)
@@ -108,6 +111,11 @@ type FetchSnapshotRequestTopicPartition struct {
 	Position           int64
 	ReplicaDirectoryID id.UUID
 	UnknownTags        *wire.Tags
+}
+
+// NewFetchSnapshotRequestTopicPartition returns the struct with its defaults.
+func NewFetchSnapshotRequestTopicPartition() FetchSnapshotRequestTopicPartition {
+	return FetchSnapshotRequestTopicPartition{}
 }
 
 func (x *FetchSnapshotRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -150,6 +158,11 @@ type FetchSnapshotRequestTopicPartitionSnapshotID struct {
 	EndOffset   int64
 	Epoch       int32
 	UnknownTags *wire.Tags
+}
+
+// NewFetchSnapshotRequestTopicPartitionSnapshotID returns the struct with its defaults.
+func NewFetchSnapshotRequestTopicPartitionSnapshotID() FetchSnapshotRequestTopicPartitionSnapshotID {
+	return FetchSnapshotRequestTopicPartitionSnapshotID{}
 }
 
 func (x *FetchSnapshotRequestTopicPartitionSnapshotID) decode(r *wire.Reader, version int16) {
@@ -248,6 +261,9 @@ type FetchSnapshotResponseTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewFetchSnapshotResponseTopic returns the struct with its defaults.
+func NewFetchSnapshotResponseTopic() FetchSnapshotResponseTopic { return FetchSnapshotResponseTopic{} }
+
 func (x *FetchSnapshotResponseTopic) decode(r *wire.Reader, version int16) {
 	*x = FetchSnapshotResponseTopic{}
 	x.Name = r.String(true)
@@ -279,6 +295,11 @@ type FetchSnapshotResponseNodeEndpoint struct {
 	UnknownTags *wire.Tags
 }
 
+// NewFetchSnapshotResponseNodeEndpoint returns the struct with its defaults.
+func NewFetchSnapshotResponseNodeEndpoint() FetchSnapshotResponseNodeEndpoint {
+	return FetchSnapshotResponseNodeEndpoint{}
+}
+
 func (x *FetchSnapshotResponseNodeEndpoint) decode(r *wire.Reader, version int16) {
 	*x = FetchSnapshotResponseNodeEndpoint{}
 	x.NodeID = r.Int32()
@@ -304,6 +325,11 @@ type FetchSnapshotResponseTopicPartition struct {
 	Position         int64
 	UnalignedRecords wire.Records
 	UnknownTags      *wire.Tags
+}
+
+// NewFetchSnapshotResponseTopicPartition returns the struct with its defaults.
+func NewFetchSnapshotResponseTopicPartition() FetchSnapshotResponseTopicPartition {
+	return FetchSnapshotResponseTopicPartition{}
 }
 
 func (x *FetchSnapshotResponseTopicPartition) decode(r *wire.Reader, version int16) {
@@ -348,6 +374,11 @@ type FetchSnapshotResponseTopicPartitionSnapshotID struct {
 	UnknownTags *wire.Tags
 }
 
+// NewFetchSnapshotResponseTopicPartitionSnapshotID returns the struct with its defaults.
+func NewFetchSnapshotResponseTopicPartitionSnapshotID() FetchSnapshotResponseTopicPartitionSnapshotID {
+	return FetchSnapshotResponseTopicPartitionSnapshotID{}
+}
+
 func (x *FetchSnapshotResponseTopicPartitionSnapshotID) decode(r *wire.Reader, version int16) {
 	*x = FetchSnapshotResponseTopicPartitionSnapshotID{}
 	x.EndOffset = r.Int64()
@@ -366,6 +397,11 @@ type FetchSnapshotResponseTopicPartitionCurrentLeader struct {
 	LeaderID    int32
 	LeaderEpoch int32
 	UnknownTags *wire.Tags
+}
+
+// NewFetchSnapshotResponseTopicPartitionCurrentLeader returns the struct with its defaults.
+func NewFetchSnapshotResponseTopicPartitionCurrentLeader() FetchSnapshotResponseTopicPartitionCurrentLeader {
+	return FetchSnapshotResponseTopicPartitionCurrentLeader{}
 }
 
 func (x *FetchSnapshotResponseTopicPartitionCurrentLeader) decode(r *wire.Reader, version int16) {

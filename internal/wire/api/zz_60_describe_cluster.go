@@ -130,6 +130,11 @@ type DescribeClusterResponseBroker struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDescribeClusterResponseBroker returns the struct with its defaults.
+func NewDescribeClusterResponseBroker() DescribeClusterResponseBroker {
+	return DescribeClusterResponseBroker{}
+}
+
 func (x *DescribeClusterResponseBroker) decode(r *wire.Reader, version int16) {
 	*x = DescribeClusterResponseBroker{}
 	x.BrokerID = r.Int32()

@@ -53,6 +53,11 @@ type DescribeProducersRequestTopic struct {
 	UnknownTags      *wire.Tags
 }
 
+// NewDescribeProducersRequestTopic returns the struct with its defaults.
+func NewDescribeProducersRequestTopic() DescribeProducersRequestTopic {
+	return DescribeProducersRequestTopic{}
+}
+
 func (x *DescribeProducersRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = DescribeProducersRequestTopic{}
 	x.Name = r.String(true)
@@ -117,6 +122,11 @@ type DescribeProducersResponseTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDescribeProducersResponseTopic returns the struct with its defaults.
+func NewDescribeProducersResponseTopic() DescribeProducersResponseTopic {
+	return DescribeProducersResponseTopic{}
+}
+
 func (x *DescribeProducersResponseTopic) decode(r *wire.Reader, version int16) {
 	*x = DescribeProducersResponseTopic{}
 	x.Name = r.String(true)
@@ -147,6 +157,11 @@ type DescribeProducersResponseTopicPartition struct {
 	ErrorMessage    *string
 	ActiveProducers []DescribeProducersResponseTopicPartitionActiveProducer
 	UnknownTags     *wire.Tags
+}
+
+// NewDescribeProducersResponseTopicPartition returns the struct with its defaults.
+func NewDescribeProducersResponseTopicPartition() DescribeProducersResponseTopicPartition {
+	return DescribeProducersResponseTopicPartition{}
 }
 
 func (x *DescribeProducersResponseTopicPartition) decode(r *wire.Reader, version int16) {

@@ -104,6 +104,11 @@ type BrokerRegistrationRequestListener struct {
 	UnknownTags      *wire.Tags
 }
 
+// NewBrokerRegistrationRequestListener returns the struct with its defaults.
+func NewBrokerRegistrationRequestListener() BrokerRegistrationRequestListener {
+	return BrokerRegistrationRequestListener{}
+}
+
 func (x *BrokerRegistrationRequestListener) decode(r *wire.Reader, version int16) {
 	*x = BrokerRegistrationRequestListener{}
 	x.Name = r.String(true)
@@ -127,6 +132,11 @@ type BrokerRegistrationRequestFeature struct {
 	MinSupportedVersion int16
 	MaxSupportedVersion int16
 	UnknownTags         *wire.Tags
+}
+
+// NewBrokerRegistrationRequestFeature returns the struct with its defaults.
+func NewBrokerRegistrationRequestFeature() BrokerRegistrationRequestFeature {
+	return BrokerRegistrationRequestFeature{}
 }
 
 func (x *BrokerRegistrationRequestFeature) decode(r *wire.Reader, version int16) {

@@ -97,6 +97,11 @@ type DescribeTransactionsResponseTransactionState struct {
 	UnknownTags            *wire.Tags
 }
 
+// NewDescribeTransactionsResponseTransactionState returns the struct with its defaults.
+func NewDescribeTransactionsResponseTransactionState() DescribeTransactionsResponseTransactionState {
+	return DescribeTransactionsResponseTransactionState{}
+}
+
 func (x *DescribeTransactionsResponseTransactionState) decode(r *wire.Reader, version int16) {
 	*x = DescribeTransactionsResponseTransactionState{}
 	x.ErrorCode = wire.ErrorCode(r.Int16())
@@ -137,6 +142,11 @@ type DescribeTransactionsResponseTransactionStateTopic struct {
 	Topic       string
 	Partitions  []int32
 	UnknownTags *wire.Tags
+}
+
+// NewDescribeTransactionsResponseTransactionStateTopic returns the struct with its defaults.
+func NewDescribeTransactionsResponseTransactionStateTopic() DescribeTransactionsResponseTransactionStateTopic {
+	return DescribeTransactionsResponseTransactionStateTopic{}
 }
 
 func (x *DescribeTransactionsResponseTransactionStateTopic) decode(r *wire.Reader, version int16) {

@@ -113,6 +113,11 @@ type ListTransactionsResponseTransactionState struct {
 	UnknownTags      *wire.Tags
 }
 
+// NewListTransactionsResponseTransactionState returns the struct with its defaults.
+func NewListTransactionsResponseTransactionState() ListTransactionsResponseTransactionState {
+	return ListTransactionsResponseTransactionState{}
+}
+
 func (x *ListTransactionsResponseTransactionState) decode(r *wire.Reader, version int16) {
 	*x = ListTransactionsResponseTransactionState{}
 	x.TransactionalID = r.String(true)

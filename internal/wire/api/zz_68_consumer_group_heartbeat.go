@@ -87,6 +87,11 @@ type ConsumerGroupHeartbeatRequestTopicPartition struct {
 	UnknownTags *wire.Tags
 }
 
+// NewConsumerGroupHeartbeatRequestTopicPartition returns the struct with its defaults.
+func NewConsumerGroupHeartbeatRequestTopicPartition() ConsumerGroupHeartbeatRequestTopicPartition {
+	return ConsumerGroupHeartbeatRequestTopicPartition{}
+}
+
 func (x *ConsumerGroupHeartbeatRequestTopicPartition) decode(r *wire.Reader, version int16) {
 	*x = ConsumerGroupHeartbeatRequestTopicPartition{}
 	x.TopicID = r.UUID()
@@ -162,6 +167,11 @@ type ConsumerGroupHeartbeatResponseAssignment struct {
 	UnknownTags     *wire.Tags
 }
 
+// NewConsumerGroupHeartbeatResponseAssignment returns the struct with its defaults.
+func NewConsumerGroupHeartbeatResponseAssignment() ConsumerGroupHeartbeatResponseAssignment {
+	return ConsumerGroupHeartbeatResponseAssignment{}
+}
+
 func (x *ConsumerGroupHeartbeatResponseAssignment) decode(r *wire.Reader, version int16) {
 	*x = ConsumerGroupHeartbeatResponseAssignment{}
 	if n := r.ArrayLen(true, false, 18, unsafe.Sizeof(ConsumerGroupHeartbeatResponseTopicPartition{})); n >= 0 {
@@ -188,6 +198,11 @@ type ConsumerGroupHeartbeatResponseTopicPartition struct {
 	TopicID     id.UUID
 	Partitions  []int32
 	UnknownTags *wire.Tags
+}
+
+// NewConsumerGroupHeartbeatResponseTopicPartition returns the struct with its defaults.
+func NewConsumerGroupHeartbeatResponseTopicPartition() ConsumerGroupHeartbeatResponseTopicPartition {
+	return ConsumerGroupHeartbeatResponseTopicPartition{}
 }
 
 func (x *ConsumerGroupHeartbeatResponseTopicPartition) decode(r *wire.Reader, version int16) {

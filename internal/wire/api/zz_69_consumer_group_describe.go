@@ -214,6 +214,11 @@ type ConsumerGroupDescribeResponseAssignment struct {
 	UnknownTags     *wire.Tags
 }
 
+// NewConsumerGroupDescribeResponseAssignment returns the struct with its defaults.
+func NewConsumerGroupDescribeResponseAssignment() ConsumerGroupDescribeResponseAssignment {
+	return ConsumerGroupDescribeResponseAssignment{}
+}
+
 func (x *ConsumerGroupDescribeResponseAssignment) decode(r *wire.Reader, version int16) {
 	*x = ConsumerGroupDescribeResponseAssignment{}
 	if n := r.ArrayLen(true, false, 19, unsafe.Sizeof(ConsumerGroupDescribeResponseTopicPartition{})); n >= 0 {
@@ -241,6 +246,11 @@ type ConsumerGroupDescribeResponseTopicPartition struct {
 	TopicName   string
 	Partitions  []int32
 	UnknownTags *wire.Tags
+}
+
+// NewConsumerGroupDescribeResponseTopicPartition returns the struct with its defaults.
+func NewConsumerGroupDescribeResponseTopicPartition() ConsumerGroupDescribeResponseTopicPartition {
+	return ConsumerGroupDescribeResponseTopicPartition{}
 }
 
 func (x *ConsumerGroupDescribeResponseTopicPartition) decode(r *wire.Reader, version int16) {

@@ -80,6 +80,11 @@ type ControllerRegistrationRequestListener struct {
 	UnknownTags      *wire.Tags
 }
 
+// NewControllerRegistrationRequestListener returns the struct with its defaults.
+func NewControllerRegistrationRequestListener() ControllerRegistrationRequestListener {
+	return ControllerRegistrationRequestListener{}
+}
+
 func (x *ControllerRegistrationRequestListener) decode(r *wire.Reader, version int16) {
 	*x = ControllerRegistrationRequestListener{}
 	x.Name = r.String(true)
@@ -103,6 +108,11 @@ type ControllerRegistrationRequestFeature struct {
 	MinSupportedVersion int16
 	MaxSupportedVersion int16
 	UnknownTags         *wire.Tags
+}
+
+// NewControllerRegistrationRequestFeature returns the struct with its defaults.
+func NewControllerRegistrationRequestFeature() ControllerRegistrationRequestFeature {
+	return ControllerRegistrationRequestFeature{}
 }
 
 func (x *ControllerRegistrationRequestFeature) decode(r *wire.Reader, version int16) {

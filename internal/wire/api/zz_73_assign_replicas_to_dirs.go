@@ -62,6 +62,11 @@ type AssignReplicasToDirsRequestDirectory struct {
 	UnknownTags *wire.Tags
 }
 
+// NewAssignReplicasToDirsRequestDirectory returns the struct with its defaults.
+func NewAssignReplicasToDirsRequestDirectory() AssignReplicasToDirsRequestDirectory {
+	return AssignReplicasToDirsRequestDirectory{}
+}
+
 func (x *AssignReplicasToDirsRequestDirectory) decode(r *wire.Reader, version int16) {
 	*x = AssignReplicasToDirsRequestDirectory{}
 	x.ID = r.UUID()
@@ -92,6 +97,11 @@ type AssignReplicasToDirsRequestDirectoryTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewAssignReplicasToDirsRequestDirectoryTopic returns the struct with its defaults.
+func NewAssignReplicasToDirsRequestDirectoryTopic() AssignReplicasToDirsRequestDirectoryTopic {
+	return AssignReplicasToDirsRequestDirectoryTopic{}
+}
+
 func (x *AssignReplicasToDirsRequestDirectoryTopic) decode(r *wire.Reader, version int16) {
 	*x = AssignReplicasToDirsRequestDirectoryTopic{}
 	x.TopicID = r.UUID()
@@ -119,6 +129,11 @@ func (x *AssignReplicasToDirsRequestDirectoryTopic) encode(w *wire.Writer, versi
 type AssignReplicasToDirsRequestDirectoryTopicPartition struct {
 	PartitionIndex int32
 	UnknownTags    *wire.Tags
+}
+
+// NewAssignReplicasToDirsRequestDirectoryTopicPartition returns the struct with its defaults.
+func NewAssignReplicasToDirsRequestDirectoryTopicPartition() AssignReplicasToDirsRequestDirectoryTopicPartition {
+	return AssignReplicasToDirsRequestDirectoryTopicPartition{}
 }
 
 func (x *AssignReplicasToDirsRequestDirectoryTopicPartition) decode(r *wire.Reader, version int16) {
@@ -188,6 +203,11 @@ type AssignReplicasToDirsResponseDirectory struct {
 	UnknownTags *wire.Tags
 }
 
+// NewAssignReplicasToDirsResponseDirectory returns the struct with its defaults.
+func NewAssignReplicasToDirsResponseDirectory() AssignReplicasToDirsResponseDirectory {
+	return AssignReplicasToDirsResponseDirectory{}
+}
+
 func (x *AssignReplicasToDirsResponseDirectory) decode(r *wire.Reader, version int16) {
 	*x = AssignReplicasToDirsResponseDirectory{}
 	x.ID = r.UUID()
@@ -218,6 +238,11 @@ type AssignReplicasToDirsResponseDirectoryTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewAssignReplicasToDirsResponseDirectoryTopic returns the struct with its defaults.
+func NewAssignReplicasToDirsResponseDirectoryTopic() AssignReplicasToDirsResponseDirectoryTopic {
+	return AssignReplicasToDirsResponseDirectoryTopic{}
+}
+
 func (x *AssignReplicasToDirsResponseDirectoryTopic) decode(r *wire.Reader, version int16) {
 	*x = AssignReplicasToDirsResponseDirectoryTopic{}
 	x.TopicID = r.UUID()
@@ -246,6 +271,11 @@ type AssignReplicasToDirsResponseDirectoryTopicPartition struct {
 	PartitionIndex int32
 	ErrorCode      wire.ErrorCode
 	UnknownTags    *wire.Tags
+}
+
+// NewAssignReplicasToDirsResponseDirectoryTopicPartition returns the struct with its defaults.
+func NewAssignReplicasToDirsResponseDirectoryTopicPartition() AssignReplicasToDirsResponseDirectoryTopicPartition {
+	return AssignReplicasToDirsResponseDirectoryTopicPartition{}
 }
 
 func (x *AssignReplicasToDirsResponseDirectoryTopicPartition) decode(r *wire.Reader, version int16) {

@@ -66,6 +66,11 @@ type DescribeTopicPartitionsRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDescribeTopicPartitionsRequestTopic returns the struct with its defaults.
+func NewDescribeTopicPartitionsRequestTopic() DescribeTopicPartitionsRequestTopic {
+	return DescribeTopicPartitionsRequestTopic{}
+}
+
 func (x *DescribeTopicPartitionsRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = DescribeTopicPartitionsRequestTopic{}
 	x.Name = r.String(true)
@@ -82,6 +87,11 @@ type DescribeTopicPartitionsRequestCursor struct {
 	TopicName      string
 	PartitionIndex int32
 	UnknownTags    *wire.Tags
+}
+
+// NewDescribeTopicPartitionsRequestCursor returns the struct with its defaults.
+func NewDescribeTopicPartitionsRequestCursor() DescribeTopicPartitionsRequestCursor {
+	return DescribeTopicPartitionsRequestCursor{}
 }
 
 func (x *DescribeTopicPartitionsRequestCursor) decode(r *wire.Reader, version int16) {
@@ -203,6 +213,11 @@ type DescribeTopicPartitionsResponseNextCursor struct {
 	TopicName      string
 	PartitionIndex int32
 	UnknownTags    *wire.Tags
+}
+
+// NewDescribeTopicPartitionsResponseNextCursor returns the struct with its defaults.
+func NewDescribeTopicPartitionsResponseNextCursor() DescribeTopicPartitionsResponseNextCursor {
+	return DescribeTopicPartitionsResponseNextCursor{}
 }
 
 func (x *DescribeTopicPartitionsResponseNextCursor) decode(r *wire.Reader, version int16) {

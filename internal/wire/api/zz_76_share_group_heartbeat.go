@@ -113,6 +113,11 @@ type ShareGroupHeartbeatResponseAssignment struct {
 	UnknownTags     *wire.Tags
 }
 
+// NewShareGroupHeartbeatResponseAssignment returns the struct with its defaults.
+func NewShareGroupHeartbeatResponseAssignment() ShareGroupHeartbeatResponseAssignment {
+	return ShareGroupHeartbeatResponseAssignment{}
+}
+
 func (x *ShareGroupHeartbeatResponseAssignment) decode(r *wire.Reader, version int16) {
 	*x = ShareGroupHeartbeatResponseAssignment{}
 	if n := r.ArrayLen(true, false, 18, unsafe.Sizeof(ShareGroupHeartbeatResponseTopicPartition{})); n >= 0 {
@@ -139,6 +144,11 @@ type ShareGroupHeartbeatResponseTopicPartition struct {
 	TopicID     id.UUID
 	Partitions  []int32
 	UnknownTags *wire.Tags
+}
+
+// NewShareGroupHeartbeatResponseTopicPartition returns the struct with its defaults.
+func NewShareGroupHeartbeatResponseTopicPartition() ShareGroupHeartbeatResponseTopicPartition {
+	return ShareGroupHeartbeatResponseTopicPartition{}
 }
 
 func (x *ShareGroupHeartbeatResponseTopicPartition) decode(r *wire.Reader, version int16) {

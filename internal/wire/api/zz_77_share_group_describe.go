@@ -154,6 +154,11 @@ type ShareGroupDescribeResponseGroupMember struct {
 	UnknownTags          *wire.Tags
 }
 
+// NewShareGroupDescribeResponseGroupMember returns the struct with its defaults.
+func NewShareGroupDescribeResponseGroupMember() ShareGroupDescribeResponseGroupMember {
+	return ShareGroupDescribeResponseGroupMember{}
+}
+
 func (x *ShareGroupDescribeResponseGroupMember) decode(r *wire.Reader, version int16) {
 	*x = ShareGroupDescribeResponseGroupMember{}
 	x.MemberID = r.String(true)
@@ -183,6 +188,11 @@ type ShareGroupDescribeResponseAssignment struct {
 	UnknownTags     *wire.Tags
 }
 
+// NewShareGroupDescribeResponseAssignment returns the struct with its defaults.
+func NewShareGroupDescribeResponseAssignment() ShareGroupDescribeResponseAssignment {
+	return ShareGroupDescribeResponseAssignment{}
+}
+
 func (x *ShareGroupDescribeResponseAssignment) decode(r *wire.Reader, version int16) {
 	*x = ShareGroupDescribeResponseAssignment{}
 	if n := r.ArrayLen(true, false, 19, unsafe.Sizeof(ShareGroupDescribeResponseTopicPartition{})); n >= 0 {
@@ -210,6 +220,11 @@ type ShareGroupDescribeResponseTopicPartition struct {
 	TopicName   string
 	Partitions  []int32
 	UnknownTags *wire.Tags
+}
+
+// NewShareGroupDescribeResponseTopicPartition returns the struct with its defaults.
+func NewShareGroupDescribeResponseTopicPartition() ShareGroupDescribeResponseTopicPartition {
+	return ShareGroupDescribeResponseTopicPartition{}
 }
 
 func (x *ShareGroupDescribeResponseTopicPartition) decode(r *wire.Reader, version int16) {

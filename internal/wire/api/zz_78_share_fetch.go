@@ -103,6 +103,9 @@ type ShareFetchRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewShareFetchRequestTopic returns the struct with its defaults.
+func NewShareFetchRequestTopic() ShareFetchRequestTopic { return ShareFetchRequestTopic{} }
+
 func (x *ShareFetchRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = ShareFetchRequestTopic{}
 	x.TopicID = r.UUID()
@@ -133,6 +136,11 @@ type ShareFetchRequestForgottenTopicsData struct {
 	UnknownTags *wire.Tags
 }
 
+// NewShareFetchRequestForgottenTopicsData returns the struct with its defaults.
+func NewShareFetchRequestForgottenTopicsData() ShareFetchRequestForgottenTopicsData {
+	return ShareFetchRequestForgottenTopicsData{}
+}
+
 func (x *ShareFetchRequestForgottenTopicsData) decode(r *wire.Reader, version int16) {
 	*x = ShareFetchRequestForgottenTopicsData{}
 	x.TopicID = r.UUID()
@@ -151,6 +159,11 @@ type ShareFetchRequestTopicPartition struct {
 	PartitionIndex         int32
 	AcknowledgementBatches []ShareFetchRequestTopicPartitionAcknowledgementBatch
 	UnknownTags            *wire.Tags
+}
+
+// NewShareFetchRequestTopicPartition returns the struct with its defaults.
+func NewShareFetchRequestTopicPartition() ShareFetchRequestTopicPartition {
+	return ShareFetchRequestTopicPartition{}
 }
 
 func (x *ShareFetchRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -182,6 +195,11 @@ type ShareFetchRequestTopicPartitionAcknowledgementBatch struct {
 	LastOffset       int64
 	AcknowledgeTypes []int8
 	UnknownTags      *wire.Tags
+}
+
+// NewShareFetchRequestTopicPartitionAcknowledgementBatch returns the struct with its defaults.
+func NewShareFetchRequestTopicPartitionAcknowledgementBatch() ShareFetchRequestTopicPartitionAcknowledgementBatch {
+	return ShareFetchRequestTopicPartitionAcknowledgementBatch{}
 }
 
 func (x *ShareFetchRequestTopicPartitionAcknowledgementBatch) decode(r *wire.Reader, version int16) {
@@ -272,6 +290,9 @@ type ShareFetchResponseResponse struct {
 	UnknownTags *wire.Tags
 }
 
+// NewShareFetchResponseResponse returns the struct with its defaults.
+func NewShareFetchResponseResponse() ShareFetchResponseResponse { return ShareFetchResponseResponse{} }
+
 func (x *ShareFetchResponseResponse) decode(r *wire.Reader, version int16) {
 	*x = ShareFetchResponseResponse{}
 	x.TopicID = r.UUID()
@@ -304,6 +325,11 @@ type ShareFetchResponseNodeEndpoint struct {
 	UnknownTags *wire.Tags
 }
 
+// NewShareFetchResponseNodeEndpoint returns the struct with its defaults.
+func NewShareFetchResponseNodeEndpoint() ShareFetchResponseNodeEndpoint {
+	return ShareFetchResponseNodeEndpoint{}
+}
+
 func (x *ShareFetchResponseNodeEndpoint) decode(r *wire.Reader, version int16) {
 	*x = ShareFetchResponseNodeEndpoint{}
 	x.NodeID = r.Int32()
@@ -332,6 +358,11 @@ type ShareFetchResponseResponsePartition struct {
 	Records                 wire.Records
 	AcquiredRecords         []ShareFetchResponseResponsePartitionAcquiredRecord
 	UnknownTags             *wire.Tags
+}
+
+// NewShareFetchResponseResponsePartition returns the struct with its defaults.
+func NewShareFetchResponseResponsePartition() ShareFetchResponseResponsePartition {
+	return ShareFetchResponseResponsePartition{}
 }
 
 func (x *ShareFetchResponseResponsePartition) decode(r *wire.Reader, version int16) {
@@ -376,6 +407,11 @@ type ShareFetchResponseResponsePartitionCurrentLeader struct {
 	UnknownTags *wire.Tags
 }
 
+// NewShareFetchResponseResponsePartitionCurrentLeader returns the struct with its defaults.
+func NewShareFetchResponseResponsePartitionCurrentLeader() ShareFetchResponseResponsePartitionCurrentLeader {
+	return ShareFetchResponseResponsePartitionCurrentLeader{}
+}
+
 func (x *ShareFetchResponseResponsePartitionCurrentLeader) decode(r *wire.Reader, version int16) {
 	*x = ShareFetchResponseResponsePartitionCurrentLeader{}
 	x.LeaderID = r.Int32()
@@ -395,6 +431,11 @@ type ShareFetchResponseResponsePartitionAcquiredRecord struct {
 	LastOffset    int64
 	DeliveryCount int16
 	UnknownTags   *wire.Tags
+}
+
+// NewShareFetchResponseResponsePartitionAcquiredRecord returns the struct with its defaults.
+func NewShareFetchResponseResponsePartitionAcquiredRecord() ShareFetchResponseResponsePartitionAcquiredRecord {
+	return ShareFetchResponseResponsePartitionAcquiredRecord{}
 }
 
 func (x *ShareFetchResponseResponsePartitionAcquiredRecord) decode(r *wire.Reader, version int16) {

@@ -72,6 +72,11 @@ type ShareAcknowledgeRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewShareAcknowledgeRequestTopic returns the struct with its defaults.
+func NewShareAcknowledgeRequestTopic() ShareAcknowledgeRequestTopic {
+	return ShareAcknowledgeRequestTopic{}
+}
+
 func (x *ShareAcknowledgeRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = ShareAcknowledgeRequestTopic{}
 	x.TopicID = r.UUID()
@@ -100,6 +105,11 @@ type ShareAcknowledgeRequestTopicPartition struct {
 	PartitionIndex         int32
 	AcknowledgementBatches []ShareAcknowledgeRequestTopicPartitionAcknowledgementBatch
 	UnknownTags            *wire.Tags
+}
+
+// NewShareAcknowledgeRequestTopicPartition returns the struct with its defaults.
+func NewShareAcknowledgeRequestTopicPartition() ShareAcknowledgeRequestTopicPartition {
+	return ShareAcknowledgeRequestTopicPartition{}
 }
 
 func (x *ShareAcknowledgeRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -131,6 +141,11 @@ type ShareAcknowledgeRequestTopicPartitionAcknowledgementBatch struct {
 	LastOffset       int64
 	AcknowledgeTypes []int8
 	UnknownTags      *wire.Tags
+}
+
+// NewShareAcknowledgeRequestTopicPartitionAcknowledgementBatch returns the struct with its defaults.
+func NewShareAcknowledgeRequestTopicPartitionAcknowledgementBatch() ShareAcknowledgeRequestTopicPartitionAcknowledgementBatch {
+	return ShareAcknowledgeRequestTopicPartitionAcknowledgementBatch{}
 }
 
 func (x *ShareAcknowledgeRequestTopicPartitionAcknowledgementBatch) decode(r *wire.Reader, version int16) {
@@ -225,6 +240,11 @@ type ShareAcknowledgeResponseResponse struct {
 	UnknownTags *wire.Tags
 }
 
+// NewShareAcknowledgeResponseResponse returns the struct with its defaults.
+func NewShareAcknowledgeResponseResponse() ShareAcknowledgeResponseResponse {
+	return ShareAcknowledgeResponseResponse{}
+}
+
 func (x *ShareAcknowledgeResponseResponse) decode(r *wire.Reader, version int16) {
 	*x = ShareAcknowledgeResponseResponse{}
 	x.TopicID = r.UUID()
@@ -257,6 +277,11 @@ type ShareAcknowledgeResponseNodeEndpoint struct {
 	UnknownTags *wire.Tags
 }
 
+// NewShareAcknowledgeResponseNodeEndpoint returns the struct with its defaults.
+func NewShareAcknowledgeResponseNodeEndpoint() ShareAcknowledgeResponseNodeEndpoint {
+	return ShareAcknowledgeResponseNodeEndpoint{}
+}
+
 func (x *ShareAcknowledgeResponseNodeEndpoint) decode(r *wire.Reader, version int16) {
 	*x = ShareAcknowledgeResponseNodeEndpoint{}
 	x.NodeID = r.Int32()
@@ -283,6 +308,11 @@ type ShareAcknowledgeResponseResponsePartition struct {
 	UnknownTags    *wire.Tags
 }
 
+// NewShareAcknowledgeResponseResponsePartition returns the struct with its defaults.
+func NewShareAcknowledgeResponseResponsePartition() ShareAcknowledgeResponseResponsePartition {
+	return ShareAcknowledgeResponseResponsePartition{}
+}
+
 func (x *ShareAcknowledgeResponseResponsePartition) decode(r *wire.Reader, version int16) {
 	*x = ShareAcknowledgeResponseResponsePartition{}
 	x.PartitionIndex = r.Int32()
@@ -305,6 +335,11 @@ type ShareAcknowledgeResponseResponsePartitionCurrentLeader struct {
 	LeaderID    int32
 	LeaderEpoch int32
 	UnknownTags *wire.Tags
+}
+
+// NewShareAcknowledgeResponseResponsePartitionCurrentLeader returns the struct with its defaults.
+func NewShareAcknowledgeResponseResponsePartitionCurrentLeader() ShareAcknowledgeResponseResponsePartitionCurrentLeader {
+	return ShareAcknowledgeResponseResponsePartitionCurrentLeader{}
 }
 
 func (x *ShareAcknowledgeResponseResponsePartitionCurrentLeader) decode(r *wire.Reader, version int16) {

@@ -76,6 +76,11 @@ type AddRaftVoterRequestListener struct {
 	UnknownTags *wire.Tags
 }
 
+// NewAddRaftVoterRequestListener returns the struct with its defaults.
+func NewAddRaftVoterRequestListener() AddRaftVoterRequestListener {
+	return AddRaftVoterRequestListener{}
+}
+
 func (x *AddRaftVoterRequestListener) decode(r *wire.Reader, version int16) {
 	*x = AddRaftVoterRequestListener{}
 	x.Name = r.String(true)

@@ -72,6 +72,11 @@ type UpdateRaftVoterRequestListener struct {
 	UnknownTags *wire.Tags
 }
 
+// NewUpdateRaftVoterRequestListener returns the struct with its defaults.
+func NewUpdateRaftVoterRequestListener() UpdateRaftVoterRequestListener {
+	return UpdateRaftVoterRequestListener{}
+}
+
 func (x *UpdateRaftVoterRequestListener) decode(r *wire.Reader, version int16) {
 	*x = UpdateRaftVoterRequestListener{}
 	x.Name = r.String(true)
@@ -92,6 +97,11 @@ type UpdateRaftVoterRequestKRaftVersionFeature struct {
 	MinSupportedVersion int16
 	MaxSupportedVersion int16
 	UnknownTags         *wire.Tags
+}
+
+// NewUpdateRaftVoterRequestKRaftVersionFeature returns the struct with its defaults.
+func NewUpdateRaftVoterRequestKRaftVersionFeature() UpdateRaftVoterRequestKRaftVersionFeature {
+	return UpdateRaftVoterRequestKRaftVersionFeature{}
 }
 
 func (x *UpdateRaftVoterRequestKRaftVersionFeature) decode(r *wire.Reader, version int16) {

@@ -59,6 +59,11 @@ type InitializeShareGroupStateRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewInitializeShareGroupStateRequestTopic returns the struct with its defaults.
+func NewInitializeShareGroupStateRequestTopic() InitializeShareGroupStateRequestTopic {
+	return InitializeShareGroupStateRequestTopic{}
+}
+
 func (x *InitializeShareGroupStateRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = InitializeShareGroupStateRequestTopic{}
 	x.TopicID = r.UUID()
@@ -88,6 +93,11 @@ type InitializeShareGroupStateRequestTopicPartition struct {
 	StateEpoch  int32
 	StartOffset int64
 	UnknownTags *wire.Tags
+}
+
+// NewInitializeShareGroupStateRequestTopicPartition returns the struct with its defaults.
+func NewInitializeShareGroupStateRequestTopicPartition() InitializeShareGroupStateRequestTopicPartition {
+	return InitializeShareGroupStateRequestTopicPartition{}
 }
 
 func (x *InitializeShareGroupStateRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -155,6 +165,11 @@ type InitializeShareGroupStateResponseResult struct {
 	UnknownTags *wire.Tags
 }
 
+// NewInitializeShareGroupStateResponseResult returns the struct with its defaults.
+func NewInitializeShareGroupStateResponseResult() InitializeShareGroupStateResponseResult {
+	return InitializeShareGroupStateResponseResult{}
+}
+
 func (x *InitializeShareGroupStateResponseResult) decode(r *wire.Reader, version int16) {
 	*x = InitializeShareGroupStateResponseResult{}
 	x.TopicID = r.UUID()
@@ -184,6 +199,11 @@ type InitializeShareGroupStateResponseResultPartition struct {
 	ErrorCode    wire.ErrorCode
 	ErrorMessage *string
 	UnknownTags  *wire.Tags
+}
+
+// NewInitializeShareGroupStateResponseResultPartition returns the struct with its defaults.
+func NewInitializeShareGroupStateResponseResultPartition() InitializeShareGroupStateResponseResultPartition {
+	return InitializeShareGroupStateResponseResultPartition{}
 }
 
 func (x *InitializeShareGroupStateResponseResultPartition) decode(r *wire.Reader, version int16) {

@@ -59,6 +59,11 @@ type ReadShareGroupStateRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewReadShareGroupStateRequestTopic returns the struct with its defaults.
+func NewReadShareGroupStateRequestTopic() ReadShareGroupStateRequestTopic {
+	return ReadShareGroupStateRequestTopic{}
+}
+
 func (x *ReadShareGroupStateRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = ReadShareGroupStateRequestTopic{}
 	x.TopicID = r.UUID()
@@ -87,6 +92,11 @@ type ReadShareGroupStateRequestTopicPartition struct {
 	Partition   int32
 	LeaderEpoch int32
 	UnknownTags *wire.Tags
+}
+
+// NewReadShareGroupStateRequestTopicPartition returns the struct with its defaults.
+func NewReadShareGroupStateRequestTopicPartition() ReadShareGroupStateRequestTopicPartition {
+	return ReadShareGroupStateRequestTopicPartition{}
 }
 
 func (x *ReadShareGroupStateRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -152,6 +162,11 @@ type ReadShareGroupStateResponseResult struct {
 	UnknownTags *wire.Tags
 }
 
+// NewReadShareGroupStateResponseResult returns the struct with its defaults.
+func NewReadShareGroupStateResponseResult() ReadShareGroupStateResponseResult {
+	return ReadShareGroupStateResponseResult{}
+}
+
 func (x *ReadShareGroupStateResponseResult) decode(r *wire.Reader, version int16) {
 	*x = ReadShareGroupStateResponseResult{}
 	x.TopicID = r.UUID()
@@ -184,6 +199,11 @@ type ReadShareGroupStateResponseResultPartition struct {
 	StartOffset  int64
 	StateBatches []ReadShareGroupStateResponseResultPartitionStateBatch
 	UnknownTags  *wire.Tags
+}
+
+// NewReadShareGroupStateResponseResultPartition returns the struct with its defaults.
+func NewReadShareGroupStateResponseResultPartition() ReadShareGroupStateResponseResultPartition {
+	return ReadShareGroupStateResponseResultPartition{}
 }
 
 func (x *ReadShareGroupStateResponseResultPartition) decode(r *wire.Reader, version int16) {
@@ -224,6 +244,11 @@ type ReadShareGroupStateResponseResultPartitionStateBatch struct {
 	DeliveryState int8
 	DeliveryCount int16
 	UnknownTags   *wire.Tags
+}
+
+// NewReadShareGroupStateResponseResultPartitionStateBatch returns the struct with its defaults.
+func NewReadShareGroupStateResponseResultPartitionStateBatch() ReadShareGroupStateResponseResultPartitionStateBatch {
+	return ReadShareGroupStateResponseResultPartitionStateBatch{}
 }
 
 func (x *ReadShareGroupStateResponseResultPartitionStateBatch) decode(r *wire.Reader, version int16) {

@@ -59,6 +59,11 @@ type WriteShareGroupStateRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewWriteShareGroupStateRequestTopic returns the struct with its defaults.
+func NewWriteShareGroupStateRequestTopic() WriteShareGroupStateRequestTopic {
+	return WriteShareGroupStateRequestTopic{}
+}
+
 func (x *WriteShareGroupStateRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = WriteShareGroupStateRequestTopic{}
 	x.TopicID = r.UUID()
@@ -150,6 +155,11 @@ type WriteShareGroupStateRequestTopicPartitionStateBatch struct {
 	UnknownTags   *wire.Tags
 }
 
+// NewWriteShareGroupStateRequestTopicPartitionStateBatch returns the struct with its defaults.
+func NewWriteShareGroupStateRequestTopicPartitionStateBatch() WriteShareGroupStateRequestTopicPartitionStateBatch {
+	return WriteShareGroupStateRequestTopicPartitionStateBatch{}
+}
+
 func (x *WriteShareGroupStateRequestTopicPartitionStateBatch) decode(r *wire.Reader, version int16) {
 	*x = WriteShareGroupStateRequestTopicPartitionStateBatch{}
 	x.FirstOffset = r.Int64()
@@ -217,6 +227,11 @@ type WriteShareGroupStateResponseResult struct {
 	UnknownTags *wire.Tags
 }
 
+// NewWriteShareGroupStateResponseResult returns the struct with its defaults.
+func NewWriteShareGroupStateResponseResult() WriteShareGroupStateResponseResult {
+	return WriteShareGroupStateResponseResult{}
+}
+
 func (x *WriteShareGroupStateResponseResult) decode(r *wire.Reader, version int16) {
 	*x = WriteShareGroupStateResponseResult{}
 	x.TopicID = r.UUID()
@@ -246,6 +261,11 @@ type WriteShareGroupStateResponseResultPartition struct {
 	ErrorCode    wire.ErrorCode
 	ErrorMessage *string
 	UnknownTags  *wire.Tags
+}
+
+// NewWriteShareGroupStateResponseResultPartition returns the struct with its defaults.
+func NewWriteShareGroupStateResponseResultPartition() WriteShareGroupStateResponseResultPartition {
+	return WriteShareGroupStateResponseResultPartition{}
 }
 
 func (x *WriteShareGroupStateResponseResultPartition) decode(r *wire.Reader, version int16) {

@@ -59,6 +59,11 @@ type DeleteShareGroupStateRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDeleteShareGroupStateRequestTopic returns the struct with its defaults.
+func NewDeleteShareGroupStateRequestTopic() DeleteShareGroupStateRequestTopic {
+	return DeleteShareGroupStateRequestTopic{}
+}
+
 func (x *DeleteShareGroupStateRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = DeleteShareGroupStateRequestTopic{}
 	x.TopicID = r.UUID()
@@ -86,6 +91,11 @@ func (x *DeleteShareGroupStateRequestTopic) encode(w *wire.Writer, version int16
 type DeleteShareGroupStateRequestTopicPartition struct {
 	Partition   int32
 	UnknownTags *wire.Tags
+}
+
+// NewDeleteShareGroupStateRequestTopicPartition returns the struct with its defaults.
+func NewDeleteShareGroupStateRequestTopicPartition() DeleteShareGroupStateRequestTopicPartition {
+	return DeleteShareGroupStateRequestTopicPartition{}
 }
 
 func (x *DeleteShareGroupStateRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -149,6 +159,11 @@ type DeleteShareGroupStateResponseResult struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDeleteShareGroupStateResponseResult returns the struct with its defaults.
+func NewDeleteShareGroupStateResponseResult() DeleteShareGroupStateResponseResult {
+	return DeleteShareGroupStateResponseResult{}
+}
+
 func (x *DeleteShareGroupStateResponseResult) decode(r *wire.Reader, version int16) {
 	*x = DeleteShareGroupStateResponseResult{}
 	x.TopicID = r.UUID()
@@ -178,6 +193,11 @@ type DeleteShareGroupStateResponseResultPartition struct {
 	ErrorCode    wire.ErrorCode
 	ErrorMessage *string
 	UnknownTags  *wire.Tags
+}
+
+// NewDeleteShareGroupStateResponseResultPartition returns the struct with its defaults.
+func NewDeleteShareGroupStateResponseResultPartition() DeleteShareGroupStateResponseResultPartition {
+	return DeleteShareGroupStateResponseResultPartition{}
 }
 
 func (x *DeleteShareGroupStateResponseResultPartition) decode(r *wire.Reader, version int16) {

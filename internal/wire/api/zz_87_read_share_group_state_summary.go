@@ -59,6 +59,11 @@ type ReadShareGroupStateSummaryRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewReadShareGroupStateSummaryRequestTopic returns the struct with its defaults.
+func NewReadShareGroupStateSummaryRequestTopic() ReadShareGroupStateSummaryRequestTopic {
+	return ReadShareGroupStateSummaryRequestTopic{}
+}
+
 func (x *ReadShareGroupStateSummaryRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = ReadShareGroupStateSummaryRequestTopic{}
 	x.TopicID = r.UUID()
@@ -87,6 +92,11 @@ type ReadShareGroupStateSummaryRequestTopicPartition struct {
 	Partition   int32
 	LeaderEpoch int32
 	UnknownTags *wire.Tags
+}
+
+// NewReadShareGroupStateSummaryRequestTopicPartition returns the struct with its defaults.
+func NewReadShareGroupStateSummaryRequestTopicPartition() ReadShareGroupStateSummaryRequestTopicPartition {
+	return ReadShareGroupStateSummaryRequestTopicPartition{}
 }
 
 func (x *ReadShareGroupStateSummaryRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -152,6 +162,11 @@ type ReadShareGroupStateSummaryResponseResult struct {
 	TopicID     id.UUID
 	Partitions  []ReadShareGroupStateSummaryResponseResultPartition
 	UnknownTags *wire.Tags
+}
+
+// NewReadShareGroupStateSummaryResponseResult returns the struct with its defaults.
+func NewReadShareGroupStateSummaryResponseResult() ReadShareGroupStateSummaryResponseResult {
+	return ReadShareGroupStateSummaryResponseResult{}
 }
 
 func (x *ReadShareGroupStateSummaryResponseResult) decode(r *wire.Reader, version int16) {

@@ -163,6 +163,11 @@ type StreamsGroupHeartbeatRequestTopology struct {
 	UnknownTags   *wire.Tags
 }
 
+// NewStreamsGroupHeartbeatRequestTopology returns the struct with its defaults.
+func NewStreamsGroupHeartbeatRequestTopology() StreamsGroupHeartbeatRequestTopology {
+	return StreamsGroupHeartbeatRequestTopology{}
+}
+
 func (x *StreamsGroupHeartbeatRequestTopology) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupHeartbeatRequestTopology{}
 	x.Epoch = r.Int32()
@@ -193,6 +198,11 @@ type StreamsGroupHeartbeatRequestTaskID struct {
 	UnknownTags   *wire.Tags
 }
 
+// NewStreamsGroupHeartbeatRequestTaskID returns the struct with its defaults.
+func NewStreamsGroupHeartbeatRequestTaskID() StreamsGroupHeartbeatRequestTaskID {
+	return StreamsGroupHeartbeatRequestTaskID{}
+}
+
 func (x *StreamsGroupHeartbeatRequestTaskID) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupHeartbeatRequestTaskID{}
 	x.SubtopologyID = r.String(true)
@@ -211,6 +221,11 @@ type StreamsGroupHeartbeatRequestEndpoint struct {
 	Host        string
 	Port        uint16
 	UnknownTags *wire.Tags
+}
+
+// NewStreamsGroupHeartbeatRequestEndpoint returns the struct with its defaults.
+func NewStreamsGroupHeartbeatRequestEndpoint() StreamsGroupHeartbeatRequestEndpoint {
+	return StreamsGroupHeartbeatRequestEndpoint{}
 }
 
 func (x *StreamsGroupHeartbeatRequestEndpoint) decode(r *wire.Reader, version int16) {
@@ -233,6 +248,11 @@ type StreamsGroupHeartbeatRequestKeyValue struct {
 	UnknownTags *wire.Tags
 }
 
+// NewStreamsGroupHeartbeatRequestKeyValue returns the struct with its defaults.
+func NewStreamsGroupHeartbeatRequestKeyValue() StreamsGroupHeartbeatRequestKeyValue {
+	return StreamsGroupHeartbeatRequestKeyValue{}
+}
+
 func (x *StreamsGroupHeartbeatRequestKeyValue) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupHeartbeatRequestKeyValue{}
 	x.Key = r.String(true)
@@ -252,6 +272,11 @@ type StreamsGroupHeartbeatRequestTaskOffset struct {
 	Partition     int32
 	Offset        int64
 	UnknownTags   *wire.Tags
+}
+
+// NewStreamsGroupHeartbeatRequestTaskOffset returns the struct with its defaults.
+func NewStreamsGroupHeartbeatRequestTaskOffset() StreamsGroupHeartbeatRequestTaskOffset {
+	return StreamsGroupHeartbeatRequestTaskOffset{}
 }
 
 func (x *StreamsGroupHeartbeatRequestTaskOffset) decode(r *wire.Reader, version int16) {
@@ -279,6 +304,11 @@ type StreamsGroupHeartbeatRequestTopologySubtopology struct {
 	RepartitionSourceTopics []StreamsGroupHeartbeatRequestTopicInfo
 	CopartitionGroups       []StreamsGroupHeartbeatRequestTopologySubtopologyCopartitionGroup
 	UnknownTags             *wire.Tags
+}
+
+// NewStreamsGroupHeartbeatRequestTopologySubtopology returns the struct with its defaults.
+func NewStreamsGroupHeartbeatRequestTopologySubtopology() StreamsGroupHeartbeatRequestTopologySubtopology {
+	return StreamsGroupHeartbeatRequestTopologySubtopology{}
 }
 
 func (x *StreamsGroupHeartbeatRequestTopologySubtopology) decode(r *wire.Reader, version int16) {
@@ -343,6 +373,11 @@ type StreamsGroupHeartbeatRequestTopicInfo struct {
 	UnknownTags       *wire.Tags
 }
 
+// NewStreamsGroupHeartbeatRequestTopicInfo returns the struct with its defaults.
+func NewStreamsGroupHeartbeatRequestTopicInfo() StreamsGroupHeartbeatRequestTopicInfo {
+	return StreamsGroupHeartbeatRequestTopicInfo{}
+}
+
 func (x *StreamsGroupHeartbeatRequestTopicInfo) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupHeartbeatRequestTopicInfo{}
 	x.Name = r.String(true)
@@ -376,6 +411,11 @@ type StreamsGroupHeartbeatRequestTopologySubtopologyCopartitionGroup struct {
 	SourceTopicRegex        []int16
 	RepartitionSourceTopics []int16
 	UnknownTags             *wire.Tags
+}
+
+// NewStreamsGroupHeartbeatRequestTopologySubtopologyCopartitionGroup returns the struct with its defaults.
+func NewStreamsGroupHeartbeatRequestTopologySubtopologyCopartitionGroup() StreamsGroupHeartbeatRequestTopologySubtopologyCopartitionGroup {
+	return StreamsGroupHeartbeatRequestTopologySubtopologyCopartitionGroup{}
 }
 
 func (x *StreamsGroupHeartbeatRequestTopologySubtopologyCopartitionGroup) decode(r *wire.Reader, version int16) {
@@ -542,6 +582,11 @@ type StreamsGroupHeartbeatResponseStatus struct {
 	UnknownTags  *wire.Tags
 }
 
+// NewStreamsGroupHeartbeatResponseStatus returns the struct with its defaults.
+func NewStreamsGroupHeartbeatResponseStatus() StreamsGroupHeartbeatResponseStatus {
+	return StreamsGroupHeartbeatResponseStatus{}
+}
+
 func (x *StreamsGroupHeartbeatResponseStatus) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupHeartbeatResponseStatus{}
 	x.StatusCode = r.Int8()
@@ -560,6 +605,11 @@ type StreamsGroupHeartbeatResponseTaskID struct {
 	SubtopologyID string
 	Partitions    []int32
 	UnknownTags   *wire.Tags
+}
+
+// NewStreamsGroupHeartbeatResponseTaskID returns the struct with its defaults.
+func NewStreamsGroupHeartbeatResponseTaskID() StreamsGroupHeartbeatResponseTaskID {
+	return StreamsGroupHeartbeatResponseTaskID{}
 }
 
 func (x *StreamsGroupHeartbeatResponseTaskID) decode(r *wire.Reader, version int16) {
@@ -581,6 +631,11 @@ type StreamsGroupHeartbeatResponsePartitionsByUserEndpoint struct {
 	ActivePartitions  []StreamsGroupHeartbeatResponseTopicPartition
 	StandbyPartitions []StreamsGroupHeartbeatResponseTopicPartition
 	UnknownTags       *wire.Tags
+}
+
+// NewStreamsGroupHeartbeatResponsePartitionsByUserEndpoint returns the struct with its defaults.
+func NewStreamsGroupHeartbeatResponsePartitionsByUserEndpoint() StreamsGroupHeartbeatResponsePartitionsByUserEndpoint {
+	return StreamsGroupHeartbeatResponsePartitionsByUserEndpoint{}
 }
 
 func (x *StreamsGroupHeartbeatResponsePartitionsByUserEndpoint) decode(r *wire.Reader, version int16) {
@@ -625,6 +680,11 @@ type StreamsGroupHeartbeatResponseEndpoint struct {
 	UnknownTags *wire.Tags
 }
 
+// NewStreamsGroupHeartbeatResponseEndpoint returns the struct with its defaults.
+func NewStreamsGroupHeartbeatResponseEndpoint() StreamsGroupHeartbeatResponseEndpoint {
+	return StreamsGroupHeartbeatResponseEndpoint{}
+}
+
 func (x *StreamsGroupHeartbeatResponseEndpoint) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupHeartbeatResponseEndpoint{}
 	x.Host = r.String(true)
@@ -643,6 +703,11 @@ type StreamsGroupHeartbeatResponseTopicPartition struct {
 	Topic       string
 	Partitions  []int32
 	UnknownTags *wire.Tags
+}
+
+// NewStreamsGroupHeartbeatResponseTopicPartition returns the struct with its defaults.
+func NewStreamsGroupHeartbeatResponseTopicPartition() StreamsGroupHeartbeatResponseTopicPartition {
+	return StreamsGroupHeartbeatResponseTopicPartition{}
 }
 
 func (x *StreamsGroupHeartbeatResponseTopicPartition) decode(r *wire.Reader, version int16) {

@@ -188,6 +188,11 @@ type StreamsGroupDescribeResponseGroupTopology struct {
 	UnknownTags   *wire.Tags
 }
 
+// NewStreamsGroupDescribeResponseGroupTopology returns the struct with its defaults.
+func NewStreamsGroupDescribeResponseGroupTopology() StreamsGroupDescribeResponseGroupTopology {
+	return StreamsGroupDescribeResponseGroupTopology{}
+}
+
 func (x *StreamsGroupDescribeResponseGroupTopology) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupDescribeResponseGroupTopology{}
 	x.Epoch = r.Int32()
@@ -229,6 +234,11 @@ type StreamsGroupDescribeResponseGroupMember struct {
 	TargetAssignment StreamsGroupDescribeResponseAssignment
 	IsClassic        bool
 	UnknownTags      *wire.Tags
+}
+
+// NewStreamsGroupDescribeResponseGroupMember returns the struct with its defaults.
+func NewStreamsGroupDescribeResponseGroupMember() StreamsGroupDescribeResponseGroupMember {
+	return StreamsGroupDescribeResponseGroupMember{}
 }
 
 func (x *StreamsGroupDescribeResponseGroupMember) decode(r *wire.Reader, version int16) {
@@ -312,6 +322,11 @@ type StreamsGroupDescribeResponseTopologyDescription struct {
 	UnknownTags   *wire.Tags
 }
 
+// NewStreamsGroupDescribeResponseTopologyDescription returns the struct with its defaults.
+func NewStreamsGroupDescribeResponseTopologyDescription() StreamsGroupDescribeResponseTopologyDescription {
+	return StreamsGroupDescribeResponseTopologyDescription{}
+}
+
 func (x *StreamsGroupDescribeResponseTopologyDescription) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupDescribeResponseTopologyDescription{}
 	if n := r.ArrayLen(true, false, 3, unsafe.Sizeof(StreamsGroupDescribeResponseTopologyDescriptionSubtopology{})); n >= 0 {
@@ -353,6 +368,11 @@ type StreamsGroupDescribeResponseGroupTopologySubtopology struct {
 	StateChangelogTopics    []StreamsGroupDescribeResponseTopicInfo
 	RepartitionSourceTopics []StreamsGroupDescribeResponseTopicInfo
 	UnknownTags             *wire.Tags
+}
+
+// NewStreamsGroupDescribeResponseGroupTopologySubtopology returns the struct with its defaults.
+func NewStreamsGroupDescribeResponseGroupTopologySubtopology() StreamsGroupDescribeResponseGroupTopologySubtopology {
+	return StreamsGroupDescribeResponseGroupTopologySubtopology{}
 }
 
 func (x *StreamsGroupDescribeResponseGroupTopologySubtopology) decode(r *wire.Reader, version int16) {
@@ -401,6 +421,11 @@ type StreamsGroupDescribeResponseEndpoint struct {
 	UnknownTags *wire.Tags
 }
 
+// NewStreamsGroupDescribeResponseEndpoint returns the struct with its defaults.
+func NewStreamsGroupDescribeResponseEndpoint() StreamsGroupDescribeResponseEndpoint {
+	return StreamsGroupDescribeResponseEndpoint{}
+}
+
 func (x *StreamsGroupDescribeResponseEndpoint) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupDescribeResponseEndpoint{}
 	x.Host = r.String(true)
@@ -419,6 +444,11 @@ type StreamsGroupDescribeResponseKeyValue struct {
 	Key         string
 	Value       string
 	UnknownTags *wire.Tags
+}
+
+// NewStreamsGroupDescribeResponseKeyValue returns the struct with its defaults.
+func NewStreamsGroupDescribeResponseKeyValue() StreamsGroupDescribeResponseKeyValue {
+	return StreamsGroupDescribeResponseKeyValue{}
 }
 
 func (x *StreamsGroupDescribeResponseKeyValue) decode(r *wire.Reader, version int16) {
@@ -442,6 +472,11 @@ type StreamsGroupDescribeResponseTaskOffset struct {
 	UnknownTags   *wire.Tags
 }
 
+// NewStreamsGroupDescribeResponseTaskOffset returns the struct with its defaults.
+func NewStreamsGroupDescribeResponseTaskOffset() StreamsGroupDescribeResponseTaskOffset {
+	return StreamsGroupDescribeResponseTaskOffset{}
+}
+
 func (x *StreamsGroupDescribeResponseTaskOffset) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupDescribeResponseTaskOffset{}
 	x.SubtopologyID = r.String(true)
@@ -463,6 +498,11 @@ type StreamsGroupDescribeResponseAssignment struct {
 	StandbyTasks []StreamsGroupDescribeResponseTaskID
 	WarmupTasks  []StreamsGroupDescribeResponseTaskID
 	UnknownTags  *wire.Tags
+}
+
+// NewStreamsGroupDescribeResponseAssignment returns the struct with its defaults.
+func NewStreamsGroupDescribeResponseAssignment() StreamsGroupDescribeResponseAssignment {
+	return StreamsGroupDescribeResponseAssignment{}
 }
 
 func (x *StreamsGroupDescribeResponseAssignment) decode(r *wire.Reader, version int16) {
@@ -517,6 +557,11 @@ type StreamsGroupDescribeResponseTopologyDescriptionSubtopology struct {
 	UnknownTags   *wire.Tags
 }
 
+// NewStreamsGroupDescribeResponseTopologyDescriptionSubtopology returns the struct with its defaults.
+func NewStreamsGroupDescribeResponseTopologyDescriptionSubtopology() StreamsGroupDescribeResponseTopologyDescriptionSubtopology {
+	return StreamsGroupDescribeResponseTopologyDescriptionSubtopology{}
+}
+
 func (x *StreamsGroupDescribeResponseTopologyDescriptionSubtopology) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupDescribeResponseTopologyDescriptionSubtopology{}
 	x.SubtopologyID = r.String(true)
@@ -547,6 +592,11 @@ type StreamsGroupDescribeResponseTopologyDescriptionGlobalStore struct {
 	UnknownTags *wire.Tags
 }
 
+// NewStreamsGroupDescribeResponseTopologyDescriptionGlobalStore returns the struct with its defaults.
+func NewStreamsGroupDescribeResponseTopologyDescriptionGlobalStore() StreamsGroupDescribeResponseTopologyDescriptionGlobalStore {
+	return StreamsGroupDescribeResponseTopologyDescriptionGlobalStore{}
+}
+
 func (x *StreamsGroupDescribeResponseTopologyDescriptionGlobalStore) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupDescribeResponseTopologyDescriptionGlobalStore{}
 	x.Source.decode(r, version)
@@ -567,6 +617,11 @@ type StreamsGroupDescribeResponseTopicInfo struct {
 	ReplicationFactor int16
 	TopicConfigs      []StreamsGroupDescribeResponseKeyValue
 	UnknownTags       *wire.Tags
+}
+
+// NewStreamsGroupDescribeResponseTopicInfo returns the struct with its defaults.
+func NewStreamsGroupDescribeResponseTopicInfo() StreamsGroupDescribeResponseTopicInfo {
+	return StreamsGroupDescribeResponseTopicInfo{}
 }
 
 func (x *StreamsGroupDescribeResponseTopicInfo) decode(r *wire.Reader, version int16) {
@@ -603,6 +658,11 @@ type StreamsGroupDescribeResponseTaskID struct {
 	UnknownTags   *wire.Tags
 }
 
+// NewStreamsGroupDescribeResponseTaskID returns the struct with its defaults.
+func NewStreamsGroupDescribeResponseTaskID() StreamsGroupDescribeResponseTaskID {
+	return StreamsGroupDescribeResponseTaskID{}
+}
+
 func (x *StreamsGroupDescribeResponseTaskID) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupDescribeResponseTaskID{}
 	x.SubtopologyID = r.String(true)
@@ -625,6 +685,11 @@ type StreamsGroupDescribeResponseTopologyDescriptionNode struct {
 	Stores       []string
 	Successors   []string
 	UnknownTags  *wire.Tags
+}
+
+// NewStreamsGroupDescribeResponseTopologyDescriptionNode returns the struct with its defaults.
+func NewStreamsGroupDescribeResponseTopologyDescriptionNode() StreamsGroupDescribeResponseTopologyDescriptionNode {
+	return StreamsGroupDescribeResponseTopologyDescriptionNode{}
 }
 
 func (x *StreamsGroupDescribeResponseTopologyDescriptionNode) decode(r *wire.Reader, version int16) {

@@ -93,6 +93,11 @@ type DescribeShareGroupOffsetsRequestGroupTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDescribeShareGroupOffsetsRequestGroupTopic returns the struct with its defaults.
+func NewDescribeShareGroupOffsetsRequestGroupTopic() DescribeShareGroupOffsetsRequestGroupTopic {
+	return DescribeShareGroupOffsetsRequestGroupTopic{}
+}
+
 func (x *DescribeShareGroupOffsetsRequestGroupTopic) decode(r *wire.Reader, version int16) {
 	*x = DescribeShareGroupOffsetsRequestGroupTopic{}
 	x.TopicName = r.String(true)
@@ -161,6 +166,11 @@ type DescribeShareGroupOffsetsResponseGroup struct {
 	UnknownTags  *wire.Tags
 }
 
+// NewDescribeShareGroupOffsetsResponseGroup returns the struct with its defaults.
+func NewDescribeShareGroupOffsetsResponseGroup() DescribeShareGroupOffsetsResponseGroup {
+	return DescribeShareGroupOffsetsResponseGroup{}
+}
+
 func (x *DescribeShareGroupOffsetsResponseGroup) decode(r *wire.Reader, version int16) {
 	*x = DescribeShareGroupOffsetsResponseGroup{}
 	x.GroupID = r.String(true)
@@ -194,6 +204,11 @@ type DescribeShareGroupOffsetsResponseGroupTopic struct {
 	TopicID     id.UUID
 	Partitions  []DescribeShareGroupOffsetsResponseGroupTopicPartition
 	UnknownTags *wire.Tags
+}
+
+// NewDescribeShareGroupOffsetsResponseGroupTopic returns the struct with its defaults.
+func NewDescribeShareGroupOffsetsResponseGroupTopic() DescribeShareGroupOffsetsResponseGroupTopic {
+	return DescribeShareGroupOffsetsResponseGroupTopic{}
 }
 
 func (x *DescribeShareGroupOffsetsResponseGroupTopic) decode(r *wire.Reader, version int16) {

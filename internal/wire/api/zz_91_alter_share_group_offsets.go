@@ -59,6 +59,11 @@ type AlterShareGroupOffsetsRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewAlterShareGroupOffsetsRequestTopic returns the struct with its defaults.
+func NewAlterShareGroupOffsetsRequestTopic() AlterShareGroupOffsetsRequestTopic {
+	return AlterShareGroupOffsetsRequestTopic{}
+}
+
 func (x *AlterShareGroupOffsetsRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = AlterShareGroupOffsetsRequestTopic{}
 	x.TopicName = r.String(true)
@@ -87,6 +92,11 @@ type AlterShareGroupOffsetsRequestTopicPartition struct {
 	PartitionIndex int32
 	StartOffset    int64
 	UnknownTags    *wire.Tags
+}
+
+// NewAlterShareGroupOffsetsRequestTopicPartition returns the struct with its defaults.
+func NewAlterShareGroupOffsetsRequestTopicPartition() AlterShareGroupOffsetsRequestTopicPartition {
+	return AlterShareGroupOffsetsRequestTopicPartition{}
 }
 
 func (x *AlterShareGroupOffsetsRequestTopicPartition) decode(r *wire.Reader, version int16) {
@@ -162,6 +172,11 @@ type AlterShareGroupOffsetsResponseResponse struct {
 	UnknownTags *wire.Tags
 }
 
+// NewAlterShareGroupOffsetsResponseResponse returns the struct with its defaults.
+func NewAlterShareGroupOffsetsResponseResponse() AlterShareGroupOffsetsResponseResponse {
+	return AlterShareGroupOffsetsResponseResponse{}
+}
+
 func (x *AlterShareGroupOffsetsResponseResponse) decode(r *wire.Reader, version int16) {
 	*x = AlterShareGroupOffsetsResponseResponse{}
 	x.TopicName = r.String(true)
@@ -193,6 +208,11 @@ type AlterShareGroupOffsetsResponseResponsePartition struct {
 	ErrorCode      wire.ErrorCode
 	ErrorMessage   *string
 	UnknownTags    *wire.Tags
+}
+
+// NewAlterShareGroupOffsetsResponseResponsePartition returns the struct with its defaults.
+func NewAlterShareGroupOffsetsResponseResponsePartition() AlterShareGroupOffsetsResponseResponsePartition {
+	return AlterShareGroupOffsetsResponseResponsePartition{}
 }
 
 func (x *AlterShareGroupOffsetsResponseResponsePartition) decode(r *wire.Reader, version int16) {

@@ -58,6 +58,11 @@ type DeleteShareGroupOffsetsRequestTopic struct {
 	UnknownTags *wire.Tags
 }
 
+// NewDeleteShareGroupOffsetsRequestTopic returns the struct with its defaults.
+func NewDeleteShareGroupOffsetsRequestTopic() DeleteShareGroupOffsetsRequestTopic {
+	return DeleteShareGroupOffsetsRequestTopic{}
+}
+
 func (x *DeleteShareGroupOffsetsRequestTopic) decode(r *wire.Reader, version int16) {
 	*x = DeleteShareGroupOffsetsRequestTopic{}
 	x.TopicName = r.String(true)
@@ -128,6 +133,11 @@ type DeleteShareGroupOffsetsResponseResponse struct {
 	ErrorCode    wire.ErrorCode
 	ErrorMessage *string
 	UnknownTags  *wire.Tags
+}
+
+// NewDeleteShareGroupOffsetsResponseResponse returns the struct with its defaults.
+func NewDeleteShareGroupOffsetsResponseResponse() DeleteShareGroupOffsetsResponseResponse {
+	return DeleteShareGroupOffsetsResponseResponse{}
 }
 
 func (x *DeleteShareGroupOffsetsResponseResponse) decode(r *wire.Reader, version int16) {

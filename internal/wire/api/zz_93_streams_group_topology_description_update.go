@@ -54,6 +54,11 @@ type StreamsGroupTopologyDescriptionUpdateRequestTopologyDescription struct {
 	UnknownTags   *wire.Tags
 }
 
+// NewStreamsGroupTopologyDescriptionUpdateRequestTopologyDescription returns the struct with its defaults.
+func NewStreamsGroupTopologyDescriptionUpdateRequestTopologyDescription() StreamsGroupTopologyDescriptionUpdateRequestTopologyDescription {
+	return StreamsGroupTopologyDescriptionUpdateRequestTopologyDescription{}
+}
+
 func (x *StreamsGroupTopologyDescriptionUpdateRequestTopologyDescription) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupTopologyDescriptionUpdateRequestTopologyDescription{}
 	if n := r.ArrayLen(true, false, 3, unsafe.Sizeof(StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionSubtopology{})); n >= 0 {
@@ -94,6 +99,11 @@ type StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionSubtopology 
 	UnknownTags   *wire.Tags
 }
 
+// NewStreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionSubtopology returns the struct with its defaults.
+func NewStreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionSubtopology() StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionSubtopology {
+	return StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionSubtopology{}
+}
+
 func (x *StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionSubtopology) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionSubtopology{}
 	x.SubtopologyID = r.String(true)
@@ -124,6 +134,11 @@ type StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionGlobalStore 
 	UnknownTags *wire.Tags
 }
 
+// NewStreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionGlobalStore returns the struct with its defaults.
+func NewStreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionGlobalStore() StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionGlobalStore {
+	return StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionGlobalStore{}
+}
+
 func (x *StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionGlobalStore) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionGlobalStore{}
 	x.Source.decode(r, version)
@@ -146,6 +161,11 @@ type StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode struct 
 	Stores       []string
 	Successors   []string
 	UnknownTags  *wire.Tags
+}
+
+// NewStreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode returns the struct with its defaults.
+func NewStreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode() StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode {
+	return StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode{}
 }
 
 func (x *StreamsGroupTopologyDescriptionUpdateRequestTopologyDescriptionNode) decode(r *wire.Reader, version int16) {

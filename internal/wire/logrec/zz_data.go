@@ -89,6 +89,11 @@ type ConsumerProtocolAssignmentAssignedPartition struct {
 	Partitions []int32
 }
 
+// NewConsumerProtocolAssignmentAssignedPartition returns the struct with its defaults.
+func NewConsumerProtocolAssignmentAssignedPartition() ConsumerProtocolAssignmentAssignedPartition {
+	return ConsumerProtocolAssignmentAssignedPartition{}
+}
+
 func (x *ConsumerProtocolAssignmentAssignedPartition) decode(r *wire.Reader, version int16) {
 	*x = ConsumerProtocolAssignmentAssignedPartition{}
 	x.Topic = r.String(false)
@@ -165,6 +170,11 @@ func (x *ConsumerProtocolSubscription) Encode(w *wire.Writer, version int16) {
 type ConsumerProtocolSubscriptionOwnedPartition struct {
 	Topic      string
 	Partitions []int32
+}
+
+// NewConsumerProtocolSubscriptionOwnedPartition returns the struct with its defaults.
+func NewConsumerProtocolSubscriptionOwnedPartition() ConsumerProtocolSubscriptionOwnedPartition {
+	return ConsumerProtocolSubscriptionOwnedPartition{}
 }
 
 func (x *ConsumerProtocolSubscriptionOwnedPartition) decode(r *wire.Reader, version int16) {
@@ -357,6 +367,9 @@ type LeaderChangeMessageVoter struct {
 	UnknownTags      *wire.Tags
 }
 
+// NewLeaderChangeMessageVoter returns the struct with its defaults.
+func NewLeaderChangeMessageVoter() LeaderChangeMessageVoter { return LeaderChangeMessageVoter{} }
+
 func (x *LeaderChangeMessageVoter) decode(r *wire.Reader, version int16) {
 	*x = LeaderChangeMessageVoter{}
 	x.VoterID = r.Int32()
@@ -430,6 +443,11 @@ type ProducerSnapshotProducerEntry struct {
 	Timestamp             int64
 	CoordinatorEpoch      int32
 	CurrentTxnFirstOffset int64
+}
+
+// NewProducerSnapshotProducerEntry returns the struct with its defaults.
+func NewProducerSnapshotProducerEntry() ProducerSnapshotProducerEntry {
+	return ProducerSnapshotProducerEntry{}
 }
 
 func (x *ProducerSnapshotProducerEntry) decode(r *wire.Reader, version int16) {
@@ -531,6 +549,11 @@ func (x *QuorumStateData) Encode(w *wire.Writer, version int16) {
 type QuorumStateDataCurrentVoter struct {
 	VoterID     int32
 	UnknownTags *wire.Tags
+}
+
+// NewQuorumStateDataCurrentVoter returns the struct with its defaults.
+func NewQuorumStateDataCurrentVoter() QuorumStateDataCurrentVoter {
+	return QuorumStateDataCurrentVoter{}
 }
 
 func (x *QuorumStateDataCurrentVoter) decode(r *wire.Reader, version int16) {
@@ -653,6 +676,9 @@ type VotersRecordVoter struct {
 	UnknownTags         *wire.Tags
 }
 
+// NewVotersRecordVoter returns the struct with its defaults.
+func NewVotersRecordVoter() VotersRecordVoter { return VotersRecordVoter{} }
+
 func (x *VotersRecordVoter) decode(r *wire.Reader, version int16) {
 	*x = VotersRecordVoter{}
 	x.VoterID = r.Int32()
@@ -688,6 +714,9 @@ type VotersRecordVoterEndpoint struct {
 	UnknownTags *wire.Tags
 }
 
+// NewVotersRecordVoterEndpoint returns the struct with its defaults.
+func NewVotersRecordVoterEndpoint() VotersRecordVoterEndpoint { return VotersRecordVoterEndpoint{} }
+
 func (x *VotersRecordVoterEndpoint) decode(r *wire.Reader, version int16) {
 	*x = VotersRecordVoterEndpoint{}
 	x.Name = r.String(true)
@@ -708,6 +737,11 @@ type VotersRecordVoterKRaftVersionFeature struct {
 	MinSupportedVersion int16
 	MaxSupportedVersion int16
 	UnknownTags         *wire.Tags
+}
+
+// NewVotersRecordVoterKRaftVersionFeature returns the struct with its defaults.
+func NewVotersRecordVoterKRaftVersionFeature() VotersRecordVoterKRaftVersionFeature {
+	return VotersRecordVoterKRaftVersionFeature{}
 }
 
 func (x *VotersRecordVoterKRaftVersionFeature) decode(r *wire.Reader, version int16) {

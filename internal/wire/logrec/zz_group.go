@@ -505,6 +505,11 @@ type ConsumerGroupPartitionMetadataValueTopic struct {
 	UnknownTags       *wire.Tags
 }
 
+// NewConsumerGroupPartitionMetadataValueTopic returns the struct with its defaults.
+func NewConsumerGroupPartitionMetadataValueTopic() ConsumerGroupPartitionMetadataValueTopic {
+	return ConsumerGroupPartitionMetadataValueTopic{}
+}
+
 func (x *ConsumerGroupPartitionMetadataValueTopic) decode(r *wire.Reader, version int16) {
 	*x = ConsumerGroupPartitionMetadataValueTopic{}
 	x.TopicID = r.UUID()
@@ -537,6 +542,11 @@ type ConsumerGroupPartitionMetadataValueTopicPartitionMetadata struct {
 	Partition   int32
 	Racks       []string
 	UnknownTags *wire.Tags
+}
+
+// NewConsumerGroupPartitionMetadataValueTopicPartitionMetadata returns the struct with its defaults.
+func NewConsumerGroupPartitionMetadataValueTopicPartitionMetadata() ConsumerGroupPartitionMetadataValueTopicPartitionMetadata {
+	return ConsumerGroupPartitionMetadataValueTopicPartitionMetadata{}
 }
 
 func (x *ConsumerGroupPartitionMetadataValueTopicPartitionMetadata) decode(r *wire.Reader, version int16) {
@@ -673,6 +683,11 @@ type ConsumerGroupMemberMetadataValueClassicMemberMetadata struct {
 	UnknownTags        *wire.Tags
 }
 
+// NewConsumerGroupMemberMetadataValueClassicMemberMetadata returns the struct with its defaults.
+func NewConsumerGroupMemberMetadataValueClassicMemberMetadata() ConsumerGroupMemberMetadataValueClassicMemberMetadata {
+	return ConsumerGroupMemberMetadataValueClassicMemberMetadata{}
+}
+
 func (x *ConsumerGroupMemberMetadataValueClassicMemberMetadata) decode(r *wire.Reader, version int16) {
 	*x = ConsumerGroupMemberMetadataValueClassicMemberMetadata{}
 	x.SessionTimeoutMs = r.Int32()
@@ -701,6 +716,11 @@ type ConsumerGroupMemberMetadataValueClassicMemberMetadataSupportedProtocol stru
 	Name        string
 	Metadata    []byte
 	UnknownTags *wire.Tags
+}
+
+// NewConsumerGroupMemberMetadataValueClassicMemberMetadataSupportedProtocol returns the struct with its defaults.
+func NewConsumerGroupMemberMetadataValueClassicMemberMetadataSupportedProtocol() ConsumerGroupMemberMetadataValueClassicMemberMetadataSupportedProtocol {
+	return ConsumerGroupMemberMetadataValueClassicMemberMetadataSupportedProtocol{}
 }
 
 func (x *ConsumerGroupMemberMetadataValueClassicMemberMetadataSupportedProtocol) decode(r *wire.Reader, version int16) {
@@ -875,6 +895,11 @@ type ConsumerGroupTargetAssignmentMemberValueTopicPartition struct {
 	TopicID     id.UUID
 	Partitions  []int32
 	UnknownTags *wire.Tags
+}
+
+// NewConsumerGroupTargetAssignmentMemberValueTopicPartition returns the struct with its defaults.
+func NewConsumerGroupTargetAssignmentMemberValueTopicPartition() ConsumerGroupTargetAssignmentMemberValueTopicPartition {
+	return ConsumerGroupTargetAssignmentMemberValueTopicPartition{}
 }
 
 func (x *ConsumerGroupTargetAssignmentMemberValueTopicPartition) decode(r *wire.Reader, version int16) {
@@ -1326,6 +1351,11 @@ type ShareGroupTargetAssignmentMemberValueTopicPartition struct {
 	UnknownTags *wire.Tags
 }
 
+// NewShareGroupTargetAssignmentMemberValueTopicPartition returns the struct with its defaults.
+func NewShareGroupTargetAssignmentMemberValueTopicPartition() ShareGroupTargetAssignmentMemberValueTopicPartition {
+	return ShareGroupTargetAssignmentMemberValueTopicPartition{}
+}
+
 func (x *ShareGroupTargetAssignmentMemberValueTopicPartition) decode(r *wire.Reader, version int16) {
 	*x = ShareGroupTargetAssignmentMemberValueTopicPartition{}
 	x.TopicID = r.UUID()
@@ -1429,6 +1459,11 @@ type ShareGroupCurrentMemberAssignmentValueTopicPartition struct {
 	TopicID     id.UUID
 	Partitions  []int32
 	UnknownTags *wire.Tags
+}
+
+// NewShareGroupCurrentMemberAssignmentValueTopicPartition returns the struct with its defaults.
+func NewShareGroupCurrentMemberAssignmentValueTopicPartition() ShareGroupCurrentMemberAssignmentValueTopicPartition {
+	return ShareGroupCurrentMemberAssignmentValueTopicPartition{}
 }
 
 func (x *ShareGroupCurrentMemberAssignmentValueTopicPartition) decode(r *wire.Reader, version int16) {
@@ -1551,6 +1586,11 @@ type ShareGroupStatePartitionMetadataValueTopicPartitionsInfo struct {
 	UnknownTags *wire.Tags
 }
 
+// NewShareGroupStatePartitionMetadataValueTopicPartitionsInfo returns the struct with its defaults.
+func NewShareGroupStatePartitionMetadataValueTopicPartitionsInfo() ShareGroupStatePartitionMetadataValueTopicPartitionsInfo {
+	return ShareGroupStatePartitionMetadataValueTopicPartitionsInfo{}
+}
+
 func (x *ShareGroupStatePartitionMetadataValueTopicPartitionsInfo) decode(r *wire.Reader, version int16) {
 	*x = ShareGroupStatePartitionMetadataValueTopicPartitionsInfo{}
 	x.TopicID = r.UUID()
@@ -1571,6 +1611,11 @@ type ShareGroupStatePartitionMetadataValueTopicInfo struct {
 	TopicID     id.UUID
 	TopicName   string
 	UnknownTags *wire.Tags
+}
+
+// NewShareGroupStatePartitionMetadataValueTopicInfo returns the struct with its defaults.
+func NewShareGroupStatePartitionMetadataValueTopicInfo() ShareGroupStatePartitionMetadataValueTopicInfo {
+	return ShareGroupStatePartitionMetadataValueTopicInfo{}
 }
 
 func (x *ShareGroupStatePartitionMetadataValueTopicInfo) decode(r *wire.Reader, version int16) {
@@ -1780,6 +1825,11 @@ type StreamsGroupMetadataValueLastAssignmentConfig struct {
 	UnknownTags *wire.Tags
 }
 
+// NewStreamsGroupMetadataValueLastAssignmentConfig returns the struct with its defaults.
+func NewStreamsGroupMetadataValueLastAssignmentConfig() StreamsGroupMetadataValueLastAssignmentConfig {
+	return StreamsGroupMetadataValueLastAssignmentConfig{}
+}
+
 func (x *StreamsGroupMetadataValueLastAssignmentConfig) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupMetadataValueLastAssignmentConfig{}
 	x.Key = r.String(true)
@@ -1905,6 +1955,11 @@ type StreamsGroupMemberMetadataValueEndpoint struct {
 	UnknownTags *wire.Tags
 }
 
+// NewStreamsGroupMemberMetadataValueEndpoint returns the struct with its defaults.
+func NewStreamsGroupMemberMetadataValueEndpoint() StreamsGroupMemberMetadataValueEndpoint {
+	return StreamsGroupMemberMetadataValueEndpoint{}
+}
+
 func (x *StreamsGroupMemberMetadataValueEndpoint) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupMemberMetadataValueEndpoint{}
 	x.Host = r.String(true)
@@ -1923,6 +1978,11 @@ type StreamsGroupMemberMetadataValueKeyValue struct {
 	Key         string
 	Value       string
 	UnknownTags *wire.Tags
+}
+
+// NewStreamsGroupMemberMetadataValueKeyValue returns the struct with its defaults.
+func NewStreamsGroupMemberMetadataValueKeyValue() StreamsGroupMemberMetadataValueKeyValue {
+	return StreamsGroupMemberMetadataValueKeyValue{}
 }
 
 func (x *StreamsGroupMemberMetadataValueKeyValue) decode(r *wire.Reader, version int16) {
@@ -2123,6 +2183,11 @@ type StreamsGroupTargetAssignmentMemberValueTaskID struct {
 	SubtopologyID string
 	Partitions    []int32
 	UnknownTags   *wire.Tags
+}
+
+// NewStreamsGroupTargetAssignmentMemberValueTaskID returns the struct with its defaults.
+func NewStreamsGroupTargetAssignmentMemberValueTaskID() StreamsGroupTargetAssignmentMemberValueTaskID {
+	return StreamsGroupTargetAssignmentMemberValueTaskID{}
 }
 
 func (x *StreamsGroupTargetAssignmentMemberValueTaskID) decode(r *wire.Reader, version int16) {
@@ -2412,6 +2477,11 @@ type StreamsGroupTopologyValueSubtopology struct {
 	UnknownTags             *wire.Tags
 }
 
+// NewStreamsGroupTopologyValueSubtopology returns the struct with its defaults.
+func NewStreamsGroupTopologyValueSubtopology() StreamsGroupTopologyValueSubtopology {
+	return StreamsGroupTopologyValueSubtopology{}
+}
+
 func (x *StreamsGroupTopologyValueSubtopology) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupTopologyValueSubtopology{}
 	x.SubtopologyID = r.String(true)
@@ -2474,6 +2544,11 @@ type StreamsGroupTopologyValueTopicInfo struct {
 	UnknownTags       *wire.Tags
 }
 
+// NewStreamsGroupTopologyValueTopicInfo returns the struct with its defaults.
+func NewStreamsGroupTopologyValueTopicInfo() StreamsGroupTopologyValueTopicInfo {
+	return StreamsGroupTopologyValueTopicInfo{}
+}
+
 func (x *StreamsGroupTopologyValueTopicInfo) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupTopologyValueTopicInfo{}
 	x.Name = r.String(true)
@@ -2509,6 +2584,11 @@ type StreamsGroupTopologyValueSubtopologyCopartitionGroup struct {
 	UnknownTags             *wire.Tags
 }
 
+// NewStreamsGroupTopologyValueSubtopologyCopartitionGroup returns the struct with its defaults.
+func NewStreamsGroupTopologyValueSubtopologyCopartitionGroup() StreamsGroupTopologyValueSubtopologyCopartitionGroup {
+	return StreamsGroupTopologyValueSubtopologyCopartitionGroup{}
+}
+
 func (x *StreamsGroupTopologyValueSubtopologyCopartitionGroup) decode(r *wire.Reader, version int16) {
 	*x = StreamsGroupTopologyValueSubtopologyCopartitionGroup{}
 	x.SourceTopics = r.Int16s(true, false)
@@ -2529,6 +2609,11 @@ type StreamsGroupTopologyValueTopicConfig struct {
 	Key         string
 	Value       string
 	UnknownTags *wire.Tags
+}
+
+// NewStreamsGroupTopologyValueTopicConfig returns the struct with its defaults.
+func NewStreamsGroupTopologyValueTopicConfig() StreamsGroupTopologyValueTopicConfig {
+	return StreamsGroupTopologyValueTopicConfig{}
 }
 
 func (x *StreamsGroupTopologyValueTopicConfig) decode(r *wire.Reader, version int16) {

@@ -131,6 +131,11 @@ type RegisterBrokerRecordEndPoint struct {
 	UnknownTags      *wire.Tags
 }
 
+// NewRegisterBrokerRecordEndPoint returns the struct with its defaults.
+func NewRegisterBrokerRecordEndPoint() RegisterBrokerRecordEndPoint {
+	return RegisterBrokerRecordEndPoint{}
+}
+
 func (x *RegisterBrokerRecordEndPoint) decode(r *wire.Reader, version int16) {
 	*x = RegisterBrokerRecordEndPoint{}
 	x.Name = r.String(true)
@@ -154,6 +159,11 @@ type RegisterBrokerRecordFeature struct {
 	MinSupportedVersion int16
 	MaxSupportedVersion int16
 	UnknownTags         *wire.Tags
+}
+
+// NewRegisterBrokerRecordFeature returns the struct with its defaults.
+func NewRegisterBrokerRecordFeature() RegisterBrokerRecordFeature {
+	return RegisterBrokerRecordFeature{}
 }
 
 func (x *RegisterBrokerRecordFeature) decode(r *wire.Reader, version int16) {
@@ -1335,6 +1345,11 @@ type RegisterControllerRecordEndPoint struct {
 	UnknownTags      *wire.Tags
 }
 
+// NewRegisterControllerRecordEndPoint returns the struct with its defaults.
+func NewRegisterControllerRecordEndPoint() RegisterControllerRecordEndPoint {
+	return RegisterControllerRecordEndPoint{}
+}
+
 func (x *RegisterControllerRecordEndPoint) decode(r *wire.Reader, version int16) {
 	*x = RegisterControllerRecordEndPoint{}
 	x.Name = r.String(true)
@@ -1358,6 +1373,11 @@ type RegisterControllerRecordFeature struct {
 	MinSupportedVersion int16
 	MaxSupportedVersion int16
 	UnknownTags         *wire.Tags
+}
+
+// NewRegisterControllerRecordFeature returns the struct with its defaults.
+func NewRegisterControllerRecordFeature() RegisterControllerRecordFeature {
+	return RegisterControllerRecordFeature{}
 }
 
 func (x *RegisterControllerRecordFeature) decode(r *wire.Reader, version int16) {

@@ -125,6 +125,11 @@ type ShareSnapshotValueStateBatch struct {
 	UnknownTags   *wire.Tags
 }
 
+// NewShareSnapshotValueStateBatch returns the struct with its defaults.
+func NewShareSnapshotValueStateBatch() ShareSnapshotValueStateBatch {
+	return ShareSnapshotValueStateBatch{}
+}
+
 func (x *ShareSnapshotValueStateBatch) decode(r *wire.Reader, version int16) {
 	*x = ShareSnapshotValueStateBatch{}
 	x.FirstOffset = r.Int64()
@@ -249,6 +254,9 @@ type ShareUpdateValueStateBatch struct {
 	DeliveryCount int16
 	UnknownTags   *wire.Tags
 }
+
+// NewShareUpdateValueStateBatch returns the struct with its defaults.
+func NewShareUpdateValueStateBatch() ShareUpdateValueStateBatch { return ShareUpdateValueStateBatch{} }
 
 func (x *ShareUpdateValueStateBatch) decode(r *wire.Reader, version int16) {
 	*x = ShareUpdateValueStateBatch{}

@@ -98,6 +98,11 @@ type RemoteLogSegmentMetadataRecordRemoteLogSegmentID struct {
 	UnknownTags      *wire.Tags
 }
 
+// NewRemoteLogSegmentMetadataRecordRemoteLogSegmentID returns the struct with its defaults.
+func NewRemoteLogSegmentMetadataRecordRemoteLogSegmentID() RemoteLogSegmentMetadataRecordRemoteLogSegmentID {
+	return RemoteLogSegmentMetadataRecordRemoteLogSegmentID{}
+}
+
 func (x *RemoteLogSegmentMetadataRecordRemoteLogSegmentID) decode(r *wire.Reader, version int16) {
 	*x = RemoteLogSegmentMetadataRecordRemoteLogSegmentID{}
 	x.TopicIDPartition.decode(r, version)
@@ -116,6 +121,11 @@ type RemoteLogSegmentMetadataRecordSegmentLeaderEpoch struct {
 	LeaderEpoch int32
 	Offset      int64
 	UnknownTags *wire.Tags
+}
+
+// NewRemoteLogSegmentMetadataRecordSegmentLeaderEpoch returns the struct with its defaults.
+func NewRemoteLogSegmentMetadataRecordSegmentLeaderEpoch() RemoteLogSegmentMetadataRecordSegmentLeaderEpoch {
+	return RemoteLogSegmentMetadataRecordSegmentLeaderEpoch{}
 }
 
 func (x *RemoteLogSegmentMetadataRecordSegmentLeaderEpoch) decode(r *wire.Reader, version int16) {
@@ -137,6 +147,11 @@ type RemoteLogSegmentMetadataRecordRemoteLogSegmentIDTopicIDPartition struct {
 	ID          id.UUID
 	Partition   int32
 	UnknownTags *wire.Tags
+}
+
+// NewRemoteLogSegmentMetadataRecordRemoteLogSegmentIDTopicIDPartition returns the struct with its defaults.
+func NewRemoteLogSegmentMetadataRecordRemoteLogSegmentIDTopicIDPartition() RemoteLogSegmentMetadataRecordRemoteLogSegmentIDTopicIDPartition {
+	return RemoteLogSegmentMetadataRecordRemoteLogSegmentIDTopicIDPartition{}
 }
 
 func (x *RemoteLogSegmentMetadataRecordRemoteLogSegmentIDTopicIDPartition) decode(r *wire.Reader, version int16) {
@@ -246,6 +261,11 @@ type RemoteLogSegmentMetadataSnapshotRecordSegmentLeaderEpoch struct {
 	UnknownTags *wire.Tags
 }
 
+// NewRemoteLogSegmentMetadataSnapshotRecordSegmentLeaderEpoch returns the struct with its defaults.
+func NewRemoteLogSegmentMetadataSnapshotRecordSegmentLeaderEpoch() RemoteLogSegmentMetadataSnapshotRecordSegmentLeaderEpoch {
+	return RemoteLogSegmentMetadataSnapshotRecordSegmentLeaderEpoch{}
+}
+
 func (x *RemoteLogSegmentMetadataSnapshotRecordSegmentLeaderEpoch) decode(r *wire.Reader, version int16) {
 	*x = RemoteLogSegmentMetadataSnapshotRecordSegmentLeaderEpoch{}
 	x.LeaderEpoch = r.Int32()
@@ -311,6 +331,11 @@ type RemoteLogSegmentMetadataUpdateRecordRemoteLogSegmentID struct {
 	UnknownTags      *wire.Tags
 }
 
+// NewRemoteLogSegmentMetadataUpdateRecordRemoteLogSegmentID returns the struct with its defaults.
+func NewRemoteLogSegmentMetadataUpdateRecordRemoteLogSegmentID() RemoteLogSegmentMetadataUpdateRecordRemoteLogSegmentID {
+	return RemoteLogSegmentMetadataUpdateRecordRemoteLogSegmentID{}
+}
+
 func (x *RemoteLogSegmentMetadataUpdateRecordRemoteLogSegmentID) decode(r *wire.Reader, version int16) {
 	*x = RemoteLogSegmentMetadataUpdateRecordRemoteLogSegmentID{}
 	x.TopicIDPartition.decode(r, version)
@@ -330,6 +355,11 @@ type RemoteLogSegmentMetadataUpdateRecordRemoteLogSegmentIDTopicIDPartition stru
 	ID          id.UUID
 	Partition   int32
 	UnknownTags *wire.Tags
+}
+
+// NewRemoteLogSegmentMetadataUpdateRecordRemoteLogSegmentIDTopicIDPartition returns the struct with its defaults.
+func NewRemoteLogSegmentMetadataUpdateRecordRemoteLogSegmentIDTopicIDPartition() RemoteLogSegmentMetadataUpdateRecordRemoteLogSegmentIDTopicIDPartition {
+	return RemoteLogSegmentMetadataUpdateRecordRemoteLogSegmentIDTopicIDPartition{}
 }
 
 func (x *RemoteLogSegmentMetadataUpdateRecordRemoteLogSegmentIDTopicIDPartition) decode(r *wire.Reader, version int16) {
@@ -395,6 +425,11 @@ type RemotePartitionDeleteMetadataRecordTopicIDPartition struct {
 	ID          id.UUID
 	Partition   int32
 	UnknownTags *wire.Tags
+}
+
+// NewRemotePartitionDeleteMetadataRecordTopicIDPartition returns the struct with its defaults.
+func NewRemotePartitionDeleteMetadataRecordTopicIDPartition() RemotePartitionDeleteMetadataRecordTopicIDPartition {
+	return RemotePartitionDeleteMetadataRecordTopicIDPartition{}
 }
 
 func (x *RemotePartitionDeleteMetadataRecordTopicIDPartition) decode(r *wire.Reader, version int16) {

@@ -148,6 +148,11 @@ type TransactionLogValueTransactionPartition struct {
 	UnknownTags  *wire.Tags
 }
 
+// NewTransactionLogValueTransactionPartition returns the struct with its defaults.
+func NewTransactionLogValueTransactionPartition() TransactionLogValueTransactionPartition {
+	return TransactionLogValueTransactionPartition{}
+}
+
 func (x *TransactionLogValueTransactionPartition) decode(r *wire.Reader, version int16) {
 	*x = TransactionLogValueTransactionPartition{}
 	flex := version >= 1
