@@ -328,10 +328,12 @@ func (c *cell[M]) join(now time.Time, res shard.Result) wire.ErrorCode {
 }
 
 func (c *cell[M]) open(now time.Time) {
+	o := record.NewOptions()
+	o.Compression = c.rt.opts.Compression
 	if c.builder == nil {
-		c.builder = record.NewBuilder(record.NewOptions())
+		c.builder = record.NewBuilder(o)
 	} else {
-		c.builder.Reset(record.NewOptions())
+		c.builder.Reset(o)
 	}
 	c.batch = &batch{base: c.next, began: now, line: c.inLine.Load()}
 }

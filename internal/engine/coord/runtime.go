@@ -7,13 +7,10 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
-	"github.com/moldau-io/moldau/internal/core/group"
 	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/record"
 	"github.com/moldau-io/moldau/internal/wire"
 )
-
-// Groups is the runtime of the group coordinator.
-type Groups = Runtime[*group.Shard]
 
 // Adaptive is the linger that writes a batch as soon as nobody is in line to share it.
 const Adaptive time.Duration = -1
@@ -34,6 +31,8 @@ type Options[M Machine] struct {
 	LoadBufferBytes int
 	// MaxBatchBytes bounds a batch; 0 means Kafka's default of max.message.bytes.
 	MaxBatchBytes int
+	// Compression is offsets.topic.compression.codec; the zero value is none.
+	Compression record.Compression
 	// MaxWaiting bounds the tickets of one partition; 0 means 131072. Beyond it requests are told COORDINATOR_NOT_AVAILABLE.
 	MaxWaiting int
 }

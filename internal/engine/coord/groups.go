@@ -1,0 +1,73 @@
+package coord
+
+import (
+	crand "crypto/rand"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/conf"
+	"github.com/moldau-io/moldau/internal/core/group"
+	"github.com/moldau-io/moldau/internal/core/image"
+	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/engine/replica"
+	"github.com/moldau-io/moldau/internal/record"
+)
+
+// Groups is the runtime of the group coordinator.
+type Groups = Runtime[*group.Shard]
+
+// OffsetsTopic is the topic of the group coordinator.
+const OffsetsTopic = "__consumer_offsets"
+
+// NewGroups returns the group coordinator of a broker, which follows the leadership of __consumer_offsets by itself.
+func NewGroups(c *conf.Broker, m *replica.Manager, logger *slog.Logger) *Groups {
+	o := GroupOptions(c)
+	o.Log, o.Logger = ReplicaLog{Manager: m, Topic: OffsetsTopic}, logger
+	r := New(o)
+	m.WatchLeadership(OffsetsTopic, Leadership[*group.Shard]{r})
+	return r
+}
+
+// GroupOptions takes what the group coordinator needs from a broker's configuration; Log and Logger stay open. Each shard gets
+// randomness of its own, since member ids must not be guessed.
+func GroupOptions(c *conf.Broker) Options[*group.Shard] {
+	cfg := GroupConfig(c)
+	return Options[*group.Shard]{
+		New: func(int32) *group.Shard {
+			var seed [32]byte
+			_, _ = crand.Read(seed[:]) // never fails
+			return group.New(cfg, rand.New(rand.NewChaCha8(seed)))
+		},
+		Linger:          time.Duration(c.Int("group.coordinator.append.linger.ms")) * time.Millisecond,
+		WriteTimeout:    c.Millis("offsets.commit.timeout.ms"),
+		LoadBufferBytes: int(c.Int("offsets.load.buffer.size")),
+		MaxBatchBytes:   int(c.Int("message.max.bytes")),
+		Compression:     record.Compression{Codec: record.Codec(c.Int("offsets.topic.compression.codec"))},
+	}
+}
+
+// GroupConfig takes what the core needs from a broker's configuration.
+func GroupConfig(c *conf.Broker) group.Config {
+	cfg := group.DefaultConfig()
+	cfg.InitialRebalanceDelay = c.Millis("group.initial.rebalance.delay.ms")
+	cfg.MinSessionTimeout = c.Millis("group.min.session.timeout.ms")
+	cfg.MaxSessionTimeout = c.Millis("group.max.session.timeout.ms")
+	cfg.MaxSize = int(c.Int("group.max.size"))
+	cfg.OffsetMetadataMaxSize = int(c.Int("offset.metadata.max.bytes"))
+	cfg.OffsetsRetention = time.Duration(c.Int("offsets.retention.minutes")) * time.Minute
+	cfg.RetentionCheckInterval = c.Millis("offsets.retention.check.interval.ms")
+	return cfg
+}
+
+// ForgetTopics removes the offsets of topics that are gone, in all partitions led here. Call it for each published delta.
+func ForgetTopics(r *Groups, deleted []*image.Topic) {
+	if len(deleted) == 0 {
+		return
+	}
+	topics := make([]group.DeletedTopic, len(deleted))
+	for i, t := range deleted {
+		topics[i] = group.DeletedTopic{Name: t.Name, ID: t.ID}
+	}
+	r.DoAll(func(s *group.Shard, now time.Time) shard.Result { return s.TopicsDeleted(now, topics) })
+}
