@@ -155,7 +155,7 @@ const (
 // nextState decides between fencing, unfencing and shutting down, from what the broker wants and where it stands.
 func (c *Controller) nextState(b *image.Broker, s *beat, r *api.BrokerHeartbeatRequest, registered id.Offset) (cur, next controlState) {
 	switch {
-	case s.shuttingDown():
+	case s.shuttingDown(b):
 		cur = controlledShutdown
 	case !b.Fenced:
 		cur = unfenced

@@ -147,6 +147,7 @@ func (c *Controller) updateFeatures(env Env, r *api.UpdateFeaturesRequest) Decis
 		proposed[u.Feature] = u.MaxVersionLevel
 	}
 	answer := api.NewUpdateFeaturesResponse()
+	answer.ErrorMessage = nil
 	var records []image.Record
 	elr := false
 	for i := range r.FeatureUpdates {

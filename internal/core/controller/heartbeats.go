@@ -49,14 +49,18 @@ func (h *heartbeats) valid(b *image.Broker, now time.Time) bool {
 	return s != nil && s.epoch == b.Epoch && !s.inherited && !s.contact.IsZero() && now.Sub(s.contact) < h.session
 }
 
-func (s *beat) shuttingDown() bool { return s.shutdownOffset >= 0 }
+// shuttingDown reports whether the broker is in controlled shutdown under this controller. The image must agree: the decision
+// that began it may have been taken back.
+func (s *beat) shuttingDown(b *image.Broker) bool {
+	return s.shutdownOffset >= 0 && b.InControlledShutdown
+}
 
 // lowestActiveOffset is how far every broker that is neither fenced nor shutting down has read the log; MaxInt64 without one.
 func (h *heartbeats) lowestActiveOffset(cluster *image.Cluster) id.Offset {
 	low := id.Offset(math.MaxInt64)
 	for _, n := range cluster.BrokerIDs() {
 		b := cluster.Broker(n)
-		if s := h.of(b); !b.Fenced && !s.shuttingDown() && s.offset < low {
+		if s := h.of(b); !b.Fenced && !s.shuttingDown(b) && s.offset < low {
 			low = s.offset
 		}
 	}

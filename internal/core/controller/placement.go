@@ -62,7 +62,7 @@ func (c *Controller) newPlacer(r Rand) *placer {
 	p := &placer{rand: r}
 	for _, n := range c.img.Cluster.BrokerIDs() {
 		b := c.img.Cluster.Broker(n)
-		if c.beats.of(b).shuttingDown() || !b.HasUncordonedDirs() {
+		if c.beats.of(b).shuttingDown(b) || !b.HasUncordonedDirs() {
 			continue
 		}
 		var in *rack

@@ -106,7 +106,7 @@ func (c *Controller) createTopic(env Env, t *api.CreateTopicsRequestTopic) (resu
 	}
 	topic := newUUID(env.Rand)
 	result = api.NewCreateTopicsResponseTopic()
-	result.Name, result.TopicID = t.Name, topic
+	result.Name, result.TopicID, result.ErrorMessage = t.Name, topic, nil
 	result.NumPartitions, result.ReplicationFactor = int32(len(parts)), int16(len(parts[0].Replicas))
 	result.Configs = []api.CreateTopicsResponseTopicConfig{}
 	for _, cf := range c.effectiveTopic(own) {
