@@ -76,10 +76,16 @@ func (w *world) run() {
 	for range 6 {
 		w.append(2, 400)
 	}
+	w.flush()
 	w.tick()
-	w.truncate(w.end - 3)
-	w.append(3, 250)
-	w.append(3, 250)
+	w.truncate(w.end - 9)
+	for range 9 {
+		w.append(3, 250)
+	}
+	w.tick()
+	w.truncate(w.end - 2)
+	w.append(4, 250)
+	w.append(4, 250)
 	w.flush()
 	w.l.AdvanceHighWatermark(w.l.EndOffset())
 	w.maxStart = max(w.maxStart, 6)
@@ -87,7 +93,7 @@ func (w *world) run() {
 		w.start = 0 // the checkpoint may be lost: it is written in the background
 	}
 	w.tick()
-	w.append(3, 250)
+	w.append(5, 250)
 	w.tick()
 	if err := w.m.Close(7); err == nil {
 		w.durable = w.end
@@ -133,6 +139,9 @@ func (w *world) flush() {
 }
 
 func (w *world) truncate(to id.Offset) {
+	if w.l.Err() != nil {
+		return
+	}
 	// From here on less may be found, whether or not the call succeeds.
 	end := to
 	for _, b := range w.batches {
@@ -204,8 +213,10 @@ func (w *world) check(disk vfs.FS, least id.Offset) error {
 		if l.LatestEpoch() < last.LeaderEpoch() {
 			return fmt.Errorf("latest epoch %d, the last batch has %d", l.LatestEpoch(), last.LeaderEpoch())
 		}
-		if e := l.EpochAt(last.BaseOffset()); e != last.LeaderEpoch() {
-			return fmt.Errorf("epoch at %d is %d, the batch has %d", last.BaseOffset(), e, last.LeaderEpoch())
+		for _, b := range got {
+			if e := l.EpochAt(b.LastOffset()); e != b.LeaderEpoch() {
+				return fmt.Errorf("epoch at %d is %d, the batch has %d", b.BaseOffset(), e, b.LeaderEpoch())
+			}
 		}
 		// The producer sends its last batch again.
 		again := bytes.Clone(last)

@@ -61,6 +61,9 @@ func (l *Log) load(o LogOptions, created bool) error {
 	start := min(max(o.LogStartOffset, segs[0].base), end)
 	l.start.Store(int64(start))
 	l.end.Store(int64(end))
+	if err := l.completeEpochs(start, end); err != nil {
+		return l.storageError("rebuild leader epochs of", err)
+	}
 	changed := l.epochs.truncateEnd(end)
 	if l.epochs.truncateStart(max(o.LogStartOffset, 0)) || changed || l.epochsDirty {
 		if err := l.writeEpochs(); err != nil {
@@ -273,13 +276,37 @@ func (l *Log) loadEpochs(exists, hasData bool) error {
 		}
 		l.o.Logger.Warn("leader epoch checkpoint is malformed and is rebuilt from the log", "path", path, "err", err)
 	}
+	if err := l.rebuildEpochs(); err != nil {
+		return l.storageError("rebuild leader epochs of", err)
+	}
+	return nil
+}
+
+// rebuildEpochs reads the epochs from the batches.
+func (l *Log) rebuildEpochs() error {
+	l.epochs.clear()
 	for _, s := range *l.segments.Load() {
-		if err := l.scanHeaders(s, func(h header) { l.epochs.raise(h.epoch, h.base) }); err != nil {
-			return l.storageError("rebuild leader epochs of", err)
+		if err := l.scanHeaders(s, func(h header) bool { l.epochs.raise(h.epoch, h.base); return true }); err != nil {
+			return err
 		}
 	}
 	l.epochsDirty = l.epochs.latest() >= 0
 	return nil
+}
+
+// completeEpochs rebuilds the epochs if they do not know the log's first batch. The log start moves up in the epoch file at once
+// and in its own checkpoint later; a crash in between lets the log begin below its first epoch.
+func (l *Log) completeEpochs(start, end id.Offset) error {
+	if start >= end || l.epochs.at(start) >= 0 {
+		return nil
+	}
+	segs := *l.segments.Load()
+	epoch := id.NoLeaderEpoch
+	err := l.scanHeaders(segs[max(0, floor(segs, start))], func(h header) bool { epoch = h.epoch; return h.last < start })
+	if err != nil || epoch < 0 {
+		return err // no epochs in the log: of an old format
+	}
+	return l.rebuildEpochs()
 }
 
 // raise notes an epoch that a batch in the log has, if it is a later one.
@@ -287,7 +314,8 @@ func (c *epochCache) raise(epoch id.LeaderEpoch, base id.Offset) bool {
 	return epoch > c.latest() && c.assign(epoch, base)
 }
 
-func (l *Log) scanHeaders(s *segment, visit func(h header)) error {
+// scanHeaders visits the headers of a segment until visit returns false or something is no batch.
+func (l *Log) scanHeaders(s *segment, visit func(h header) bool) error {
 	size := s.size.Load()
 	if size == 0 {
 		return nil
@@ -308,7 +336,9 @@ func (l *Log) scanHeaders(s *segment, visit func(h header)) error {
 		if err != nil {
 			return err
 		}
-		visit(h)
+		if !visit(h) {
+			return nil
+		}
 		pos += h.size
 	}
 	return nil
