@@ -20,6 +20,10 @@ func rdkafka() (tool, why string) {
 		return tool, ""
 	}
 	_ = os.MkdirAll(dir, 0o755)
+	if err := os.WriteFile(filepath.Join(dir, "rd.h"), []byte(shim), 0o644); err != nil {
+		return "", err.Error()
+	}
+	_ = os.WriteFile(filepath.Join(dir, "rdtime.h"), []byte("#pragma once\n"), 0o644)
 	script := fmt.Sprintf(`set -e
 if [ -f %[1]s.gz ]; then zcat %[1]s.gz; else cat %[1]s; fi | sed 's|#include "rdkafka.h"|#include <librdkafka/rdkafka.h>|' > %[2]s/perf.c
 gcc -O2 -w -I%[2]s -o %[3]s %[2]s/perf.c -lrdkafka -lz -lpthread -lrt -lm`, source, dir, tool)
@@ -28,6 +32,24 @@ gcc -O2 -w -I%[2]s -o %[3]s %[2]s/perf.c -lrdkafka -lz -lpthread -lrt -lm`, sour
 	}
 	return tool, ""
 }
+
+// shim stands for the header of librdkafka's own source tree that the example includes: what it uses of it.
+const shim = `#pragma once
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+#define rd_snprintf snprintf
+#define RD_UNUSED __attribute__((unused))
+#define RD_NORETURN __attribute__((noreturn))
+typedef int64_t rd_ts_t;
+static inline rd_ts_t rd_clock(void) {
+  struct timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (rd_ts_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+`
 
 // rdkafkaRow produces with librdkafka for about the window, after a warm-up of the JVM.
 func rdkafkaRow(tool string) func(context.Context, string) (figure, error) {
