@@ -163,3 +163,29 @@ func mem(t testing.TB) *vfs.Mem {
 	}
 	return m
 }
+
+// appendTxn writes a transaction of n records and its marker.
+func appendTxn(t testing.TB, l *Log, pid id.ProducerID, epoch id.ProducerEpoch, n int, end record.ControlType) {
+	t.Helper()
+	openTxn(t, l, pid, epoch, n)
+	endTxn(t, l, pid, epoch, end)
+}
+
+func openTxn(t testing.TB, l *Log, pid id.ProducerID, epoch id.ProducerEpoch, n int) {
+	t.Helper()
+	b := batchSpec{records: n, size: 50, txn: true, pid: pid, epoch: epoch}.build(t)
+	if _, err := l.AppendAsLeader(b, AppendInfo{LeaderEpoch: max(0, l.LatestEpoch())}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func endTxn(t testing.TB, l *Log, pid id.ProducerID, epoch id.ProducerEpoch, end record.ControlType) {
+	t.Helper()
+	m, err := record.EndTxnMarker(pid, epoch, end == record.ControlCommit, epochMs, []byte{0, 0, 0, 0, 0, 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.AppendAsLeader(m, AppendInfo{LeaderEpoch: max(0, l.LatestEpoch()), Origin: OriginCoordinator}); err != nil {
+		t.Fatal(err)
+	}
+}
