@@ -23,6 +23,8 @@ func (d *ReplicaDesk) initProducerID(req *server.Request) {
 	out := api.NewInitProducerIDResponse()
 	out.ProducerID, out.ProducerEpoch = int64(id.NoProducer), int16(id.NoProducerEpoch)
 	switch hasID, hasEpoch := in.ProducerID != int64(id.NoProducer), in.ProducerEpoch != int16(id.NoProducerEpoch); {
+	case in.TransactionalID != nil && *in.TransactionalID == "":
+		out.ErrorCode = wire.ErrInvalidRequest
 	case in.TransactionalID != nil:
 		out.ErrorCode = wire.ErrTransactionalIDAuthorizationFailed
 	case hasID != hasEpoch:
