@@ -23,6 +23,8 @@ func (d *GroupDesk) joinGroup(r *server.Request) {
 		}
 		if r.Version() < 7 && resp.ProtocolName == nil {
 			resp.ProtocolName = new(string)
+		} else if r.Version() >= 7 && resp.ProtocolName != nil && *resp.ProtocolName == "" {
+			resp.ProtocolName = nil
 		}
 		r.Answer(resp)
 	}, func(s *group.Shard, t group.Turn) shard.Result { return s.JoinGroup(t, req) })
