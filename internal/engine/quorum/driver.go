@@ -148,7 +148,6 @@ func (d *driver) start() error {
 			return err
 		}
 		d.snap = nil
-		d.q.setImage(d.loader.img)
 		if d.ctl != nil {
 			d.ctl.LoadSnapshot(d.loader.img)
 		}
@@ -361,7 +360,11 @@ func (d *driver) committed() error {
 	d.log.forgetBefore(hw)
 	before := d.loader.img
 	err := d.log.batches(d.loader.next, hw, log.ReadHighWatermark, d.fold)
-	if d.loader.img != before {
+	first := false
+	if err == nil {
+		first, err = d.loader.catchUp(hw)
+	}
+	if first || d.loader.caughtUp && d.loader.img != before {
 		d.q.setImage(d.loader.img)
 	}
 	if err != nil {

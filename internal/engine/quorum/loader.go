@@ -11,7 +11,8 @@ import (
 )
 
 // loader folds committed batches into the image and tells the publishers. A metadata transaction (KIP-868) is published as
-// one delta when it ends, or not at all.
+// one delta when it ends, or not at all. Nothing is published before the node has caught up with what was committed when it
+// started: the first delta holds all of that, so that nobody acts on the past.
 type loader struct {
 	publishers []Publisher
 	img        *image.Image
@@ -22,6 +23,7 @@ type loader struct {
 	// at is where the image ends, aligned to batches: what a snapshot may be made of.
 	at       Provenance
 	newBytes int64 // folded since the last snapshot
+	caughtUp bool
 }
 
 func newLoader() *loader {
@@ -40,6 +42,27 @@ func (l *loader) load(s *snapshot) error {
 	l.next, l.inTxn, l.newBytes = s.at.Offset, false, 0
 	l.publish(d, Provenance{Offset: s.at.Offset - 1, Epoch: s.at.Epoch, TimestampMs: s.lastMs, FromSnapshot: true})
 	return nil
+}
+
+// catchUp publishes for the first time, once everything below the high watermark is folded and there is something.
+func (l *loader) catchUp(hw id.Offset) (now bool, err error) {
+	if l.caughtUp || hw < 0 || l.next < hw || l.img.IsEmpty() {
+		return false, nil
+	}
+	d := image.NewSnapshotDelta(image.Empty())
+	for r := range l.img.Records(l.img.Features.MetadataVersion) {
+		if err := d.Replay(r.Message); err != nil {
+			return false, fmt.Errorf("the image does not replay: %w", err)
+		}
+	}
+	l.caughtUp = true
+	img := d.Apply(l.img.Provenance)
+	at := l.at
+	at.FromSnapshot = true
+	for _, p := range l.publishers {
+		p.Publish(d, img, at)
+	}
+	return true, nil
 }
 
 // fold takes one committed batch. Its records are returned for the controller; nil for a control batch.
@@ -109,6 +132,9 @@ func (l *loader) publish(d *image.Delta, at Provenance) {
 	l.at = at
 	l.at.FromSnapshot = false
 	l.delta, l.dirty = image.NewDelta(l.img), false
+	if !l.caughtUp {
+		return
+	}
 	for _, p := range l.publishers {
 		p.Publish(d, l.img, at)
 	}

@@ -216,8 +216,8 @@ func Open(o Options) (*Quorum, error) {
 	return q, nil
 }
 
-// Subscribe adds a publisher. Before Start only. What the newest snapshot holds is its first delta; what the log holds
-// beyond it follows batch by batch when the quorum has a leader.
+// Subscribe adds a publisher. Before Start only. Its first delta, marked FromSnapshot, holds everything that was committed
+// when the node had caught up; then follow the committed batches one by one.
 func (q *Quorum) Subscribe(p Publisher) { q.d.loader.publishers = append(q.d.loader.publishers, p) }
 
 // Start begins elections and replay.
@@ -289,7 +289,7 @@ func (q *Quorum) Do(ctx context.Context, r Request) (wire.Message, error) {
 	}
 }
 
-// Image returns the newest committed image.
+// Image returns the newest committed image; the empty one until the node has caught up.
 func (q *Quorum) Image() *image.Image { return q.image.Load() }
 
 // AwaitImage returns the first committed image for which ok is true.

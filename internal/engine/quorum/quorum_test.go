@@ -1,0 +1,355 @@
+package quorum
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/vfs"
+	"github.com/moldau-io/moldau/internal/core/controller"
+	"github.com/moldau-io/moldau/internal/core/image"
+	"github.com/moldau-io/moldau/internal/core/raft"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
+)
+
+const testCluster = "MkU3OEVBNTcwNTJENDM2Qg"
+
+// openSchema accepts every config.
+type openSchema struct{}
+
+func (openSchema) Validate(image.ConfigResource, map[string]string, map[string]string) error {
+	return nil
+}
+func (openSchema) IsList(image.ResourceType, string) bool            { return false }
+func (openSchema) Default(image.ResourceType, string) (string, bool) { return "", false }
+func (openSchema) StaticTopic(string) string                         { return "1" }
+func (openSchema) EffectiveTopic(_, _, _ map[string]string) []controller.EffectiveConfig {
+	return nil
+}
+
+func newController() *controller.Controller {
+	return controller.New(controller.Config{
+		NodeID: 1, ClusterID: testCluster, SupportedFeatures: controller.SupportedFeatures(), DefaultReplicationFactor: 1,
+		DefaultPartitions: 1, SessionTimeout: 9 * time.Second, Schema: openSchema{},
+	})
+}
+
+type testNode struct {
+	t       *testing.T
+	fs      vfs.FS
+	dir     string
+	dirID   id.UUID
+	dynamic bool
+	edit    func(*Options)
+}
+
+// format makes a directory for a quorum of one.
+func format(t *testing.T, fsys vfs.FS, dir string, dynamic bool) *testNode {
+	t.Helper()
+	rnd := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
+	n := &testNode{t: t, fs: fsys, dir: dir, dynamic: dynamic, dirID: NewDirectoryID(rnd)}
+	o := FormatOptions{FS: fsys, ClusterID: testCluster, NodeID: 1, MetadataDir: dir, Dirs: []string{dir}, Dynamic: dynamic, Now: time.Now(), Rand: rnd}
+	if dynamic {
+		o.Voters = []Voter{{ID: 1, DirectoryID: n.dirID, Endpoints: []Endpoint{{"CONTROLLER", "localhost", 19093}}}}
+	}
+	done, err := Format(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.dirID = done[0].DirectoryID
+	return n
+}
+
+func (n *testNode) options() Options {
+	o := DefaultOptions()
+	o.FS, o.Dir, o.NodeID, o.ClusterID, o.DirectoryID, o.Seed = n.fs, n.dir, 1, testCluster, n.dirID, uint64(time.Now().UnixNano())
+	o.Controller, o.SegmentBytes = newController(), 8<<20
+	o.Endpoints = []Endpoint{{"CONTROLLER", "localhost", 19093}}
+	if !n.dynamic {
+		o.StaticVoters = []Voter{{ID: 1, Endpoints: o.Endpoints}}
+	}
+	if testing.Verbose() {
+		o.Logger = slog.New(slog.NewTextHandler(n.t.Output(), nil))
+	}
+	if n.edit != nil {
+		n.edit(&o)
+	}
+	return o
+}
+
+// start opens and starts the node and waits until its controller is active.
+func (n *testNode) start(publishers ...Publisher) *Quorum {
+	n.t.Helper()
+	q, err := Open(n.options())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, p := range publishers {
+		q.Subscribe(p)
+	}
+	if err := q.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { q.Close() })
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if _, err := q.AwaitImage(ctx, func(i *image.Image) bool { return i.Features.MetadataVersion == 33 }); err != nil {
+		n.t.Fatalf("no metadata.version: %v, %+v", err, q.Status())
+	}
+	return q
+}
+
+// setConfig sets a config of all brokers and waits for the answer.
+func setConfig(q *Quorum, key, value string) error {
+	req := api.NewIncrementalAlterConfigsRequest()
+	req.Resources = []api.IncrementalAlterConfigsRequestResource{{
+		ResourceType: int8(image.ResourceBroker), ResourceName: "",
+		Configs: []api.IncrementalAlterConfigsRequestResourceConfig{{Name: key, Value: &value}},
+	}}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	m, err := q.Do(ctx, Request{Message: req, APIVersion: 1, ReadCommitted: true})
+	if err != nil {
+		return err
+	}
+	for _, r := range m.(*api.IncrementalAlterConfigsResponse).Responses {
+		if r.ErrorCode != wire.ErrNone {
+			return r.ErrorCode
+		}
+	}
+	return nil
+}
+
+func configOf(img *image.Image, key string) string {
+	return img.Configs.Of(image.ConfigResource{Type: image.ResourceBroker})[key]
+}
+
+func TestOneNodeLivesAndComesBack(t *testing.T) {
+	for _, dynamic := range []bool{false, true} {
+		t.Run(fmt.Sprintf("dynamic=%t", dynamic), func(t *testing.T) {
+			n := format(t, vfs.NewMem(), "/data", dynamic)
+			for life := range 4 {
+				q := n.start()
+				for i := range life {
+					if got := configOf(q.Image(), fmt.Sprint("key", i)); got != fmt.Sprint("value", i) {
+						t.Fatalf("life %d: key%d is %q", life, i, got)
+					}
+				}
+				if err := setConfig(q, fmt.Sprint("key", life), fmt.Sprint("value", life)); err != nil {
+					t.Fatal(err)
+				}
+				if got := configOf(q.Image(), fmt.Sprint("key", life)); got != fmt.Sprint("value", life) {
+					t.Fatalf("answered before it was published: %q", got)
+				}
+				s := q.Status()
+				if s.Leader.ID != 1 || s.Leader.Epoch != id.LeaderEpoch(life+1) || !s.ActiveBroker || len(s.Voters) != 1 {
+					t.Fatalf("life %d: %+v", life, s)
+				}
+				want := int16(0)
+				if dynamic {
+					want = 1
+				}
+				if s.KRaftVersion != want {
+					t.Fatalf("kraft.version %d", s.KRaftVersion)
+				}
+				if err := q.Close(); err != nil {
+					t.Fatal(err)
+				}
+				h, err := readState(n.fs, n.dir+"/"+logDirName)
+				if err != nil || h.Epoch != id.LeaderEpoch(life+1) || h.Leader != 1 {
+					t.Fatalf("quorum-state %+v, %v", h, err)
+				}
+			}
+		})
+	}
+}
+
+func TestCloseAnswersEverything(t *testing.T) {
+	n := format(t, vfs.NewMem(), "/data", true)
+	q := n.start()
+	const ops = 200
+	answers := make(chan Outcome, ops)
+	for i := range ops {
+		if i == ops/2 {
+			go q.Close()
+		}
+		q.Submit(Request{Message: api.NewElectLeadersRequest()}, func(o Outcome) { answers <- o })
+	}
+	q.Close()
+	for range ops {
+		select {
+		case <-answers:
+		case <-time.After(10 * time.Second):
+			t.Fatal("an operation was never answered")
+		}
+	}
+	if err := setConfig(q, "a", "b"); !errors.Is(err, wire.ErrNotController) && !errors.Is(err, ErrClosed) {
+		t.Fatalf("after Close: %v", err)
+	}
+}
+
+// TestCrash lets the node die at each point of its work and come back on what the disk has kept. What was answered is there.
+func TestCrash(t *testing.T) {
+	for _, point := range []string{"quorum.afterState", "quorum.afterAppend", "quorum.afterFlush", "quorum.afterSnapshot"} {
+		t.Run(point, func(t *testing.T) {
+			mem := vfs.NewMem()
+			n := format(t, mem, "/data", true)
+			seed := uint64(time.Now().UnixNano())
+			t.Logf("seed %d", seed)
+			rnd := rand.New(rand.NewPCG(seed, 0))
+			acked := map[string]int{}
+			for round := range 6 {
+				crashed := errors.New("crash")
+				fp := newFailpoints(point, 1+rnd.IntN(5), crashed)
+				n.edit = func(o *Options) { o.Failpoints, o.SnapshotMaxNewRecordBytes = fp, 2000 }
+				q, err := Open(n.options())
+				if err != nil {
+					t.Fatalf("round %d: %v", round, err)
+				}
+				if err := q.Start(); err != nil {
+					t.Fatal(err)
+				}
+				for i := range 30 {
+					if q.Err() != nil {
+						break
+					}
+					k := fmt.Sprintf("k%d", i)
+					if err := setConfig(q, k, fmt.Sprint(round)); err == nil {
+						acked[k] = round
+					}
+				}
+				mem = mem.CrashClone(rnd.Uint64())
+				q.Close()
+				n.fs = mem
+				n.edit = nil
+				q = n.start()
+				for k, v := range acked { // a later value that was not answered may have survived
+					if got, err := strconv.Atoi(configOf(q.Image(), k)); err != nil || got < v || got > round {
+						t.Fatalf("round %d: %s was answered with %d and is %q", round, k, v, configOf(q.Image(), k))
+					}
+				}
+				if err := q.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func TestSnapshotsAndCleaning(t *testing.T) {
+	n := format(t, vfs.NewMem(), "/data", true)
+	n.edit = func(o *Options) {
+		o.SnapshotMaxNewRecordBytes, o.RetentionBytes, o.SegmentBytes = 20_000, 100_000, 30_000
+	}
+	q := n.start()
+	value := strings.Repeat("v", 500)
+	for i := range 400 {
+		if err := setConfig(q, fmt.Sprint("key", i%50), value+fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+		if i%40 == 39 {
+			awaitSnapshot(t, n, id.Offset(i-40))
+		}
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	list, err := listSnapshots(n.fs, n.dir+"/"+logDirName)
+	if err != nil || len(list) < 2 || len(list) > 12 {
+		t.Fatalf("snapshots %v, %v", list, err)
+	}
+	if start := q.Status().LogStartOffset; start == 0 || start > list[len(list)-1].Offset {
+		t.Fatalf("the log starts at %d, snapshots %v", start, list)
+	}
+	deltas, fromSnapshot := 0, false
+	q = n.start(PublisherFunc(func(d *image.Delta, img *image.Image, at Provenance) {
+		deltas++
+		fromSnapshot = fromSnapshot || at.FromSnapshot
+	}))
+	if !fromSnapshot {
+		t.Fatal("the snapshot was not published")
+	}
+	for i := 350; i < 400; i++ {
+		if got := configOf(q.Image(), fmt.Sprint("key", i%50)); got != value+fmt.Sprint(i) {
+			t.Fatalf("key%d is %.20q", i%50, got)
+		}
+	}
+	if m := q.d.raft.Membership(); m.KRaftVersion != 1 || len(m.Voters) != 1 {
+		t.Fatalf("voters after a snapshot: %+v", m)
+	}
+}
+
+// awaitSnapshot waits for a snapshot that ends beyond an offset.
+func awaitSnapshot(t *testing.T, n *testNode, beyond id.Offset) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+		entries, err := n.fs.List(n.dir + "/" + logDirName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if p, rest, ok := parseSnapshotName(e.Name()); ok && rest == "" && p.Offset > beyond {
+				return
+			}
+		}
+	}
+	t.Fatalf("no snapshot beyond offset %d", beyond)
+}
+
+func TestIdleLeaderWritesNoOps(t *testing.T) {
+	n := format(t, vfs.NewMem(), "/data", true)
+	n.edit = func(o *Options) { o.MaxIdleInterval = time.Millisecond }
+	q := n.start()
+	first := q.Status().LogEndOffset
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if _, err := q.AwaitImage(ctx, func(i *image.Image) bool { return i.Provenance.Offset > first+5 }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpenRefusesABrokenState(t *testing.T) {
+	for name, text := range map[string]string{
+		"not json": "{", "no version": `{"leaderId":1,"leaderEpoch":3}`, "version 2": `{"leaderId":1,"leaderEpoch":3,"data_version":2}`,
+		"negative epoch": `{"leaderId":1,"leaderEpoch":-3,"data_version":1}`, "empty": "",
+	} {
+		n := format(t, vfs.NewMem(), "/data", true)
+		if err := vfs.WriteFile(n.fs, n.dir+"/"+logDirName+"/"+fileState, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if q, err := Open(n.options()); err == nil {
+			q.Close()
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestStateFile(t *testing.T) {
+	for _, want := range []string{
+		`{"leaderId":1,"leaderEpoch":1,"votedId":-1,"votedDirectoryId":"AAAAAAAAAAAAAAAAAAAAAA","data_version":1}`,
+		`{"clusterId":"","leaderId":1,"leaderEpoch":1,"votedId":-1,"appliedOffset":0,"currentVoters":[{"voterId":1}],"data_version":0}`,
+		`{"leaderId":-1,"leaderEpoch":2,"votedId":1,"votedDirectoryId":"J8aAPcfLQt2bqs1JT_rMgQ","data_version":1}`,
+	} {
+		h, err := decodeState([]byte(want))
+		if err != nil {
+			t.Fatal(err)
+		}
+		version := int16(1)
+		if strings.Contains(want, `"data_version":0`) {
+			version = 0
+		}
+		got, err := encodeState(h, version, raft.Voters{{Replica: raft.Replica{ID: 1}}})
+		if err != nil || string(got) != want {
+			t.Errorf("got  %s, %v\nwant %s", got, err, want)
+		}
+	}
+}
