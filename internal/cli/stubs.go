@@ -2,8 +2,7 @@ package cli
 
 import "context"
 
-func runStart(ctx context.Context, s Streams, args []string) error   { return fail("not built yet") }
-func runStorage(ctx context.Context, s Streams, args []string) error { return fail("not built yet") }
+func runStart(ctx context.Context, s Streams, args []string) error { return fail("not built yet") }
 func runConsoleProducer(ctx context.Context, s Streams, args []string) error {
 	return fail("not built yet")
 }
