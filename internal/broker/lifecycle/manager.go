@@ -279,3 +279,21 @@ func (m *Manager) heartbeat(r *api.BrokerHeartbeatRequest, now time.Time) {
 		m.change(func(x *machine) { x.heartbeatAnswered(time.Now(), code, resp) })
 	})
 }
+
+// AllocateProducerIDs asks the controller for the next block of producer ids in the name of this incarnation. done is called
+// once and must not block.
+func (m *Manager) AllocateProducerIDs(done func(*api.AllocateProducerIDsResponse, error)) {
+	r := api.NewAllocateProducerIDsRequest()
+	r.BrokerID, r.BrokerEpoch = int32(m.o.NodeID), int64(m.BrokerEpoch())
+	m.o.Line.Start(r, 0, time.Time{}, func(a wire.Message, err error) {
+		resp, ok := a.(*api.AllocateProducerIDsResponse)
+		switch {
+		case err != nil:
+			done(nil, fmt.Errorf("allocate producer ids: %w", err))
+		case !ok:
+			done(nil, fmt.Errorf("allocate producer ids: answer is a %T", a))
+		default:
+			done(resp, nil)
+		}
+	})
+}
