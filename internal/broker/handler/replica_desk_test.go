@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -405,7 +406,7 @@ func TestPipelinedProduces(t *testing.T) {
 		c.send(produceTo("t", u, 9, -1, clientBatch(t, 1, nil)), 9, "test")
 	}
 	for r.replicas.Gauges().WaitingProduces < n {
-		time.Sleep(0)
+		runtime.Gosched()
 	}
 	r.replicas.Release()
 	for i := range n {

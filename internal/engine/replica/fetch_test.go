@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -145,29 +146,26 @@ func TestMaxBytes(t *testing.T) {
 	}
 }
 
-// waiting starts a fetch and returns when it sleeps; the channel gives the number of bytes it ends with.
+// waiting starts a fetch in a bubble and returns when it sleeps.
 func waiting(t *testing.T, r *rig, ctx context.Context, req *FetchRequest) <-chan []FetchResult {
 	t.Helper()
-	before := r.Gauges().WaitingFetches
 	out := make(chan []FetchResult, 1)
 	go func() { out <- r.Fetch(ctx, req, nil) }()
-	for r.Gauges().WaitingFetches < before+len(req.Partitions) {
-		select {
-		case res := <-out:
-			t.Fatalf("did not wait: %+v", res)
-		default:
-			time.Sleep(0)
-		}
+	asleep(t, out)
+	if n := r.Gauges().WaitingFetches; n != len(req.Partitions) {
+		t.Fatalf("%d entries in the waiting rooms", n)
 	}
 	return out
 }
 
+// asleep checks that a fetch still sleeps when everybody else does.
 func asleep(t *testing.T, out <-chan []FetchResult) {
 	t.Helper()
+	synctest.Wait()
 	select {
 	case res := <-out:
 		t.Fatalf("woke too early: %+v", res)
-	case <-time.After(5 * time.Millisecond):
+	default:
 	}
 }
 
@@ -178,102 +176,156 @@ func total(res []FetchResult) (n int) {
 	return n
 }
 
-func TestFetchWaitsForBytes(t *testing.T) {
-	r := newRig(t)
-	r.topic("t", 3)
+// TestFetchWaits has one row for each way in which the wait of a fetch ends. Each runs in a bubble with three empty partitions.
+func TestFetchWaits(t *testing.T) {
 	size := len(plain(t, 1))
-	put := func(n int32) {
+	put := func(t *testing.T, r *rig, n int32) {
 		r.produce(1, 0, AppendPartition{Topic: "t", Partition: n, Batches: plain(t, 1)}).one(t)
 	}
-	t.Run("one byte", func(t *testing.T) {
-		req := consumer(FetchPartition{Topic: "t"}, FetchPartition{Topic: "t", Partition: 1})
-		req.MaxWait = longTime
-		out := waiting(t, r, t.Context(), req)
-		put(2)
-		asleep(t, out)
-		put(1)
-		if res := <-out; res[0].Size() != 0 || res[1].Size() != size {
-			t.Errorf("%+v", res)
-		}
-	})
-	t.Run("bytes add up over partitions", func(t *testing.T) {
-		at := r.partition("t", 1).log.EndOffset()
-		req := consumer(FetchPartition{Topic: "t"}, FetchPartition{Topic: "t", Partition: 1, Offset: at})
-		req.MaxWait, req.MinBytes = longTime, 3*size
-		out := waiting(t, r, t.Context(), req)
-		put(0)
-		asleep(t, out)
-		put(1)
-		asleep(t, out)
-		put(1)
-		if n := total(<-out); n != 3*size {
-			t.Errorf("%d bytes", n)
-		}
-	})
-	t.Run("bytes that were there count", func(t *testing.T) {
-		at := r.partition("t", 1).log.EndOffset()
-		put(1)
-		req := consumer(FetchPartition{Topic: "t", Partition: 1, Offset: at})
-		req.MaxWait, req.MinBytes = longTime, 2*size
-		out := waiting(t, r, t.Context(), req)
-		put(1)
-		if n := total(<-out); n != 2*size {
-			t.Errorf("%d bytes", n)
-		}
-	})
-	t.Run("held bytes do not count until they are released", func(t *testing.T) {
-		at := r.partition("t", 2).log.EndOffset()
-		r.Hold()
-		put(2)
-		req := consumer(FetchPartition{Topic: "t", Partition: 2, Offset: at})
-		req.MaxWait, req.MinBytes = longTime, 2*size
-		out := waiting(t, r, t.Context(), req)
-		put(2)
-		asleep(t, out)
-		r.Release()
-		if n := total(<-out); n != 2*size {
-			t.Errorf("%d bytes", n)
-		}
-	})
-	t.Run("all of it at the end of the wait", func(t *testing.T) {
-		at := r.partition("t", 2).log.EndOffset()
-		put(2)
-		req := consumer(FetchPartition{Topic: "t", Partition: 2, Offset: at})
-		req.MaxWait, req.MinBytes = 20*time.Millisecond, 1000*size
-		start := time.Now()
-		res := r.fetch(req)
-		if d := time.Since(start); total(res) != size || d < req.MaxWait {
-			t.Errorf("%d bytes after %v", total(res), d)
-		}
-		if r.Metrics().FetchExpired.Load() != 1 {
-			t.Error("not counted")
-		}
-	})
-	t.Run("a closed connection", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		req := consumer(FetchPartition{Topic: "t", Offset: r.partition("t", 0).log.EndOffset()})
-		req.MaxWait = longTime
-		out := waiting(t, r, ctx, req)
-		cancel()
-		<-out
-	})
-	t.Run("deposed", func(t *testing.T) {
-		req := consumer(FetchPartition{Topic: "t", Offset: r.partition("t", 0).log.EndOffset()})
-		req.MaxWait, req.AllowFollower = longTime, false
-		out := waiting(t, r, t.Context(), req)
-		r.lead("t", 2)
-		wantCode(t, (<-out)[0].Err, wire.ErrNotLeaderOrFollower)
-		r.lead("t", 1)
-	})
-	t.Run("deleted", func(t *testing.T) {
-		req := consumer(FetchPartition{Topic: "t", Offset: r.partition("t", 0).log.EndOffset()})
-		req.MaxWait = longTime
-		out := waiting(t, r, t.Context(), req)
-		r.deleteTopic("t")
-		wantCode(t, (<-out)[0].Err, wire.ErrUnknownTopicOrPartition)
-	})
-	if g := r.Gauges(); g.WaitingFetches != 0 {
-		t.Errorf("%+v", g)
+	rows := map[string]func(t *testing.T, r *rig){
+		"one byte": func(t *testing.T, r *rig) {
+			req := consumer(FetchPartition{Topic: "t"}, FetchPartition{Topic: "t", Partition: 1})
+			req.MaxWait = longTime
+			out := waiting(t, r, t.Context(), req)
+			put(t, r, 2)
+			asleep(t, out)
+			put(t, r, 1)
+			if res := <-out; res[0].Size() != 0 || res[1].Size() != size {
+				t.Errorf("%+v", res)
+			}
+		},
+		"bytes add up over partitions": func(t *testing.T, r *rig) {
+			req := consumer(FetchPartition{Topic: "t"}, FetchPartition{Topic: "t", Partition: 1})
+			req.MaxWait, req.MinBytes = longTime, 3*size
+			out := waiting(t, r, t.Context(), req)
+			put(t, r, 0)
+			asleep(t, out)
+			put(t, r, 1)
+			asleep(t, out)
+			put(t, r, 1)
+			if n := total(<-out); n != 3*size {
+				t.Errorf("%d bytes", n)
+			}
+		},
+		"bytes that were there count": func(t *testing.T, r *rig) {
+			put(t, r, 1)
+			req := consumer(FetchPartition{Topic: "t", Partition: 1})
+			req.MaxWait, req.MinBytes = longTime, 2*size
+			out := waiting(t, r, t.Context(), req)
+			put(t, r, 1)
+			if n := total(<-out); n != 2*size {
+				t.Errorf("%d bytes", n)
+			}
+		},
+		"held bytes do not count until they are released": func(t *testing.T, r *rig) {
+			r.Hold()
+			put(t, r, 2)
+			req := consumer(FetchPartition{Topic: "t", Partition: 2})
+			req.MaxWait, req.MinBytes = longTime, 2*size
+			out := waiting(t, r, t.Context(), req)
+			put(t, r, 2)
+			asleep(t, out)
+			r.Release()
+			if n := total(<-out); n != 2*size {
+				t.Errorf("%d bytes", n)
+			}
+		},
+		"held and released without an append": func(t *testing.T, r *rig) {
+			r.Hold()
+			put(t, r, 2)
+			req := consumer(FetchPartition{Topic: "t", Partition: 2})
+			req.MaxWait = longTime
+			out := waiting(t, r, t.Context(), req)
+			r.Release()
+			if n := total(<-out); n != size {
+				t.Errorf("%d bytes", n)
+			}
+		},
+		"too little becomes visible": func(t *testing.T, r *rig) {
+			r.Hold()
+			put(t, r, 2)
+			req := consumer(FetchPartition{Topic: "t", Partition: 2})
+			req.MaxWait, req.MinBytes = longTime, 2*size
+			out := waiting(t, r, t.Context(), req)
+			r.Release()
+			asleep(t, out)
+			put(t, r, 2)
+			if n := total(<-out); n != 2*size {
+				t.Errorf("%d bytes", n)
+			}
+		},
+		"a follower sees what is held": func(t *testing.T, r *rig) {
+			r.topic("two", 1, 1, 2)
+			req := consumer(FetchPartition{Topic: "two"})
+			req.ReplicaID, req.ReplicaEpoch, req.Isolation, req.AllowFollower, req.MaxWait = 2, 100, log.ReadLogEnd, false, longTime
+			out := waiting(t, r, t.Context(), req)
+			r.produce(1, 0, AppendPartition{Topic: "two", Batches: plain(t, 1)}).one(t)
+			if n := total(<-out); n != size {
+				t.Errorf("%d bytes", n)
+			}
+		},
+		"all there is at the end of the wait": func(t *testing.T, r *rig) {
+			put(t, r, 2)
+			req := consumer(FetchPartition{Topic: "t", Partition: 2})
+			req.MaxWait, req.MinBytes = 700*time.Millisecond, 1000*size
+			start := time.Now()
+			res := r.fetch(req)
+			if d := time.Since(start); total(res) != size || d != req.MaxWait {
+				t.Errorf("%d bytes after %v", total(res), d)
+			}
+			if r.Metrics().FetchExpired.Load() != 1 {
+				t.Error("not counted")
+			}
+		},
+		"a closed connection": func(t *testing.T, r *rig) {
+			ctx, cancel := context.WithCancel(t.Context())
+			req := consumer(FetchPartition{Topic: "t"})
+			req.MaxWait = longTime
+			out := waiting(t, r, ctx, req)
+			cancel()
+			<-out
+		},
+		"a closed manager": func(t *testing.T, r *rig) {
+			req := consumer(FetchPartition{Topic: "t"})
+			req.MaxWait = longTime
+			out := waiting(t, r, t.Context(), req)
+			r.Close()
+			<-out
+		},
+		"deposed": func(t *testing.T, r *rig) {
+			req := consumer(FetchPartition{Topic: "t", Partition: 1}, FetchPartition{Topic: "t"})
+			req.MaxWait, req.AllowFollower = longTime, false
+			out := waiting(t, r, t.Context(), req)
+			r.lead("t", 2)
+			wantCode(t, (<-out)[0].Err, wire.ErrNotLeaderOrFollower)
+		},
+		"a raised epoch": func(t *testing.T, r *rig) {
+			req := consumer(FetchPartition{Topic: "t"})
+			req.MaxWait, req.Partitions[0].CurrentLeaderEpoch = longTime, 0
+			out := waiting(t, r, t.Context(), req)
+			r.lead("t", 1)
+			wantCode(t, (<-out)[0].Err, wire.ErrFencedLeaderEpoch)
+		},
+		"deleted": func(t *testing.T, r *rig) {
+			req := consumer(FetchPartition{Topic: "t"})
+			req.MaxWait = longTime
+			out := waiting(t, r, t.Context(), req)
+			r.deleteTopic("t")
+			wantCode(t, (<-out)[0].Err, wire.ErrUnknownTopicOrPartition)
+		},
+	}
+	for name, row := range rows {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.topic("t", 3)
+				row(t, r)
+				r.Release()
+				if g := r.Gauges(); g.WaitingFetches != 0 || g.WaitingProduces != 0 {
+					t.Errorf("somebody still waits: %+v", g)
+				}
+			})
+		})
 	}
 }
 

@@ -42,9 +42,12 @@ func (r *rig) TopicConfig(_ *image.Image, topic string) TopicConfig {
 func newRig(t testing.TB) *rig { return newRigWith(t, nil) }
 
 func newRigWith(t testing.TB, change func(*Options)) *rig {
+	return newRigOn(t, vfs.NewMem(), "/data", change)
+}
+
+func newRigOn(t testing.TB, fs vfs.FS, dir string, change func(*Options)) *rig {
 	t.Helper()
 	r := &rig{t: t, img: image.Empty(), configs: map[string]TopicConfig{}, ids: map[string]id.UUID{}}
-	fs, dir := testFS(t)
 	logs, err := log.Open(log.Options{FS: fs, Dirs: []string{dir}, Config: log.DefaultConfig(), ClusterID: "c", NodeID: self, AutoFormat: true,
 		RetentionCheckInterval: time.Hour, FlushCheckInterval: log.Forever, RecoveryPointInterval: time.Hour,
 		StartOffsetInterval: time.Hour, HighWatermarkInterval: time.Hour, ProducerExpiration: 24 * time.Hour, ProducerExpirationInterval: time.Hour})
@@ -259,5 +262,3 @@ func wantCode(t testing.TB, err error, want wire.ErrorCode) {
 }
 
 const longTime = time.Duration(math.MaxInt32) * time.Millisecond
-
-func testFS(t testing.TB) (vfs.FS, string) { return vfs.NewMem(), "/data" }

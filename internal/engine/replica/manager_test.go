@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -314,49 +315,42 @@ func TestStrictFlush(t *testing.T) {
 }
 
 func TestProduceTimesOut(t *testing.T) {
-	r := newRig(t)
-	r.topic("t", 2)
-	r.Hold()
-	start := time.Now()
-	a := r.produce(-1, 30*time.Millisecond, AppendPartition{Topic: "t", Batches: plain(t, 1)}, AppendPartition{Topic: "nope"},
-		AppendPartition{Topic: "t", Partition: 1, Batches: plain(t, 1)})
-	<-a.done
-	if d := time.Since(start); d < 30*time.Millisecond {
-		t.Errorf("answered after %v", d)
-	}
-	res, _ := a.get()
-	wantCode(t, res[0].Err, wire.ErrRequestTimedOut)
-	wantCode(t, res[1].Err, wire.ErrUnknownTopicOrPartition)
-	wantCode(t, res[2].Err, wire.ErrRequestTimedOut)
-	if res[0].BaseOffset != 0 {
-		t.Errorf("base offset %d: the records are in the log", res[0].BaseOffset)
-	}
-	r.Release()
-	if n := r.Metrics().ProduceExpired.Load(); n != 2 {
-		t.Errorf("expired: %d", n)
-	}
-	wantCode(t, r.produce(-1, -time.Second, AppendPartition{Topic: "t", Batches: plain(t, 1)}).one(t).Err, wire.ErrNone)
-	r.Hold()
-	wantCode(t, r.produce(-1, 0, AppendPartition{Topic: "t", Batches: plain(t, 1)}).one(t).Err, wire.ErrRequestTimedOut)
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.topic("t", 2)
+		r.Hold()
+		start := time.Now()
+		a := r.produce(-1, 30*time.Second, AppendPartition{Topic: "t", Batches: plain(t, 1)}, AppendPartition{Topic: "nope"},
+			AppendPartition{Topic: "t", Partition: 1, Batches: plain(t, 1)})
+		longer := r.produce(-1, 31*time.Second, AppendPartition{Topic: "t", Batches: plain(t, 1)})
+		<-a.done
+		if d := time.Since(start); d != 30*time.Second {
+			t.Errorf("answered after %v", d)
+		}
+		res, _ := a.get()
+		wantCode(t, res[0].Err, wire.ErrRequestTimedOut)
+		wantCode(t, res[1].Err, wire.ErrUnknownTopicOrPartition)
+		wantCode(t, res[2].Err, wire.ErrRequestTimedOut)
+		if res[0].BaseOffset != 0 {
+			t.Errorf("base offset %d: the records are in the log", res[0].BaseOffset)
+		}
+		r.Release()
+		wantCode(t, longer.one(t).Err, wire.ErrNone)
+		if n := r.Metrics().ProduceExpired.Load(); n != 2 {
+			t.Errorf("expired: %d", n)
+		}
+		wantCode(t, r.produce(-1, -time.Second, AppendPartition{Topic: "t", Batches: plain(t, 1)}).one(t).Err, wire.ErrNone)
+		r.Hold()
+		wantCode(t, r.produce(-1, 0, AppendPartition{Topic: "t", Batches: plain(t, 1)}).one(t).Err, wire.ErrRequestTimedOut)
+	})
 }
 
-func TestCloseEndsEveryWait(t *testing.T) {
+func TestCloseEndsWaitingProduces(t *testing.T) {
 	r := newRig(t)
 	r.topic("t", 1)
 	r.Hold()
 	a := r.produce(-1, longTime, AppendPartition{Topic: "t", Batches: plain(t, 1)})
-	fetched := make(chan struct{})
-	go func() {
-		defer close(fetched)
-		req := consumer(FetchPartition{Topic: "t"})
-		req.MaxWait = longTime
-		r.fetch(req)
-	}()
-	for r.Gauges().WaitingFetches == 0 {
-		time.Sleep(0)
-	}
 	r.Close()
-	<-fetched
 	wantCode(t, a.one(t).Err, wire.ErrRequestTimedOut)
 	wantCode(t, r.produce(1, 0, AppendPartition{Topic: "t", Batches: plain(t, 1)}).one(t).Err, wire.ErrNotLeaderOrFollower)
 }
