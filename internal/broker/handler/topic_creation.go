@@ -115,7 +115,7 @@ func (c *TopicCreation) request(names []string) *api.CreateTopicsRequest {
 // creatable says how a topic is made that nobody described: internal ones as their coordinators need them, others by the
 // broker's defaults, or by the controller's where the broker has none of its own.
 func creatable(b *conf.Broker, name string) api.CreateTopicsRequestTopic {
-	t := api.NewCreateTopicsRequestTopic()
+	t := api.CreateTopicsRequestTopic{}
 	t.Name, t.NumPartitions, t.ReplicationFactor = name, -1, -1
 	set := func(key, value string) {
 		t.Configs = append(t.Configs, api.CreateTopicsRequestTopicConfig{Name: key, Value: &value})

@@ -1,0 +1,333 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/conf"
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/metric"
+	"github.com/moldau-io/moldau/internal/base/netx"
+	"github.com/moldau-io/moldau/internal/broker/ctlhandler"
+	"github.com/moldau-io/moldau/internal/broker/forward"
+	"github.com/moldau-io/moldau/internal/broker/handler"
+	"github.com/moldau-io/moldau/internal/broker/lifecycle"
+	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/core/controller"
+	"github.com/moldau-io/moldau/internal/core/image"
+	"github.com/moldau-io/moldau/internal/engine/coord"
+	"github.com/moldau-io/moldau/internal/engine/log"
+	"github.com/moldau-io/moldau/internal/engine/quorum"
+	"github.com/moldau-io/moldau/internal/engine/replica"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
+)
+
+// anonymous is who a client is where nobody has to say who he is.
+const anonymous = "User:ANONYMOUS"
+
+// openQuorum opens the metadata log with this node's controller and the listener through which it is asked. Nothing runs yet.
+func (n *Node) openQuorum(context.Context) error {
+	b := n.o.Config
+	schema, err := ctlhandler.NewSchema(b)
+	if err != nil {
+		return fmt.Errorf("controller: %w", err)
+	}
+	var voters []quorum.Voter
+	var voterIDs []id.BrokerID
+	for _, v := range b.QuorumVoters() {
+		voters = append(voters, quorum.Voter{ID: v.ID, Endpoints: []quorum.Endpoint{{Name: b.List("controller.listener.names")[0], Host: v.Host, Port: uint16(v.Port)}}})
+		voterIDs = append(voterIDs, v.ID)
+	}
+	var endpoints []quorum.Endpoint
+	for _, e := range n.advertised(b.AdvertisedControllerListeners()) {
+		endpoints = append(endpoints, quorum.Endpoint{Name: e.Name, Host: e.Host, Port: e.Port})
+	}
+	ctl := controller.New(controller.Config{
+		NodeID: n.nodeID, ClusterID: n.format.clusterID, SupportedFeatures: controller.SupportedFeatures(), QuorumNodes: voterIDs,
+		DefaultReplicationFactor: int16(b.Int("default.replication.factor")), DefaultPartitions: b.Int("num.partitions"),
+		SessionTimeout:       b.Millis("broker.session.timeout.ms"),
+		LeaderImbalanceCheck: imbalanceCheck(b),
+		UncleanElectionCheck: b.Millis("unclean.leader.election.interval.ms"),
+		DeleteTopicDisabled:  !b.Bool("delete.topic.enable"), Schema: schema,
+	})
+	n.quorum, err = quorum.Open(quorum.Options{
+		FS: n.fs, Dir: n.format.metadataDir, Logger: n.log.With("component", "quorum"), Seed: seed(),
+		NodeID: n.nodeID, ClusterID: n.format.clusterID, DirectoryID: n.format.directoryID, StaticVoters: voters, Endpoints: endpoints,
+		Controller:                ctl,
+		ElectionTimeout:           b.Millis("controller.quorum.election.timeout.ms"),
+		FetchTimeout:              b.Millis("controller.quorum.fetch.timeout.ms"),
+		MaxIdleInterval:           b.Millis("metadata.max.idle.interval.ms"),
+		SnapshotMaxNewRecordBytes: b.Long("metadata.log.max.record.bytes.between.snapshots"),
+		SnapshotMaxInterval:       b.Millis("metadata.log.max.snapshot.interval.ms"),
+		RetentionBytes:            b.Long("metadata.max.retention.bytes"),
+		RetentionTime:             b.Millis("metadata.max.retention.ms"),
+		SegmentBytes:              int(b.Int("metadata.log.segment.bytes")),
+		SegmentTime:               b.Millis("metadata.log.segment.ms"),
+	})
+	if err != nil {
+		return err
+	}
+	n.memory = server.NewMemory(max(256<<20, 2*int64(b.Int("socket.request.max.bytes"))))
+	n.decoding = wire.NewPool(512 << 20)
+	reg := server.NewRegistry()
+	ctlhandler.New(ctlhandler.Options{Quorum: n.quorum, ClusterID: n.format.clusterID, NodeID: n.nodeID,
+		Logger: n.log.With("component", "controller"), SupportedFeatures: controller.SupportedFeatures(),
+		UnstableVersions: b.Bool("unstable.api.versions.enable")}).Register(reg)
+	n.ctl = n.newServer(b, reg, "controller")
+	n.line = forward.New(forward.Options{Dial: n.dialController, ClientID: fmt.Sprintf("broker-%d-to-controller", n.nodeID),
+		Logger: n.log.With("component", "forward")})
+	return nil
+}
+
+// imbalanceCheck is how often leaderships are balanced; 0: never.
+func imbalanceCheck(b *conf.Broker) time.Duration {
+	if !b.Bool("auto.leader.rebalance.enable") {
+		return 0
+	}
+	return time.Duration(b.Long("leader.imbalance.check.interval.seconds")) * time.Second
+}
+
+// dialController opens a pipe to the controller of this node, which is the only one.
+func (n *Node) dialController(context.Context) (net.Conn, error) {
+	a, b := netx.Pipe(0)
+	peer := server.ConnTemplate{Listener: n.o.Config.List("controller.listener.names")[0], SecurityProtocol: "PLAINTEXT", Principal: anonymous}
+	if !n.ctl.ServeConn(b, peer) {
+		return nil, net.ErrClosed
+	}
+	return a, nil
+}
+
+func (n *Node) newServer(b *conf.Broker, reg *server.Registry, component string) *server.Server {
+	perIP, err := b.MaxConnectionsPerIPOverrides()
+	overrides := map[string]int{}
+	for host, limit := range perIP {
+		overrides[host] = int(limit)
+	}
+	logger := n.log.With("component", component)
+	if err != nil {
+		logger.Warn("max.connections.per.ip.overrides is ignored", "err", err)
+	}
+	o := server.Options{Registry: reg, Logger: logger, Memory: n.memory, Decoding: n.decoding,
+		MaxRequestBytes: int(b.Int("socket.request.max.bytes")), Idle: b.Millis("connections.max.idle.ms"),
+		MaxConnections: int(b.Int("max.connections")), MaxPerIP: int(b.Int("max.connections.per.ip")), MaxPerIPByAddr: overrides,
+		SendBufferBytes: int(b.Int("socket.send.buffer.bytes")), RecvBufferBytes: int(b.Int("socket.receive.buffer.bytes"))}
+	if component == "server" {
+		o.Observe = n.requests.observe
+	}
+	return server.New(o)
+}
+
+// openBroker makes the broker's rooms and desks, and connects them to the quorum.
+func (n *Node) openBroker(context.Context) error {
+	b := n.o.Config
+	n.metrics, n.requests = metric.NewRegistry(), newRequestMetrics()
+	n.replicas = replica.New(replica.Options{Self: n.nodeID, Logs: n.logs, Configs: topicConfigs{n}, Logger: n.log.With("component", "replica"),
+		LagMax: b.Millis("replica.lag.time.max.ms")})
+	n.groups = coord.NewGroups(b, n.replicas, n.log.With("component", "groups"))
+	n.pids = handler.NewProducerIDBlocks(allocator{n}, nil, n.log.With("component", "producer-ids"))
+	reg := server.NewRegistry()
+	n.desk = handler.NewReplicaDesk(handler.ReplicaDeskDeps{Self: n.nodeID, Replicas: n.replicas, Logs: n.logs, ProducerIDs: n.pids,
+		SessionSlots: int(b.Int("max.incremental.fetch.session.cache.slots")), Random: rand.Int32,
+		FetchMaxBytes: func() int { return int(n.config.Load().Int("fetch.max.bytes")) }, Logger: n.log.With("component", "replica-desk")})
+	n.desk.Register(reg)
+	creation := handler.NewTopicCreation(n.line, n.config.Load, n.log.With("component", "topic-creation"))
+	handler.NewGroupDesk(handler.GroupDeps{Groups: n.groups, Image: n.replicas.Image, Creator: creation,
+		Partitions: b.Int("offsets.topic.num.partitions")}).Register(reg)
+	handler.NewAdminDesk(handler.AdminDeps{NodeID: n.nodeID, ClusterID: n.format.clusterID, Image: n.replicas.Image, Config: n.config.Load,
+		Line: n.line, Creation: creation, Features: brokerFeatures(), Level: n.o.Level, Logger: n.log.With("component", "admin-desk")}).Register(reg)
+	n.srv = n.newServer(b, reg, "server")
+	if err := n.newLifecycle(b); err != nil {
+		return err
+	}
+	n.publish = newPublisher(n.log.With("component", "publisher"), n.applyConfig, n.replicas.ApplyDelta, n.applyGroups, n.applyLifecycle)
+	n.quorum.Subscribe(n.publish)
+	n.addMetrics()
+	return nil
+}
+
+// brokerFeatures are what the broker declares and tells: kraft.version is the quorum's own.
+func brokerFeatures() []image.VersionRange { return controller.SupportedFeatures() }
+
+func (n *Node) newLifecycle(b *conf.Broker) error {
+	previous, ok := n.logs.PreviousBrokerEpoch()
+	if !ok {
+		previous = id.NoBrokerEpoch
+	}
+	var dirs []id.UUID
+	for _, d := range n.logs.Dirs() {
+		if d.Err == nil {
+			dirs = append(dirs, d.DirectoryID)
+		}
+	}
+	var rack *string
+	if !b.IsNull("broker.rack") {
+		text := b.Text("broker.rack")
+		rack = &text
+	}
+	rng := rand.New(rand.NewPCG(seed(), seed()))
+	n.life = lifecycle.New(lifecycle.Options{NodeID: n.nodeID, ClusterID: n.format.clusterID, IncarnationID: quorum.NewDirectoryID(rng),
+		Endpoints: n.advertised(b.AdvertisedListeners()), Features: brokerFeatures(), Rack: rack, LogDirs: dirs, PreviousBrokerEpoch: previous,
+		HeartbeatInterval: b.Millis("broker.heartbeat.interval.ms"), SessionTimeout: b.Millis("broker.session.timeout.ms"),
+		RegistrationTimeout: b.Millis("initial.broker.registration.timeout.ms"), Line: n.line, Logger: n.log.With("component", "lifecycle")})
+	return nil
+}
+
+// serve starts everything that runs, registers the broker, and opens the doors when the broker is unfenced.
+func (n *Node) serve(ctx context.Context) error {
+	if err := n.quorum.Start(); err != nil {
+		return err
+	}
+	n.serveListeners(true)
+	if _, err := n.quorum.AwaitImage(ctx, func(img *image.Image) bool { return img.Features.MetadataVersion != 0 }); err != nil {
+		return fmt.Errorf("wait for the metadata: %w", err)
+	}
+	n.life.Start()
+	n.life.ReadyToUnfence()
+	select {
+	case <-n.life.Unfenced():
+	case <-n.life.Failed():
+		return n.life.Err()
+	case <-n.quorum.Failed():
+		return n.quorum.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	n.serveListeners(false)
+	if err := n.serveMetrics(ctx); err != nil {
+		return err
+	}
+	n.running.Go(n.watch)
+	return nil
+}
+
+func (n *Node) serveListeners(controllers bool) {
+	for _, b := range n.listeners {
+		if b.controller != controllers {
+			continue
+		}
+		srv := n.srv
+		if b.controller {
+			srv = n.ctl
+		}
+		peer := server.ConnTemplate{Listener: b.Name, SecurityProtocol: b.Protocol, Principal: anonymous}
+		n.running.Go(func() {
+			if err := srv.Serve(b.l, peer); err != nil {
+				n.log.Error("listener ended", "listener", b.Name, "err", err)
+			}
+		})
+	}
+}
+
+func (n *Node) serveMetrics(ctx context.Context) error {
+	if n.o.Metrics == "" {
+		return nil
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", n.o.Metrics)
+	if err != nil {
+		if n.o.MetricsOptional {
+			n.log.Warn("metrics are not served", "addr", n.o.Metrics, "err", err)
+			return nil
+		}
+		return fmt.Errorf("metrics: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", n.metrics)
+	n.httpAddr = l.Addr()
+	n.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	n.running.Go(func() { _ = n.http.Serve(l) }) // ends with the node
+	return nil
+}
+
+// watch ends the node when one of its parts cannot go on, and tells the controller of directories that failed.
+func (n *Node) watch() {
+	for {
+		select {
+		case <-n.stop:
+			return
+		case <-n.quorum.Failed():
+			n.fail(fmt.Errorf("metadata quorum: %w", n.quorum.Err()))
+			return
+		case <-n.life.Failed():
+			n.fail(n.life.Err())
+			return
+		case <-n.logs.Failures():
+			var offline []id.UUID
+			working := 0
+			for _, d := range n.logs.Dirs() {
+				if d.Err == nil {
+					working++
+				} else {
+					offline = append(offline, d.DirectoryID)
+				}
+			}
+			if working == 0 {
+				n.fail(fmt.Errorf("all log directories have failed: %w", n.logs.Dirs()[0].Err))
+				return
+			}
+			n.life.OfflineDirs(offline)
+		}
+	}
+}
+
+// applyConfig makes dynamic broker configurations count, before anything else of the delta does.
+func (n *Node) applyConfig(delta *image.Delta, img *image.Image) error {
+	own := image.ConfigResource{Type: image.ResourceBroker, Name: fmt.Sprint(n.nodeID)}
+	if !delta.ConfigChanged(image.DefaultBroker) && !delta.ConfigChanged(own) {
+		return nil
+	}
+	b, warnings, err := n.o.Config.WithDynamic(img.Configs.Of(image.DefaultBroker), img.Configs.Of(own))
+	for _, w := range warnings {
+		n.log.Warn("dynamic configuration: "+w.Message, "key", w.Key)
+	}
+	if err != nil {
+		return fmt.Errorf("dynamic configuration keeps its former values: %w", err)
+	}
+	n.config.Store(b)
+	return nil
+}
+
+func (n *Node) applyGroups(delta *image.Delta, _ *image.Image) error {
+	coord.ForgetTopics(n.groups, delta.Topics().Deleted())
+	return nil
+}
+
+func (n *Node) applyLifecycle(_ *image.Delta, img *image.Image) error {
+	n.life.ImagePublished(img)
+	return nil
+}
+
+// topicConfigs resolves topic configurations over the broker's current one.
+type topicConfigs struct{ n *Node }
+
+func (t topicConfigs) TopicConfig(img *image.Image, topic string) replica.TopicConfig {
+	b := t.n.config.Load()
+	c, err := conf.ResolveTopic(b, img.Configs.Topic(topic))
+	if err != nil {
+		t.n.log.Error("stored topic configuration cannot be read, defaults count", "topic", topic, "err", err)
+		if c, err = conf.ResolveTopic(b, nil); err != nil {
+			return replica.TopicConfig{Log: log.DefaultConfig(), MinInSyncReplicas: 1}
+		}
+	}
+	return replica.FromConf(c)
+}
+
+// allocator asks the controller for producer ids.
+type allocator struct{ n *Node }
+
+func (a allocator) AllocateProducerIDs(done func(*api.AllocateProducerIDsResponse, error)) {
+	req := api.NewAllocateProducerIDsRequest()
+	req.BrokerID, req.BrokerEpoch = int32(a.n.nodeID), int64(a.n.life.BrokerEpoch())
+	a.n.line.Start(req, 0, time.Time{}, func(m wire.Message, err error) {
+		if err != nil {
+			done(nil, err)
+			return
+		}
+		done(m.(*api.AllocateProducerIDsResponse), nil)
+	})
+}

@@ -1,0 +1,323 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/conf"
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/metric"
+	"github.com/moldau-io/moldau/internal/base/netx"
+	"github.com/moldau-io/moldau/internal/base/vfs"
+	"github.com/moldau-io/moldau/internal/broker/forward"
+	"github.com/moldau-io/moldau/internal/broker/handler"
+	"github.com/moldau-io/moldau/internal/broker/lifecycle"
+	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/core/image"
+	"github.com/moldau-io/moldau/internal/engine/coord"
+	"github.com/moldau-io/moldau/internal/engine/log"
+	"github.com/moldau-io/moldau/internal/engine/quorum"
+	"github.com/moldau-io/moldau/internal/engine/replica"
+	"github.com/moldau-io/moldau/internal/wire"
+)
+
+// StartedMessage is logged when the node serves; scripts around Kafka wait for it.
+const StartedMessage = "Kafka Server started"
+
+// Options starts a node.
+type Options struct {
+	Config *conf.Broker
+	// FS is the file system; nil is the operating system's.
+	FS vfs.FS
+	// AutoFormat formats directories that are not formatted, with a new cluster id. Otherwise they are refused.
+	AutoFormat bool
+	Logger     *slog.Logger
+	// Level is the log level that administrators see and change; may be nil.
+	Level *slog.LevelVar
+	// Metrics is the address of /metrics ("" for none). MetricsOptional lets the node start without it if the port is taken.
+	Metrics         string
+	MetricsOptional bool
+}
+
+// Node is one running node.
+type Node struct {
+	o      Options
+	fs     vfs.FS
+	log    *slog.Logger
+	nodeID id.BrokerID
+	format formatted
+
+	config atomic.Pointer[conf.Broker] // with the dynamic layers of the newest image
+
+	logs     *log.Manager
+	quorum   *quorum.Quorum
+	memory   *server.Memory
+	decoding *wire.Pool
+	ctl      *server.Server
+	line     *forward.Client
+	replicas *replica.Manager
+	groups   *coord.Groups
+	pids     *handler.ProducerIDBlocks
+	life     *lifecycle.Manager
+	srv      *server.Server
+	desk     *handler.ReplicaDesk
+	publish  *publisher
+
+	listeners []bound
+	metrics   *metric.Registry
+	requests  *requestMetrics
+	http      *http.Server
+	httpAddr  net.Addr
+
+	running sync.WaitGroup // Serve loops, watchers
+	stop    chan struct{}
+	once    sync.Once
+	failed  chan struct{}
+	err     atomic.Pointer[error]
+}
+
+// bound is an open listener.
+type bound struct {
+	conf.Endpoint
+	l          net.Listener
+	controller bool
+}
+
+// Start makes and starts a node. It returns when the broker is unfenced and serves, or with the reason why not, everything
+// closed again.
+func Start(ctx context.Context, o Options) (*Node, error) {
+	n := &Node{o: o, fs: o.FS, log: o.Logger, nodeID: o.Config.NodeID(), stop: make(chan struct{}), failed: make(chan struct{})}
+	if n.fs == nil {
+		n.fs = vfs.OS()
+	}
+	if n.log == nil {
+		n.log = slog.New(slog.DiscardHandler)
+	}
+	n.config.Store(o.Config)
+	if err := n.start(ctx); err != nil {
+		n.abandon()
+		return nil, err
+	}
+	n.log.Info(fmt.Sprintf("[KafkaRaftServer nodeId=%d] %s", n.nodeID, StartedMessage), "cluster_id", n.format.clusterID, "addr", n.Addr())
+	return n, nil
+}
+
+func (n *Node) start(ctx context.Context) error {
+	if err := supported(n.o.Config); err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context) error{n.openDirs, n.listen, n.openQuorum, n.openBroker, n.serve} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// supported refuses configurations that this release cannot run, before anything is touched.
+func supported(b *conf.Broker) error {
+	if !b.IsBroker() || !b.IsController() {
+		return errors.New("process.roles must be \"broker,controller\": separate roles are not supported yet")
+	}
+	if v := b.QuorumVoters(); len(v) > 1 {
+		return fmt.Errorf("controller.quorum.voters names %d voters: only a quorum of one is supported yet", len(v))
+	} else if len(v) == 1 && v[0].ID != b.NodeID() {
+		return fmt.Errorf("controller.quorum.voters names node %d, and this is node %d: only a quorum of one is supported yet", v[0].ID, b.NodeID())
+	}
+	for _, e := range b.Listeners() {
+		if e.Protocol != "PLAINTEXT" {
+			return fmt.Errorf("listener %s uses %s: only PLAINTEXT is supported yet", e.Name, e.Protocol)
+		}
+	}
+	return nil
+}
+
+// listen opens all listeners, so that a taken port ends the start before the cluster hears of it. They serve later.
+func (n *Node) listen(ctx context.Context) error {
+	for _, e := range n.o.Config.Listeners() {
+		l, err := netx.Listen(ctx, e.Host, int(e.Port))
+		if err != nil {
+			return fmt.Errorf("listener %s: %w", e.Name, err)
+		}
+		b := bound{Endpoint: e, l: l}
+		for _, c := range n.o.Config.ControllerListeners() {
+			b.controller = b.controller || c.Name == e.Name
+		}
+		n.listeners = append(n.listeners, b)
+	}
+	return nil
+}
+
+// advertised returns what the node tells others about its listeners: a port 0 becomes the port that was given, an empty host
+// this machine's name.
+func (n *Node) advertised(all []conf.Endpoint) []image.Endpoint {
+	var out []image.Endpoint
+	for _, e := range all {
+		for _, b := range n.listeners {
+			if b.Name == e.Name && e.Port == 0 {
+				e.Port = int32(netx.Port(b.l.Addr()))
+			}
+		}
+		if e.Host == "" {
+			e.Host = hostname()
+		}
+		out = append(out, image.Endpoint{Name: e.Name, Host: e.Host, Port: uint16(e.Port), SecurityProtocol: protocolNumber(e.Protocol)})
+	}
+	return out
+}
+
+// Addr returns host:port of the first client listener, as a client on this machine can use it.
+func (n *Node) Addr() string {
+	for _, b := range n.listeners {
+		if b.controller {
+			continue
+		}
+		host := b.Host
+		if host == "" || host == "0.0.0.0" || host == "::" {
+			host = "localhost"
+		}
+		return net.JoinHostPort(host, fmt.Sprint(netx.Port(b.l.Addr())))
+	}
+	return ""
+}
+
+// ClusterID returns the cluster's id.
+func (n *Node) ClusterID() string { return n.format.clusterID }
+
+// Config returns the configuration as it stands.
+func (n *Node) Config() *conf.Broker { return n.config.Load() }
+
+// Metrics returns the node's figures in Prometheus' text format.
+func (n *Node) Metrics() []byte { return n.metrics.Text() }
+
+// MetricsAddr returns the address that serves /metrics, "" if none does.
+func (n *Node) MetricsAddr() string {
+	if n.httpAddr == nil {
+		return ""
+	}
+	return n.httpAddr.String()
+}
+
+// Hold keeps high watermarks where they are, Release lets them go on: tests use them to look at a node between append and commit.
+func (n *Node) Hold() { n.replicas.Hold() }
+
+// Release ends Hold.
+func (n *Node) Release() { n.replicas.Release() }
+
+// Failed is closed when the node cannot go on; Err says why. Its owner then shuts it down.
+func (n *Node) Failed() <-chan struct{} { return n.failed }
+
+// Err returns why the node failed.
+func (n *Node) Err() error {
+	if e := n.err.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+func (n *Node) fail(err error) {
+	if n.err.CompareAndSwap(nil, &err) {
+		n.log.Error("the node cannot go on", "err", err)
+		close(n.failed)
+	}
+}
+
+// Bounds of a shutdown's steps.
+const (
+	drainTime = 5 * time.Second
+)
+
+// Shutdown stops the node in good order: leadership is given up, requests under way are answered, logs are closed with the mark
+// of a clean shutdown. Ctx bounds the wait for the controller and for clients.
+func (n *Node) Shutdown(ctx context.Context) error {
+	var err error
+	n.once.Do(func() { err = n.shutdown(ctx) })
+	return err
+}
+
+func (n *Node) shutdown(ctx context.Context) error {
+	n.log.Info("shutting down")
+	epoch := n.life.BrokerEpoch()
+	if n.config.Load().Bool("controlled.shutdown.enable") && n.Err() == nil {
+		if err := n.life.Shutdown(ctx); err != nil {
+			n.log.Warn("the controller did not take leave of this broker", "err", err)
+		}
+	}
+	err := n.halt(ctx, epoch)
+	if err == nil {
+		n.log.Info("shut down")
+	}
+	return err
+}
+
+// Kill stops the node without taking leave, as a crash of the process would look to clients and to the cluster. What it writes
+// while it stops is up to its file system: a caller who wants a crash on disk, too, makes the file system refuse everything first.
+func (n *Node) Kill() {
+	n.once.Do(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = n.halt(ctx, id.NoBrokerEpoch) // the process is gone; nobody hears of it
+	})
+}
+
+// abandon closes what a failed start has opened.
+func (n *Node) abandon() {
+	n.once.Do(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = n.halt(ctx, id.NoBrokerEpoch) // the start's own error is the one to tell
+	})
+}
+
+// halt stops the parts from the door down to the cellar. Waits of requests end first, so that the door drains at once.
+func (n *Node) halt(ctx context.Context, epoch id.BrokerEpoch) error {
+	close(n.stop)
+	if n.http != nil {
+		_ = n.http.Close() // scrapes may be cut off
+	}
+	if n.srv != nil {
+		n.srv.CloseListeners()
+	}
+	if n.life != nil {
+		n.life.Close()
+	}
+	if n.groups != nil {
+		n.groups.Close()
+	}
+	if n.replicas != nil {
+		n.replicas.Close()
+	}
+	drain, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	if n.srv != nil {
+		n.srv.Shutdown(drain)
+	}
+	if n.line != nil {
+		n.line.Close()
+	}
+	if n.ctl != nil {
+		n.ctl.Shutdown(drain)
+	}
+	for _, b := range n.listeners {
+		_ = b.l.Close() // listeners that never served; for the others a second close
+	}
+	if n.publish != nil {
+		n.publish.close()
+	}
+	var errs []error
+	if n.quorum != nil {
+		errs = append(errs, n.quorum.Close())
+	}
+	if n.logs != nil {
+		errs = append(errs, n.logs.Close(epoch))
+	}
+	n.running.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,63 @@
+package node
+
+import (
+	"log/slog"
+	"sync"
+
+	"github.com/moldau-io/moldau/internal/core/image"
+	"github.com/moldau-io/moldau/internal/engine/quorum"
+)
+
+// maxUnpublished bounds the deltas that wait for the publisher. Beyond it the quorum's driver waits: a broker that cannot follow
+// must not let its backlog grow without end.
+const maxUnpublished = 1024
+
+// publisher carries committed metadata from the quorum's driver, which must not do disk work, to the rooms, in order.
+type publisher struct {
+	steps []func(*image.Delta, *image.Image) error
+	log   *slog.Logger
+	queue chan published
+	stop  chan struct{}
+	done  chan struct{}
+	once  sync.Once
+}
+
+type published struct {
+	delta *image.Delta
+	img   *image.Image
+}
+
+func newPublisher(log *slog.Logger, steps ...func(*image.Delta, *image.Image) error) *publisher {
+	p := &publisher{steps: steps, log: log, queue: make(chan published, maxUnpublished), stop: make(chan struct{}), done: make(chan struct{})}
+	go p.run()
+	return p
+}
+
+// Publish implements quorum.Publisher.
+func (p *publisher) Publish(delta *image.Delta, img *image.Image, _ quorum.Provenance) {
+	select {
+	case p.queue <- published{delta, img}:
+	case <-p.stop:
+	}
+}
+
+func (p *publisher) run() {
+	defer close(p.done)
+	for {
+		select {
+		case <-p.stop:
+			return
+		case x := <-p.queue:
+			for _, step := range p.steps {
+				if err := step(x.delta, x.img); err != nil {
+					p.log.Error("metadata could not be applied in full", "offset", x.img.Provenance.Offset, "err", err)
+				}
+			}
+		}
+	}
+}
+
+func (p *publisher) close() {
+	p.once.Do(func() { close(p.stop) })
+	<-p.done
+}
