@@ -44,7 +44,7 @@ func newController() *controller.Controller {
 }
 
 type testNode struct {
-	t       *testing.T
+	t       testing.TB
 	fs      vfs.FS
 	dir     string
 	dirID   id.UUID
@@ -53,7 +53,7 @@ type testNode struct {
 }
 
 // format makes a directory for a quorum of one.
-func format(t *testing.T, fsys vfs.FS, dir string, dynamic bool) *testNode {
+func format(t testing.TB, fsys vfs.FS, dir string, dynamic bool) *testNode {
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	n := &testNode{t: t, fs: fsys, dir: dir, dynamic: dynamic, dirID: NewDirectoryID(rnd)}
