@@ -2,15 +2,8 @@ package cli
 
 import "context"
 
-func runStart(ctx context.Context, s Streams, args []string) error { return fail("not built yet") }
-func runConsoleProducer(ctx context.Context, s Streams, args []string) error {
-	return fail("not built yet")
-}
-func runConsoleConsumer(ctx context.Context, s Streams, args []string) error {
-	return fail("not built yet")
-}
-func runConsumerGroups(ctx context.Context, s Streams, args []string) error {
-	return fail("not built yet")
-}
-func runGetOffsets(ctx context.Context, s Streams, args []string) error { return fail("not built yet") }
-func runDumpLog(ctx context.Context, s Streams, args []string) error    { return fail("not built yet") }
+func notYet() error { return fail("not built yet") }
+
+func runStart(context.Context, Streams, []string) error          { return notYet() }
+func runConsumerGroups(context.Context, Streams, []string) error { return notYet() }
+func runDumpLog(context.Context, Streams, []string) error        { return notYet() }
