@@ -4,6 +4,5 @@ import "context"
 
 func notYet() error { return fail("not built yet") }
 
-func runStart(context.Context, Streams, []string) error          { return notYet() }
 func runConsumerGroups(context.Context, Streams, []string) error { return notYet() }
 func runDumpLog(context.Context, Streams, []string) error        { return notYet() }
