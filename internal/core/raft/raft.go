@@ -61,7 +61,9 @@ type Raft struct {
 	beginAt     time.Time
 
 	// of a follower
-	fetching bool
+	fetching   bool
+	fetchAt    Position  // what it asked for
+	fetchRetry time.Time // when an unanswered fetch is given up
 
 	persist bool // hard changed
 	begun   bool // the start of the epoch is due
@@ -165,7 +167,7 @@ func (r *Raft) become(role Role, now time.Time) {
 		r.votes = map[id.BrokerID]bool{}
 	case Follower:
 		r.deadline = now.Add(r.cfg.FetchTimeout)
-		r.fetch()
+		r.fetch(now)
 	case Leader:
 		r.deadline = time.Time{}
 	}

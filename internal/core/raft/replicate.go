@@ -63,11 +63,11 @@ func (r *Raft) forgetIdle() {
 // and the answer itself are its business; Diverges tells whether the follower must cut its log first.
 func (r *Raft) stepFetch(now time.Time, m Message) {
 	if r.observe(m.Epoch, id.NoBroker, now) || r.role != Leader {
-		r.send(Message{Type: MsgFetchAnswer, To: m.From.ID, Epoch: r.hard.Epoch, Leader: r.hard.Leader, HighWatermark: -1, Refused: true})
+		r.send(Message{Type: MsgFetchAnswer, To: m.From.ID, Epoch: r.hard.Epoch, Leader: r.hard.Leader, HighWatermark: -1, Refused: true, Log: m.Log})
 		return
 	}
 	if d := r.Diverges(m.Log); d != nil {
-		r.send(Message{Type: MsgFetchAnswer, To: m.From.ID, Epoch: r.hard.Epoch, Leader: r.hard.Leader, HighWatermark: r.hw, Diverging: d})
+		r.send(Message{Type: MsgFetchAnswer, To: m.From.ID, Epoch: r.hard.Epoch, Leader: r.hard.Leader, HighWatermark: r.hw, Diverging: d, Log: m.Log})
 		return
 	}
 	p := r.replica(m.From)
@@ -176,17 +176,22 @@ func (r *Raft) bySize() []id.BrokerID {
 }
 
 // fetch asks the leader for what comes after the log's end. There is one fetch at a time.
-func (r *Raft) fetch() {
+func (r *Raft) fetch(now time.Time) {
 	if r.role != Follower || r.fetching {
 		return
 	}
-	r.fetching = true
-	r.send(Message{Type: MsgFetch, To: r.hard.Leader, Epoch: r.hard.Epoch, Log: r.cfg.Log.End(), HighWatermark: r.hw})
+	r.fetching, r.fetchAt, r.fetchRetry = true, r.cfg.Log.End(), now.Add(r.cfg.FetchTimeout/2)
+	r.send(Message{Type: MsgFetch, To: r.hard.Leader, Epoch: r.hard.Epoch, Log: r.fetchAt, HighWatermark: r.hw})
 }
 
-// stepFetchAnswer takes the leader's answer. The owner has appended (and made durable) its records before this call.
+// stepFetchAnswer takes the leader's answer. If it Accepts, the owner has appended its records and made them durable before.
 func (r *Raft) stepFetchAnswer(now time.Time, m Message) {
 	if r.observe(m.Epoch, m.Leader, now) || r.role != Follower || m.From.ID != r.hard.Leader {
+		return
+	}
+	if !r.fetching || m.Log != r.fetchAt {
+		// A repeated or late answer to another fetch. To cut the log by it would lose what was appended since and what the
+		// leader has counted.
 		return
 	}
 	r.fetching = false
@@ -201,7 +206,14 @@ func (r *Raft) stepFetchAnswer(now time.Time, m Message) {
 	if hw := min(m.HighWatermark, r.cfg.Log.End().Offset); hw > r.hw {
 		r.hw = hw
 	}
-	r.fetch()
+	r.fetch(now)
+}
+
+// Accepts reports whether a fetch's answer is one to append: of the current leader, to the fetch that is under way, and its
+// records begin where the log ends.
+func (r *Raft) Accepts(m Message) bool {
+	return m.Type == MsgFetchAnswer && r.role == Follower && r.fetching && !m.Refused && m.Diverging == nil &&
+		m.Epoch == r.hard.Epoch && m.From.ID == r.hard.Leader && m.Log == r.fetchAt && m.Log == r.cfg.Log.End()
 }
 
 // truncate cuts the log to where it can agree with the leader's: the end of the largest epoch both have.
@@ -218,9 +230,7 @@ func (r *Raft) truncate(leader Position) {
 }
 
 // Truncated says that the cut which Ready asked for is done.
-func (r *Raft) Truncated() { r.fetch() }
-
-// Replica status, for DescribeQuorum.
+func (r *Raft) Truncated(now time.Time) { r.fetch(now) }
 
 // ReplicaStatus is how far a replica is, as the leader knows.
 type ReplicaStatus struct {

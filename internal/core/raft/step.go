@@ -9,6 +9,9 @@ import (
 
 // Deadline is when Tick has something to do; false when nothing is due ever.
 func (r *Raft) Deadline() (time.Time, bool) {
+	if r.role == Follower && r.fetching && r.fetchRetry.Before(r.deadline) {
+		return r.fetchRetry, true
+	}
 	if r.role != Leader {
 		return r.deadline, !r.deadline.IsZero()
 	}
@@ -26,6 +29,10 @@ func (r *Raft) Tick(now time.Time) {
 	if r.role == Leader {
 		r.tickLeader(now)
 		return
+	}
+	if r.role == Follower && r.fetching && !now.Before(r.fetchRetry) {
+		r.fetching = false // the answer is lost
+		r.fetch(now)
 	}
 	if r.deadline.IsZero() || now.Before(r.deadline) {
 		return
@@ -105,7 +112,7 @@ func (r *Raft) Step(now time.Time, m Message) {
 }
 
 func (r *Raft) stepVote(now time.Time, m Message) {
-	if !m.PreVote && m.Epoch > r.hard.Epoch {
+	if m.Epoch > r.hard.Epoch { // also a question comes in the epoch that its sender is in
 		r.observe(m.Epoch, id.NoBroker, now)
 	}
 	granted := m.Epoch >= r.hard.Epoch && r.mayVote(m)

@@ -166,7 +166,7 @@ type Message struct {
 	// PreVote marks a vote and its answer as a mere question (KIP-996).
 	PreVote bool
 	Granted bool
-	// Log is, in a vote, the end of the candidate's log; in a fetch, where the follower is.
+	// Log is, in a vote, the end of the candidate's log; in a fetch, where the follower is, which the answer repeats.
 	Log Position
 	// Diverging, in a fetch's answer, is where the leader's log and the follower's part; the follower cuts its log there.
 	Diverging *Position

@@ -322,7 +322,7 @@ func (d *driver) ready() (bool, error) {
 			return false, fmt.Errorf("truncate the metadata log: %w", err)
 		}
 		d.raft.SetMembership(d.log.membership())
-		d.raft.Truncated()
+		d.raft.Truncated(d.o.Now())
 	}
 	if rd.EpochStart != nil {
 		now := d.o.Now()
