@@ -40,6 +40,7 @@ type node struct {
 	srv   *server.Server
 	line  *forward.Client
 	life  *lifecycle.Manager
+	ctl   *lifecycle.ControllerRegistration
 	cut   atomic.Pointer[func(frame []byte) bool] // whether to cut the connection instead of passing a frame on
 	dials atomic.Int32
 }
@@ -89,7 +90,13 @@ func (n *node) start() {
 		Endpoints: []image.Endpoint{{Name: "PLAINTEXT", Host: "localhost", Port: 9092}}, Features: controller.SupportedFeatures(),
 		LogDirs: []id.UUID{n.dirID}, PreviousBrokerEpoch: n.prev, HeartbeatInterval: 2 * time.Second, SessionTimeout: 9 * time.Second,
 		RegistrationTimeout: time.Minute, Line: n.line, Logger: logger})
-	n.q.Subscribe(quorum.PublisherFunc(func(_ *image.Delta, img *image.Image, _ quorum.Provenance) { n.life.ImagePublished(img) }))
+	ctl := lifecycle.NewControllerRegistration(lifecycle.ControllerOptions{NodeID: 1, IncarnationID: inc,
+		Endpoints: []image.Endpoint{{Name: "CONTROLLER", Host: "localhost", Port: 9093}}, Features: controller.SupportedFeatures(), Line: n.line, Logger: logger})
+	n.ctl = ctl
+	n.q.Subscribe(quorum.PublisherFunc(func(_ *image.Delta, img *image.Image, _ quorum.Provenance) {
+		n.life.ImagePublished(img)
+		ctl.ImagePublished(img)
+	}))
 	if err := n.q.Start(); err != nil {
 		n.t.Fatal(err)
 	}
@@ -99,6 +106,7 @@ func (n *node) start() {
 
 func (n *node) stop() {
 	n.life.Close()
+	n.ctl.Close()
 	n.line.Close()
 	n.srv.Close()
 	if err := n.q.Close(); err != nil {
@@ -301,10 +309,8 @@ func TestControllerListener(t *testing.T) {
 	if v := send(&api.ApiVersionsRequest{ClientSoftwareName: "-", ClientSoftwareVersion: "1"}, 3).(*api.ApiVersionsResponse); v.ErrorCode != wire.ErrInvalidRequest {
 		t.Errorf("%+v", v)
 	}
-	reg := api.NewControllerRegistrationRequest()
-	reg.ControllerID, reg.Listeners = 1, []api.ControllerRegistrationRequestListener{{Name: "CONTROLLER", Host: "localhost", Port: 9093}}
-	if a := send(reg, 0).(*api.ControllerRegistrationResponse); a.ErrorCode != wire.ErrNone {
-		t.Errorf("%+v", a)
+	if _, err := n.q.AwaitImage(t.Context(), func(i *image.Image) bool { return i.Cluster.Controller(1) != nil }); err != nil {
+		t.Fatal(err)
 	}
 	c := send(&api.DescribeClusterRequest{EndpointType: 2}, 1).(*api.DescribeClusterResponse)
 	if c.ErrorCode != wire.ErrNone || len(c.Brokers) != 1 || c.ControllerID != 1 || c.Brokers[0].Port != 9093 {
