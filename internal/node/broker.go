@@ -257,6 +257,7 @@ func (n *Node) watch() {
 			n.fail(n.life.Err())
 			return
 		case <-n.logs.Failures():
+			n.replicas.CheckDirectories()
 			var offline []id.UUID
 			working := 0
 			for _, d := range n.logs.Dirs() {

@@ -122,32 +122,3 @@ func (b *ProducerIDBlocks) take(resp *api.AllocateProducerIDsResponse) error {
 	b.next = producerIDBlock{next: start, end: start + n, prefetchID: start + id.ProducerID(float64(n)*prefetchAt)}
 	return nil
 }
-
-// producerIDLine sends a request to the active controller and calls done once with the answer, without blocking.
-type producerIDLine interface {
-	Start(req wire.Request, version int16, deadline time.Time, done func(wire.Message, error))
-}
-
-// allocateTimeout is how long an allocation may take before it is asked for again.
-const allocateTimeout = 30 * time.Second
-
-// ControllerProducerIDs implements ProducerIDAllocator over the line to the controller, for a registered broker.
-type ControllerProducerIDs struct {
-	Line   producerIDLine
-	Broker id.BrokerID
-	Epoch  func() id.BrokerEpoch // of the broker's registration
-	Now    func() time.Time
-}
-
-// AllocateProducerIDs implements ProducerIDAllocator.
-func (c *ControllerProducerIDs) AllocateProducerIDs(done func(*api.AllocateProducerIDsResponse, error)) {
-	req := api.NewAllocateProducerIDsRequest()
-	req.BrokerID, req.BrokerEpoch = int32(c.Broker), int64(c.Epoch())
-	c.Line.Start(req, 0, c.Now().Add(allocateTimeout), func(m wire.Message, err error) {
-		resp, ok := m.(*api.AllocateProducerIDsResponse)
-		if err == nil && !ok {
-			err = fmt.Errorf("unexpected answer %T to AllocateProducerIds", m)
-		}
-		done(resp, err)
-	})
-}

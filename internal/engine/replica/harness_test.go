@@ -29,6 +29,7 @@ type rig struct {
 	offset  id.Offset
 	configs map[string]TopicConfig
 	ids     map[string]id.UUID
+	stop    func() // closes the manager and the logs
 }
 
 // TopicConfig implements ConfigSource.
@@ -60,12 +61,13 @@ func newRigOn(t testing.TB, fs vfs.FS, dir string, change func(*Options)) *rig {
 		change(&o)
 	}
 	r.Manager = New(o)
-	t.Cleanup(func() {
+	r.stop = sync.OnceFunc(func() {
 		r.Close()
 		if err := logs.Close(id.NoBrokerEpoch); err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(func() { r.stop() })
 	for b := range 3 {
 		r.replay(&logrec.RegisterBrokerRecord{BrokerID: int32(b + 1), BrokerEpoch: 100, IncarnationID: id.UUID{9, byte(b)},
 			EndPoints: []logrec.RegisterBrokerRecordEndPoint{{Name: "PLAINTEXT", Host: fmt.Sprintf("host%d", b+1), Port: 9092}}})

@@ -76,7 +76,7 @@ type Manager struct {
 var internalTopics = []string{"__consumer_offsets", "__transaction_state", "__share_group_state"}
 
 // New returns a Manager without partitions. It starts the goroutine that ends waits, and the one that watches for followers that
-// lag and for directories that fail.
+// lag.
 func New(o Options) *Manager {
 	m := &Manager{
 		self: o.Self, logs: o.Logs, configs: o.Configs, logger: o.Logger, now: o.Now, lagMaxMs: o.LagMax.Milliseconds(),
@@ -177,7 +177,11 @@ func (m *Manager) eachPartition(f func(*Partition)) {
 
 func (m *Manager) isInternal(topic string) bool { return slices.Contains(m.internal, topic) }
 
-// tend looks for lagging followers twice per lag.max, as Kafka does, and for directories that failed.
+// CheckDirectories takes the partitions of failed log directories out of service and tells who waits on them. The owner of the log
+// manager's failure signal calls it; a partition that meets the failure itself does not wait for that.
+func (m *Manager) CheckDirectories() { m.eachPartition((*Partition).checkDirectory) }
+
+// tend looks for lagging followers twice per lag.max, as Kafka does.
 func (m *Manager) tend(lagMax time.Duration) {
 	defer m.stopped.Done()
 	every := lagMax / 2
@@ -186,13 +190,10 @@ func (m *Manager) tend(lagMax time.Duration) {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	failures := m.logs.Failures()
 	for {
 		select {
 		case <-m.stop:
 			return
-		case <-failures:
-			m.eachPartition((*Partition).checkDirectory)
 		case <-tick.C:
 			m.eachPartition((*Partition).shrinkISR)
 		}
