@@ -193,13 +193,11 @@ func TestMetricsMove(t *testing.T) {
 	c := client(t, n, kgo.ProducerBatchCompression(kgo.NoCompression()))
 	produce(t, c, "m", 0, 42)
 	consume(t, client(t, n, kgo.ConsumeTopics("m"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())), 42)
-	resp, err := http.Get("http://" + n.MetricsAddr() + "/metrics")
-	if err != nil {
-		t.Fatal(err)
+	text := scrape(t, n)
+	// A request is counted after its answer was sent: the last one may be a moment late.
+	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(text, "requests_total{request=\"Fetch\"}") && time.Now().Before(deadline); {
+		text = scrape(t, n)
 	}
-	defer resp.Body.Close()
-	b, _ := io.ReadAll(resp.Body)
-	text := string(b)
 	for _, want := range []string{
 		"kafka_server_brokertopicmetrics_messagesin_total 42\n",
 		"kafka_server_brokertopicmetrics_messagesin_total{topic=\"m\"} 42\n",
@@ -223,6 +221,20 @@ func TestMetricsMove(t *testing.T) {
 			t.Errorf("%q did not move", moved)
 		}
 	}
+}
+
+func scrape(t *testing.T, n *embedded.Node) string {
+	t.Helper()
+	resp, err := http.Get("http://" + n.MetricsAddr() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 func BenchmarkStart(b *testing.B) {
