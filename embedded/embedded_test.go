@@ -195,7 +195,10 @@ func TestMetricsMove(t *testing.T) {
 	consume(t, client(t, n, kgo.ConsumeTopics("m"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())), 42)
 	text := scrape(t, n)
 	// A request is counted after its answer was sent: the last one may be a moment late.
-	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(text, "requests_total{request=\"Fetch\"}") && time.Now().Before(deadline); {
+	counted := func() bool {
+		return strings.Contains(text, "requests_total{request=\"Fetch\"}") && strings.Contains(text, "requests_total{request=\"Produce\"}")
+	}
+	for deadline := time.Now().Add(5 * time.Second); !counted() && time.Now().Before(deadline); {
 		text = scrape(t, n)
 	}
 	for _, want := range []string{
