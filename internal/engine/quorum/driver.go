@@ -132,6 +132,10 @@ func (d *driver) loop() error {
 			if err := d.snaps.finished(r); err != nil {
 				return err
 			}
+		case <-d.q.poke:
+			if d.q.out.Swap(false) {
+				d.raft.Resign(d.o.Now())
+			}
 		case <-timer.C:
 		}
 		if err := d.tick(); err != nil {
@@ -301,6 +305,9 @@ func (d *driver) settle() error {
 }
 
 func (d *driver) ready() (bool, error) {
+	if d.raft.Role() != raft.Leader {
+		d.loseLeadership()
+	}
 	rd, ok := d.raft.Ready()
 	if !ok {
 		return false, nil
@@ -313,9 +320,6 @@ func (d *driver) ready() (bool, error) {
 			return false, err
 		}
 		d.o.Logger.Info("quorum state", "role", d.raft.Role().String(), "epoch", int(rd.HardState.Epoch), "leader", int(rd.HardState.Leader))
-	}
-	if d.raft.Role() != raft.Leader {
-		d.loseLeadership()
 	}
 	if rd.TruncateTo != nil {
 		if err := d.log.cutTo(*rd.TruncateTo); err != nil {
@@ -346,7 +350,9 @@ func (d *driver) flush() error {
 			return err
 		}
 	}
-	d.raft.Durable(d.log.DurableEnd())
+	if !d.q.held.Load() {
+		d.raft.Durable(d.log.DurableEnd())
+	}
 	return nil
 }
 

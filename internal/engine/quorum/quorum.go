@@ -180,6 +180,9 @@ type operation struct {
 type Quorum struct {
 	o     Options
 	queue chan operation
+	poke  chan struct{} // wakes the driver; at most one pending
+	held  atomic.Bool   // HoldCommits
+	out   atomic.Bool   // Depose asked for
 	stop  chan struct{}
 	ended chan struct{} // the driver has ended
 
@@ -203,7 +206,7 @@ var ErrClosed = errors.New("the metadata quorum is closed")
 func Open(o Options) (*Quorum, error) {
 	o = o.withDefaults()
 	q := &Quorum{
-		o: o, queue: make(chan operation, queueSize), stop: make(chan struct{}), ended: make(chan struct{}),
+		o: o, queue: make(chan operation, queueSize), poke: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
 		changed: make(chan struct{}), failed: make(chan struct{}),
 	}
 	q.image.Store(image.Empty())
@@ -286,6 +289,27 @@ func (q *Quorum) Do(ctx context.Context, r Request) (wire.Message, error) {
 		return nil, ctx.Err()
 	case <-q.ended:
 		return nil, ErrClosed
+	}
+}
+
+// HoldCommits keeps this node's copy of the log from counting while held: what is decided and written stays uncommitted, and
+// its answers wait. Tests use it to look at the time between.
+func (q *Quorum) HoldCommits(held bool) {
+	q.held.Store(held)
+	q.wake()
+}
+
+// Depose makes this node give up a leadership, as a partition or a long pause would. It may be elected again after the
+// election timeout, in a new epoch. Operations that wait for a commit are answered with NOT_CONTROLLER.
+func (q *Quorum) Depose() {
+	q.out.Store(true)
+	q.wake()
+}
+
+func (q *Quorum) wake() {
+	select {
+	case q.poke <- struct{}{}:
+	default:
 	}
 }
 

@@ -173,6 +173,73 @@ func TestOneNodeLivesAndComesBack(t *testing.T) {
 	}
 }
 
+// TestDeposedWithUncommittedRecords: what was decided and not committed is told to nobody; it is committed by the next epoch,
+// and then the controller and the image have it.
+func TestDeposedWithUncommittedRecords(t *testing.T) {
+	n := format(t, vfs.NewMem(), "/data", true)
+	n.edit = func(o *Options) { o.ElectionTimeout = 20 * time.Millisecond }
+	q := n.start()
+	if err := setConfig(q, "a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	q.HoldCommits(true)
+	answers := make(chan error, 2)
+	for _, k := range []string{"b", "c"} {
+		go func() { answers <- setConfig(q, k, "2") }()
+	}
+	end := q.Status().HighWatermark
+	for deadline := time.Now().Add(10 * time.Second); q.Status().LogEndOffset < end+2; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing was written: %+v", q.Status())
+		}
+	}
+	if got := configOf(q.Image(), "b") + configOf(q.Image(), "c"); got != "" || len(answers) != 0 {
+		t.Fatalf("told before the commit: %q", got)
+	}
+	q.Depose()
+	for range 2 {
+		if err := <-answers; !errors.Is(err, wire.ErrNotController) {
+			t.Fatalf("answered with %v", err)
+		}
+	}
+	q.HoldCommits(false)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if _, err := q.AwaitImage(ctx, func(i *image.Image) bool { return configOf(i, "b") == "2" && configOf(i, "c") == "2" }); err != nil {
+		t.Fatalf("%v, %+v", err, q.Status())
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+		err := setConfig(q, "d", "3")
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, wire.ErrNotController) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	if s := q.Status(); s.Leader.Epoch < 2 || configOf(q.Image(), "a") != "1" || configOf(q.Image(), "d") != "3" {
+		t.Fatalf("%+v", s)
+	}
+}
+
+// TestFailedFlushStops: after a failed fsync nobody knows what is on the disk. Nothing is answered as done any more.
+func TestFailedFlushStops(t *testing.T) {
+	faults := vfs.NewFaults(vfs.NewMem())
+	n := format(t, faults, "/data", true)
+	q := n.start()
+	faults.Add(vfs.Rule{Op: vfs.OpSync, Path: "*.log", Err: errors.New("the disk is gone")})
+	if err := setConfig(q, "a", "1"); err == nil {
+		t.Fatal("answered as done")
+	}
+	<-q.Failed()
+	if q.Err() == nil || configOf(q.Image(), "a") != "" {
+		t.Fatalf("%v, %q", q.Err(), configOf(q.Image(), "a"))
+	}
+	if err := setConfig(q, "b", "1"); err == nil {
+		t.Fatal("still deciding")
+	}
+}
+
 func TestCloseAnswersEverything(t *testing.T) {
 	n := format(t, vfs.NewMem(), "/data", true)
 	q := n.start()
