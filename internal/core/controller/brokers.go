@@ -249,10 +249,8 @@ func cordonChanged(b *image.Broker, dirs []id.UUID) bool {
 	if b.CordonedDirectories == nil {
 		return true
 	}
-	missing := func(a, b []id.UUID) bool {
-		return slices.ContainsFunc(a, func(u id.UUID) bool { return !slices.Contains(b, u) })
-	}
-	return missing(dirs, b.CordonedDirectories) || missing(b.CordonedDirectories, dirs)
+	sorted := func(s []id.UUID) []id.UUID { return slices.Compact(slices.SortedFunc(slices.Values(s), id.UUID.Compare)) }
+	return !slices.Equal(sorted(dirs), sorted(b.CordonedDirectories))
 }
 
 func registrationChange(b *image.Broker, set func(*logrec.BrokerRegistrationChangeRecord)) *logrec.BrokerRegistrationChangeRecord {

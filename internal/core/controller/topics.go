@@ -268,10 +268,15 @@ func (c *Controller) deleteTopics(env Env, r *api.DeleteTopicsRequest) Decision 
 	for _, u := range duplicateIDs {
 		add(nil, u, errorf(wire.ErrInvalidRequest, "Duplicate topic id."))
 	}
+	taken := make(map[id.UUID]bool, len(ids)) // given by id, once or more often
+	for _, u := range duplicateIDs {
+		taken[u] = true
+	}
 	var doomed []*image.Topic
+	spared := map[*image.Topic]bool{}
 	for _, u := range uniqueIDs {
 		if t := c.img.Topics.ByID(u); t != nil {
-			doomed = append(doomed, t)
+			doomed, taken[u] = append(doomed, t), true
 		} else {
 			add(nil, u, plain(wire.ErrUnknownTopicID))
 		}
@@ -281,8 +286,8 @@ func (c *Controller) deleteTopics(env Env, r *api.DeleteTopicsRequest) Decision 
 		switch {
 		case t == nil:
 			add(&n, id.ZeroUUID, plain(wire.ErrUnknownTopicOrPartition))
-		case slices.Contains(duplicateIDs, t.ID) || slices.Contains(doomed, t):
-			doomed = slices.DeleteFunc(doomed, func(d *image.Topic) bool { return d == t })
+		case taken[t.ID]:
+			spared[t] = true
 			add(&n, t.ID, errorf(wire.ErrInvalidRequest, "The provided topic name maps to an ID that was already supplied."))
 		default:
 			doomed = append(doomed, t)
@@ -290,6 +295,9 @@ func (c *Controller) deleteTopics(env Env, r *api.DeleteTopicsRequest) Decision 
 	}
 	var records []image.Record
 	for _, t := range doomed {
+		if spared[t] {
+			continue
+		}
 		records = append(records, image.Record{Message: &logrec.RemoveTopicRecord{TopicID: t.ID}})
 		add(&t.Name, t.ID, nil)
 	}
@@ -325,10 +333,14 @@ func (c *Controller) createPartitions(env Env, r *api.CreatePartitionsRequest) D
 		e := errorf(wire.ErrInvalidRequest, "Duplicate topic name.")
 		answer.Results = append(answer.Results, api.CreatePartitionsResponseResult{Name: n, ErrorCode: e.Code, ErrorMessage: e.Message()})
 	}
+	once := make(map[string]bool, len(unique))
+	for _, n := range unique {
+		once[n] = true
+	}
 	var records []image.Record
 	for i := range r.Topics {
 		t := &r.Topics[i]
-		if !slices.Contains(unique, t.Name) {
+		if !once[t.Name] {
 			continue
 		}
 		recs, e := c.growTopic(env, t, MaxRecordsPerOp-len(records))
