@@ -131,6 +131,15 @@ func FuzzValidate(f *testing.F) {
 			o.Target.Codec = Codec(target % 5)
 			o.DecompressedLimit = 1 << 18
 			// Kafka takes a batch that claims log append time on a create-time topic, and the claimed time for the largest.
+			if b, _, err := Next(in); err == nil {
+				var plain, full walker
+				if plain.walkPlain(b, &o) {
+					err := full.walk(b, &o, nil)
+					if err != nil || plain.count != full.count || plain.maxTimestampMs != full.maxTimestampMs || !full.consecutive {
+						t.Fatalf("the quick walk sees %+v, the full one %+v, %v", plain, full, err)
+					}
+				}
+			}
 			claims := len(in) >= HeaderSize && Batch(in).TimestampType() == LogAppendTime && o.TimestampType == CreateTime
 			v, err := Validate(in, o)
 			if err != nil || o.Origin > OriginCoordinator {

@@ -32,13 +32,12 @@ func validateLeader(v *Validated, o *ValidateOptions) error {
 		inPlace = true // control records are not compressed unless they came compressed
 	}
 	var w walker
-	if inPlace {
+	if inPlace && !w.walkPlain(b, o) {
 		if err := w.walk(b, o, nil); err != nil {
 			return err
 		}
-		inPlace = w.consecutive
 	}
-	if inPlace {
+	if inPlace && w.consecutive {
 		v.Records = int(w.count)
 		v.stamp(b, w.maxTimestampMs, o)
 		return nil
