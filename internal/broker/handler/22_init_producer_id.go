@@ -1,6 +1,8 @@
 package handler
 
 import (
+	"context"
+
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/broker/server"
 	"github.com/moldau-io/moldau/internal/wire"
@@ -9,8 +11,8 @@ import (
 
 // ProducerIDs hands out producer ids that nobody else in the cluster gets.
 type ProducerIDs interface {
-	// Next returns a new id without waiting; the error carries COORDINATOR_LOAD_IN_PROGRESS while none is at hand.
-	Next() (id.ProducerID, error)
+	// Next returns a new id. It waits a moment for one; the error carries COORDINATOR_LOAD_IN_PROGRESS when none has come.
+	Next(ctx context.Context) (id.ProducerID, error)
 }
 
 // initProducerID serves InitProducerId 0 to 5 for idempotent producers. Such a producer that lost its place simply gets a new id:
@@ -30,7 +32,7 @@ func (d *ReplicaDesk) initProducerID(req *server.Request) {
 	case hasID != hasEpoch:
 		out.ErrorCode = wire.ErrInvalidRequest
 	default:
-		pid, err := d.producerIDs.Next()
+		pid, err := d.producerIDs.Next(req.Context())
 		if out.ErrorCode = d.replicaCode(err, "init producer id", "", -1); out.ErrorCode == wire.ErrNone {
 			out.ProducerID, out.ProducerEpoch = int64(pid), 0
 		}

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,6 +37,7 @@ type replicaRig struct {
 	addr     string
 	nextID   byte
 	pids     fakeAllocator
+	pidNow   time.Time
 }
 
 func (r *replicaRig) TopicConfig(_ *image.Image, topic string) replica.TopicConfig {
@@ -53,7 +56,7 @@ func newReplicaRig(t testing.TB) *replicaRig {
 	}
 	r.replicas = replica.New(replica.Options{Self: 1, Logs: logs, Configs: r, LagMax: time.Minute})
 	next := int32(0)
-	r.desk = NewReplicaDesk(ReplicaDeskDeps{Self: 1, Replicas: r.replicas, Logs: logs, ProducerIDs: NewProducerIDBlocks(&r.pids, nil, nil),
+	r.desk = NewReplicaDesk(ReplicaDeskDeps{Self: 1, Replicas: r.replicas, Logs: logs, ProducerIDs: NewProducerIDBlocks(&r.pids, func() time.Time { return r.pidNow }, nil),
 		SessionSlots: 10, Random: func() int32 { next++; return next }, FetchMaxBytes: func() int { return 55 << 20 }})
 	reg := server.NewRegistry()
 	r.desk.Register(reg)
@@ -575,10 +578,18 @@ func TestSmallReplicaAPIs(t *testing.T) {
 			resp := ask[api.InitProducerIDResponse](c, req, v)
 			return fmt.Sprintf("%s %d %d", resp.ErrorCode.Name(), resp.ProducerID, resp.ProducerEpoch)
 		}
+		r.pids.fail = true
 		if got := ask1(0, nil); got != "COORDINATOR_LOAD_IN_PROGRESS -1 -1" {
 			t.Error(got)
 		}
-		r.pids.give(1000, 10)
+		r.pids.fail = false
+		r.pidNow = r.pidNow.Add(time.Second)
+		go func() {
+			for r.pids.asked() < 2 {
+				runtime.Gosched()
+			}
+			r.pids.give(1000, 10)
+		}()
 		for v := int16(0); v <= 5; v++ {
 			if got := ask1(v, nil); got != fmt.Sprintf("NONE %d 0", 1000+v) {
 				t.Error(got)
@@ -601,16 +612,34 @@ func TestSmallReplicaAPIs(t *testing.T) {
 
 // fakeAllocator answers when the test says so.
 type fakeAllocator struct {
+	mu    sync.Mutex
 	done  func(*api.AllocateProducerIDsResponse, error)
 	calls int
+	fail  bool // refuse at once
 }
 
 func (f *fakeAllocator) AllocateProducerIDs(done func(*api.AllocateProducerIDsResponse, error)) {
-	f.done, f.calls = done, f.calls+1
+	f.mu.Lock()
+	f.done = done
+	f.calls++
+	fail := f.fail
+	f.mu.Unlock()
+	if fail {
+		done(nil, errors.New("refused"))
+	}
+}
+
+func (f *fakeAllocator) asked() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls
 }
 
 func (f *fakeAllocator) give(start int64, n int32) {
-	f.done(&api.AllocateProducerIDsResponse{ProducerIDStart: start, ProducerIDLen: n}, nil)
+	f.mu.Lock()
+	done := f.done
+	f.mu.Unlock()
+	done(&api.AllocateProducerIDsResponse{ProducerIDStart: start, ProducerIDLen: n}, nil)
 }
 
 func TestProducerIDBlocks(t *testing.T) {
@@ -618,7 +647,9 @@ func TestProducerIDBlocks(t *testing.T) {
 	f := &fakeAllocator{}
 	b := NewProducerIDBlocks(f, func() time.Time { return now }, nil)
 	next := func() id.ProducerID {
-		pid, err := b.Next()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // do not wait
+		pid, err := b.Next(ctx)
 		if err != nil && replica.ErrorCode(err) != wire.ErrCoordinatorLoadInProgress {
 			t.Error(err)
 		}

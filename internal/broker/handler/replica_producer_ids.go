@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -22,6 +23,9 @@ const (
 	prefetchAt = 0.9
 	// allocateBackoff is how long to wait after a refusal.
 	allocateBackoff = 50 * time.Millisecond
+	// blockWait is how long a producer waits for a block that is on its way. Older clients take the error that would follow for
+	// a reason to complain, or to give up.
+	blockWait = time.Second
 )
 
 // ProducerIDBlocks implements ProducerIDs over blocks from the controller. The next block is fetched before the present one is
@@ -35,6 +39,7 @@ type ProducerIDBlocks struct {
 	cur      producerIDBlock
 	next     producerIDBlock
 	inFlight bool
+	answered chan struct{} // closed when the request in flight is answered
 	retryAt  time.Time
 }
 
@@ -55,7 +60,28 @@ func NewProducerIDBlocks(source ProducerIDAllocator, now func() time.Time, logge
 }
 
 // Next implements ProducerIDs.
-func (b *ProducerIDBlocks) Next() (id.ProducerID, error) {
+func (b *ProducerIDBlocks) Next(ctx context.Context) (id.ProducerID, error) {
+	pid, err := b.take()
+	if err == nil {
+		return pid, nil
+	}
+	b.mu.Lock()
+	answered := b.answered
+	b.mu.Unlock()
+	if answered == nil {
+		return pid, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, blockWait)
+	defer cancel()
+	select {
+	case <-answered:
+		return b.take()
+	case <-ctx.Done():
+		return pid, err
+	}
+}
+
+func (b *ProducerIDBlocks) take() (id.ProducerID, error) {
 	b.mu.Lock()
 	if b.cur.next == b.cur.end && b.next.next < b.next.end {
 		b.cur, b.next = b.next, producerIDBlock{}
@@ -93,7 +119,7 @@ func (b *ProducerIDBlocks) mayAsk() bool {
 	if b.inFlight || b.next.next < b.next.end || b.now().Before(b.retryAt) {
 		return false
 	}
-	b.inFlight = true
+	b.inFlight, b.answered = true, make(chan struct{})
 	return true
 }
 
@@ -101,11 +127,13 @@ func (b *ProducerIDBlocks) allocated(resp *api.AllocateProducerIDsResponse, err 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.inFlight = false
+	close(b.answered)
+	b.answered = nil
 	if err == nil {
 		err = resp.ErrorCode.Err()
 	}
 	if err == nil {
-		err = b.take(resp)
+		err = b.keep(resp)
 	}
 	if err != nil {
 		b.retryAt = b.now().Add(allocateBackoff)
@@ -113,8 +141,8 @@ func (b *ProducerIDBlocks) allocated(resp *api.AllocateProducerIDsResponse, err 
 	}
 }
 
-// take checks a block and keeps it as the next one. b.mu is held.
-func (b *ProducerIDBlocks) take(resp *api.AllocateProducerIDsResponse) error {
+// keep checks a block and keeps it as the next one. b.mu is held.
+func (b *ProducerIDBlocks) keep(resp *api.AllocateProducerIDsResponse) error {
 	start, n := id.ProducerID(resp.ProducerIDStart), id.ProducerID(resp.ProducerIDLen)
 	if start < b.cur.end || n <= 0 || start+n < start {
 		return fmt.Errorf("block of %d producer ids from %d does not follow %d", n, start, b.cur.end)
