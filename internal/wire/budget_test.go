@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/moldau-io/moldau/internal/wire"
@@ -207,6 +208,66 @@ func TestPool(t *testing.T) {
 	b.Start(10, p)
 	if small.Used() != 0 {
 		t.Errorf("%d bytes were not returned", small.Used())
+	}
+}
+
+// TestSmallestElements decodes arrays of the smallest elements there are: the check of counts against the bytes left must not be
+// too strict.
+func TestSmallestElements(t *testing.T) {
+	for _, k := range kinds() {
+		m := k.make()
+		smallest(reflect.ValueOf(m).Elem())
+		for v := k.lo; v <= k.hi; v++ {
+			frame := wire.Marshal(m, v)
+			got := k.make()
+			if err := wire.Unmarshal(frame, got, v); err != nil {
+				t.Errorf("%s %d: %v", k.name, v, err)
+			} else if again := wire.Marshal(got, v); !bytes.Equal(again, frame) {
+				t.Errorf("%s %d: %x became %x", k.name, v, frame, again)
+			}
+		}
+	}
+}
+
+// smallest gives every array three elements and leaves all else empty.
+func smallest(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			smallest(v.Field(i))
+		}
+	case reflect.Slice:
+		if v.Type().Elem().Kind() != reflect.Uint8 {
+			v.Set(reflect.MakeSlice(v.Type(), 3, 3))
+			for i := range 3 {
+				smallest(v.Index(i))
+			}
+		}
+	case reflect.Pointer:
+		v.SetZero()
+	}
+}
+
+func TestPoolFromManySides(t *testing.T) {
+	p := wire.NewPool(1 << 20)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			var b wire.Budget
+			for n := range 1000 {
+				b.Start(10_000, p)
+				for b.Charge(int64(1000*i+n+1)) == nil {
+				}
+				if used := p.Used(); used < b.Used() {
+					t.Errorf("%d used in all, %d by one", used, b.Used())
+				}
+			}
+			b.Release()
+		})
+	}
+	wg.Wait()
+	if p.Used() != 0 {
+		t.Errorf("%d bytes were not returned", p.Used())
 	}
 }
 
