@@ -249,7 +249,9 @@ func cordonChanged(b *image.Broker, dirs []id.UUID) bool {
 	if b.CordonedDirectories == nil {
 		return true
 	}
-	sorted := func(s []id.UUID) []id.UUID { return slices.Compact(slices.SortedFunc(slices.Values(s), id.UUID.Compare)) }
+	sorted := func(s []id.UUID) []id.UUID {
+		return slices.Compact(slices.SortedFunc(slices.Values(s), id.UUID.Compare))
+	}
 	return !slices.Equal(sorted(dirs), sorted(b.CordonedDirectories))
 }
 
