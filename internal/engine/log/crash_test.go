@@ -196,7 +196,7 @@ func (w *world) check(disk vfs.FS, least id.Offset) error {
 		return fmt.Errorf("log end %d, promised was %d", l.EndOffset(), least)
 	}
 	if s := l.StartOffset(); s < w.start || s > w.maxStart {
-		return fmt.Errorf("log start %d", s)
+		return fmt.Errorf("log start %d outside of %d to %d", s, w.start, w.maxStart)
 	}
 	if hw := l.HighWatermark(); hw < l.StartOffset() || hw > l.EndOffset() {
 		return fmt.Errorf("high watermark %d outside of %d to %d", hw, l.StartOffset(), l.EndOffset())

@@ -28,6 +28,7 @@ type logDir struct {
 	onFail        func()
 	onWork        func(*Log)
 	checkpointNow func() error // writes the recovery points
+	startsNow     func() error // writes the log start offsets
 }
 
 // err is why the directory is offline, nil while it works.
@@ -65,4 +66,13 @@ func (d *logDir) lowered() error {
 		return nil
 	}
 	return d.checkpointNow()
+}
+
+// startsRaised writes the log start offsets now.
+func (d *logDir) startsRaised() error {
+	d.startsChanged.Store(true)
+	if d.startsNow == nil {
+		return nil
+	}
+	return d.startsNow()
 }

@@ -26,9 +26,10 @@ type entryFile struct {
 	entrySize int
 
 	mu      sync.Mutex
-	written int    // entries in the file
-	tail    []byte // entries behind those
-	loaded  bool   // written is known
+	written int                 // entries in the file
+	tail    []byte              // entries behind those
+	loaded  bool                // written is known
+	entry   [maxEntryBytes]byte // where searches read to
 }
 
 func (e *entryFile) init(at *place, base id.Offset, suffix string, entrySize int) {
@@ -90,11 +91,12 @@ func (e *entryFile) search(after func(entry []byte) bool) (n int, entry [maxEntr
 	if lo == 0 {
 		return -1, entry, nil
 	}
-	return lo - 1, entry, e.readLocked(lo-1, entry[:e.entrySize])
+	err = e.readLocked(lo-1, e.entry[:e.entrySize])
+	return lo - 1, e.entry, err
 }
 
 func (e *entryFile) searchIn(lo, hi *int, after func(entry []byte) bool) error {
-	var b [maxEntryBytes]byte
+	b := &e.entry
 	for *lo < *hi {
 		mid := int(uint(*lo+*hi) >> 1)
 		if err := e.readLocked(mid, b[:e.entrySize]); err != nil {
@@ -107,6 +109,20 @@ func (e *entryFile) searchIn(lo, hi *int, after func(entry []byte) bool) error {
 		}
 	}
 	return nil
+}
+
+// final returns the number of entries and the last one.
+func (e *entryFile) final() (n int, entry [maxEntryBytes]byte, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.load(); err != nil {
+		return 0, entry, err
+	}
+	if n = e.written + len(e.tail)/e.entrySize; n == 0 {
+		return 0, entry, nil
+	}
+	err = e.readLocked(n-1, e.entry[:e.entrySize])
+	return n, e.entry, err
 }
 
 // at reads entry n into b.

@@ -110,12 +110,8 @@ func (x *timeIndex) decode(b []byte) (ts int64, offset id.Offset) {
 
 // last returns the last entry, or (-1, base) when there is none.
 func (x *timeIndex) last() (ts int64, offset id.Offset, err error) {
-	n, err := x.count()
+	n, b, err := x.final()
 	if err != nil || n == 0 {
-		return -1, x.base, err
-	}
-	var b [maxEntryBytes]byte
-	if err := x.at(n-1, b[:]); err != nil {
 		return -1, x.base, err
 	}
 	ts, offset = x.decode(b[:])

@@ -82,7 +82,7 @@ func (l *Log) load(o LogOptions, created bool) error {
 		l.durable.Store(int64(min(max(o.RecoveryPoint, start), end)))
 	}
 	for i, s := range segs[:len(segs)-1] {
-		s.synced = o.CleanShutdown || i < floor(segs, o.RecoveryPoint)
+		s.synced = o.CleanShutdown || i < firstUnsynced(segs, o.RecoveryPoint)
 	}
 	l.lastFlushMs = l.nowMs()
 	l.hw.Store(int64(min(max(o.HighWatermark, start), end)))
@@ -438,7 +438,7 @@ func (l *Log) scanSegment(s *segment, cut bool, visit func(h header, b []byte) e
 // hole between segments, ends the log.
 func (l *Log) recover(point id.Offset) error {
 	segs := *l.segments.Load()
-	first := max(0, floor(segs, point))
+	first := firstUnsynced(segs, point)
 	for i := first; i < len(segs); i++ {
 		s := segs[i]
 		if i > first && l.isHole(segs[i-1], s) {
@@ -454,6 +454,11 @@ func (l *Log) recover(point id.Offset) error {
 	}
 	return nil
 }
+
+// firstUnsynced is the first segment that may not be durable: the one that holds the last offset below the recovery point. When
+// the point is a segment's base, that is the segment before it: its bytes are durable, but it was the active one when they were
+// synced, and its indexes may not have been since.
+func firstUnsynced(segs []*segment, point id.Offset) int { return max(0, floor(segs, max(point-1, 0))) }
 
 // isHole reports whether a segment cannot follow the recovered one before it. Without compaction offsets are gapless, so that a
 // gap means lost bytes. (An empty segment below the end of its predecessor is left over from a roll that was taken back.)

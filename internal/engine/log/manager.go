@@ -146,6 +146,7 @@ func (m *Manager) openDirs() error {
 		}
 		d := &logDir{path: path, o: m.o, onFail: m.dirFailed, onWork: m.logWants}
 		d.checkpointNow = func() error { return m.checkpointRecoveryPoints(d) }
+		d.startsNow = func() error { return m.checkpointStartOffsets(d) }
 		m.dirs = append(m.dirs, d)
 		if err := d.open(); err != nil && !IsOffline(err) {
 			return err

@@ -68,13 +68,13 @@ func (l *Log) replaySegment(s *segment, end id.Offset) error {
 	defer s.log.release()
 	from := int64(0)
 	if p.end > s.base {
-		if from, err = s.index.lookup(p.end); err != nil || from >= size {
+		if from, err = s.index.lookup(p.end); err != nil || from < 0 || from >= size {
 			from = 0
 		}
 	}
 	replay := func(from int64) error {
 		_, err := scanBatches(f, from, size, func(h header, b []byte) error {
-			if h.base >= end || h.base < p.end {
+			if h.base >= end || h.last < p.end {
 				return nil
 			}
 			return l.replay(nil, h, b)

@@ -116,10 +116,20 @@ func (l *Log) deleteFirst(n int, reason string) (int, error) {
 	// The start offset moves before the segments disappear, so that a reader never finds a hole. Readers who have the old
 	// list read the renamed files.
 	l.raiseStart(segs[n].base)
+	if len(gone) > 1 {
+		// A crash may undo the renaming of some segments and not of others. Whatever comes back lies below the log start then.
+		if err := l.dir.startsRaised(); err != nil {
+			return 0, err
+		}
+	}
 	l.setSegments(slices.Clone(segs[n:]))
 	l.o.Logger.Info("deleting segments", "partition", l.tp.String(), "segments", n, "reason", reason,
 		"first", int64(gone[0].base), "log_start_offset", int64(segs[n].base))
-	if err := l.discard(gone); err != nil {
+	err := l.discard(gone)
+	if err == nil && len(gone) > 1 {
+		err = l.at.fs.SyncDir(l.Path()) // before the checkpoint forgets the log start, which is the first segment's base now
+	}
+	if err != nil {
 		return 0, l.fault("delete segments of", err)
 	}
 	return n, nil

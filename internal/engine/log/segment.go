@@ -245,11 +245,11 @@ func (s *segment) sync(finished bool) error {
 func (s *segment) find(w *walker, offset id.Offset, limit int64) (header, error) {
 	w.limit = limit
 	start, err := s.index.lookup(offset)
-	if err != nil || start >= limit {
+	if err != nil || start < 0 || start >= limit {
 		start = 0 // the log itself is the truth
 	}
 	h, err := w.seek(start, offset)
-	if start > 0 && (err == nil && h.base > offset && h.position == start || isBadBatch(err)) {
+	if start > 0 && (err == nil && h.base > offset && h.position == start || err != nil && isBadBatch(err)) {
 		// The index pointed beyond the offset or into the middle of a batch: do without it.
 		return w.seek(0, offset)
 	}
@@ -286,7 +286,7 @@ func (s *segment) nextOffset(bufs *buffers) (id.Offset, error) {
 	buf := bufs.get()
 	defer bufs.put(buf)
 	start, err := s.index.lookupPosition(size)
-	if err != nil || start >= size {
+	if err != nil || start < 0 || start >= size {
 		start = 0
 	}
 	for {
