@@ -174,6 +174,9 @@ func (n *Node) newLifecycle(b *conf.Broker) error {
 		Endpoints: n.advertised(b.AdvertisedListeners()), Features: brokerFeatures(), Rack: rack, LogDirs: dirs, PreviousBrokerEpoch: previous,
 		HeartbeatInterval: b.Millis("broker.heartbeat.interval.ms"), SessionTimeout: b.Millis("broker.session.timeout.ms"),
 		RegistrationTimeout: b.Millis("initial.broker.registration.timeout.ms"), Line: n.line, Logger: n.log.With("component", "lifecycle")})
+	n.ctlLife = lifecycle.NewControllerRegistration(lifecycle.ControllerOptions{NodeID: n.nodeID, IncarnationID: quorum.NewDirectoryID(rng),
+		Endpoints: n.advertised(b.AdvertisedControllerListeners()), Features: controller.SupportedFeatures(), Line: n.line,
+		Logger: n.log.With("component", "lifecycle")})
 	return nil
 }
 
@@ -300,6 +303,7 @@ func (n *Node) applyGroups(delta *image.Delta, _ *image.Image) error {
 
 func (n *Node) applyLifecycle(_ *image.Delta, img *image.Image) error {
 	n.life.ImagePublished(img)
+	n.ctlLife.ImagePublished(img)
 	return nil
 }
 

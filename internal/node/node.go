@@ -66,6 +66,7 @@ type Node struct {
 	groups   *coord.Groups
 	pids     *handler.ProducerIDBlocks
 	life     *lifecycle.Manager
+	ctlLife  *lifecycle.ControllerRegistration
 	srv      *server.Server
 	desk     *handler.ReplicaDesk
 	publish  *publisher
@@ -287,6 +288,9 @@ func (n *Node) halt(ctx context.Context, epoch id.BrokerEpoch) error {
 	}
 	if n.life != nil {
 		n.life.Close()
+	}
+	if n.ctlLife != nil {
+		n.ctlLife.Close()
 	}
 	if n.groups != nil {
 		n.groups.Close()
