@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ Options:
 --override <property=value>  sets a property over the file; may be repeated
 --log-format <text|json>     how log lines look (default text; environment MOLDAU_LOG_FORMAT)
 --log-level <level>          debug, info, warn or error (default info; environment MOLDAU_LOG_LEVEL)
---metrics <host:port>        where /metrics is served (default :9404 if that port is free; "none" for nowhere)
+--metrics-listen <host:port> where /metrics is served (default :9404 if that port is free; empty: nowhere)
 --version                    prints the version and ends
 `
 
@@ -37,7 +38,7 @@ type startOptions struct {
 	overrides []string
 	format    string
 	level     slog.Level
-	metrics   string
+	metrics   *string // nil: not given
 }
 
 // runStart runs a node until the context ends or the node fails.
@@ -61,12 +62,9 @@ func runStart(ctx context.Context, s Streams, args []string) error {
 		logger.Warn(w.Message, "key", w.Key)
 	}
 	tuneMemory()
-	opts := node.Options{Config: b, AutoFormat: o.file == "", Logger: logger, Level: level, Metrics: o.metrics}
-	switch o.metrics {
-	case "":
-		opts.Metrics, opts.MetricsOptional = ":9404", true
-	case "none":
-		opts.Metrics = ""
+	opts := node.Options{Config: b, AutoFormat: o.file == "", Logger: logger, Level: level, Metrics: ":9404", MetricsOptional: true}
+	if o.metrics != nil {
+		opts.Metrics, opts.MetricsOptional = *o.metrics, false
 	}
 	n, err := node.Start(ctx, opts)
 	if err != nil {
@@ -93,7 +91,14 @@ func loadStart(o *startOptions) (*conf.Broker, []conf.Warning, error) {
 			return nil, nil, err
 		}
 	}
-	return conf.Load(properties, o.overrides)
+	b, warnings, err := conf.Load(properties, o.overrides)
+	if o.file == "" { // what we set ourselves needs no warning
+		set := func(key string) bool {
+			return slices.ContainsFunc(o.overrides, func(x string) bool { return strings.HasPrefix(x, key+"=") })
+		}
+		warnings = slices.DeleteFunc(warnings, func(w conf.Warning) bool { return properties[w.Key] != "" && !set(w.Key) })
+	}
+	return b, warnings, err
 }
 
 // parseStart reads the command line; nil options ask for the version.
@@ -112,7 +117,7 @@ func parseStart(args []string) (*startOptions, error) {
 			return nil, &failure{code: 1, help: startHelp}
 		case "daemon":
 			return nil, usage("-daemon is not supported: let a service manager run moldau in the background")
-		case "-override", "-log-format", "-log-level", "-metrics":
+		case "-override", "-log-format", "-log-level", "-metrics-listen":
 			if name == "-override" || !has { // an override's own = is part of its value
 				if i++; i == len(args) {
 					return nil, usage("Option %s needs a value", args[i-1])
@@ -126,8 +131,8 @@ func parseStart(args []string) (*startOptions, error) {
 				o.format = value
 			case "-log-level":
 				levelText = value
-			case "-metrics":
-				o.metrics = value
+			case "-metrics-listen":
+				o.metrics = &value
 			}
 		default:
 			if strings.HasPrefix(args[i], "-") {
