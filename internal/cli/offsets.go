@@ -241,7 +241,7 @@ func matchPartitions(ctx context.Context, a *admin, filters []partitionFilter, e
 			}
 		}
 	}
-	slices.SortFunc(out, id.TopicPartition.Compare)
+	slices.SortFunc(out, func(a, b id.TopicPartition) int { return strings.Compare(a.String(), b.String()) }) // 10 before 2, as Kafka's tool
 	return out, nil
 }
 

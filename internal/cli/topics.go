@@ -398,7 +398,7 @@ func (c *topicsCommand) describe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range javaHashOrder(topics, func(t describedTopic) string { return t.name }, len(topics)) {
+	for _, t := range javaHashOrder(topics, func(t describedTopic) uint32 { return javaStringHash(t.name) }, len(topics)) {
 		c.printTopic(t, configs[t.name], live, moving)
 	}
 	return nil
@@ -449,7 +449,7 @@ func (c *topicsCommand) printTopic(t describedTopic, configs []configEntry, live
 		c.o.has("under-min-isr-partitions") || c.o.has("at-min-isr-partitions")
 	if !onlySome {
 		var own []string
-		for _, e := range javaHashOrder(configs, func(e configEntry) string { return e.name }, 16) {
+		for _, e := range javaHashOrder(configs, func(e configEntry) uint32 { return javaStringHash(e.name) }, 16) {
 			if e.source != conf.DefaultConfig {
 				own = append(own, e.name+"="+e.value)
 			}
