@@ -96,7 +96,7 @@ offsets.topic.replication.factor=1
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command("./moldau", "start", props, "--metrics-listen", "")
+	cmd := exec.Command("./moldau", "start", props, "--metrics", "none")
 	cmd.Stdout, cmd.Stderr = log, log
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
