@@ -111,7 +111,7 @@ func (r *Request) ClientID() string {
 func (r *Request) Decode(m wire.Message) bool {
 	rd := wire.NewReader(r.Body, &r.budget)
 	m.Decode(rd, r.Version())
-	if err := rd.Finish(); err != nil {
+	if err := rd.Err(); err != nil { // bytes behind the fields are passed over, as Kafka does
 		r.Close(err.Error())
 		return false
 	}

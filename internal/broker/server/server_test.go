@@ -265,7 +265,6 @@ func TestBadPeersAreClosed(t *testing.T) {
 		"negative version": frame(wire.Heartbeat, -1, 1, nil),
 		"client id lies":   {0, 0, 0, 10, 0, 12, 0, 0, 0, 0, 0, 1, 0x7f, 0xff},
 		"body cut short":   cut(heartbeat(1, "member")),
-		"trailing bytes":   trailing(heartbeat(1, "member")),
 		"handler panics":   frame(wire.ListGroups, 0, 1, &api.ListGroupsRequest{}),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -300,6 +299,18 @@ func trailing(f []byte) []byte {
 	f = append(f, 1, 2, 3)
 	binary.BigEndian.PutUint32(f, uint32(len(f)-4))
 	return f
+}
+
+// Kafka reads the fields and does not look whether something follows.
+func TestTrailingBytesArePassedOver(t *testing.T) {
+	d := start(t, nil)
+	p := d.dial(t)
+	p.send(trailing(heartbeat(1, "member")), heartbeat(2, "x"))
+	for want := int32(1); want <= 2; want++ {
+		if id, _ := p.answer(); id != want {
+			t.Fatalf("answer %d, want %d", id, want)
+		}
+	}
 }
 
 func TestBadFrameAfterGoodOnesStillAnswersThem(t *testing.T) {
