@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/moldau-io/moldau/internal/core/raft"
 	"github.com/moldau-io/moldau/internal/engine/log"
 	"github.com/moldau-io/moldau/internal/record"
+	"github.com/moldau-io/moldau/internal/wire"
 )
 
 // maxOpsPerRound bounds the operations decided before their records are made durable together.
@@ -198,6 +200,12 @@ func (d *driver) decide(op operation) error {
 		return nil
 	}
 	if err := d.append(dec); err != nil {
+		var large *errTooLarge
+		if errors.As(err, &large) { // nothing was written: the decision never was
+			d.ctl.Revert(env.NextOffset)
+			op.done(Outcome{Err: &controller.Error{Code: wire.ErrRecordListTooLarge, Text: large.Error()}})
+			return nil
+		}
 		op.done(notController())
 		return err
 	}
@@ -212,7 +220,7 @@ func (d *driver) decide(op operation) error {
 }
 
 func (d *driver) env() controller.Env {
-	return controller.Env{Now: d.o.Now(), NextOffset: d.log.EndOffset(), Rand: d.rand}
+	return controller.Env{Now: d.o.Now(), NextOffset: d.log.EndOffset(), Rand: d.rand, KRaftVersion: d.raft.Membership().KRaftVersion}
 }
 
 // append writes a decision's records. An error is the log's: the quorum stops.

@@ -18,6 +18,9 @@ const (
 	maxBatchBytes   = 8 << 20
 	maxBatchRecords = 10_000
 	readChunkBytes  = 1 << 20
+	// maxRecordOverhead is what a record takes beside its value.
+	maxRecordOverhead = 21
+	maxKeptScratch    = 1 << 20
 )
 
 // metaLog is the log of __cluster_metadata-0 as the driver uses it. It implements raft.Log. One goroutine owns it.
@@ -41,7 +44,7 @@ func openMetaLog(o *Options, newest raft.Position) (*metaLog, error) {
 	if o.SegmentTime > 0 {
 		c.SegmentAge = o.SegmentTime
 	}
-	c.MaxMessageBytes = 2*maxBatchBytes + record.HeaderSize
+	c.MaxMessageBytes = maxBatchBytes
 	c.RetentionBytes, c.RetentionTime, c.CleanupDelete = -1, -1, false // snapshots decide what may go
 	c.TimestampAfterMax = log.Forever
 	l, err := log.OpenLog(log.LogOptions{
@@ -187,36 +190,58 @@ func (m *metaLog) appendControl(epoch id.LeaderEpoch, nowMs int64, records []rec
 	return err
 }
 
-// appendRecords writes metadata records as one batch, or as several unless atomic.
+// errTooLarge reports records that do not fit a batch. Nothing was written.
+type errTooLarge struct{ size int }
+
+func (e *errTooLarge) Error() string {
+	return fmt.Sprintf("The total record(s) size of %d exceeds the maximum allowed batch size of %d", e.size, maxBatchBytes)
+}
+
+// appendRecords writes metadata records as one batch, or as several unless atomic. They are encoded as a whole before the
+// first is written.
 func (m *metaLog) appendRecords(epoch id.LeaderEpoch, nowMs int64, records []image.Record, atomic bool) error {
 	o := record.NewOptions()
-	o.LeaderEpoch = epoch
-	for len(records) > 0 {
-		o.BaseOffset = m.EndOffset()
-		m.builder.Reset(o)
-		n := 0
-		for _, r := range records {
-			var err error
-			if m.value, err = logrec.AppendMetadata(m.value[:0], r.Message, r.Version); err != nil {
-				return fmt.Errorf("encode a metadata record: %w", err)
-			}
-			full := m.builder.SizeBytes()+len(m.value) > maxBatchBytes || n >= maxBatchRecords
-			if n > 0 && full && !atomic {
-				break
-			}
-			if err := m.builder.Append(nowMs, nil, m.value); err != nil {
+	o.LeaderEpoch, o.BaseOffset = epoch, m.EndOffset()
+	m.builder.Reset(o)
+	out := m.scratch[:0]
+	for _, r := range records {
+		var err error
+		if m.value, err = logrec.AppendMetadata(m.value[:0], r.Message, r.Version); err != nil {
+			return fmt.Errorf("encode a metadata record: %w", err)
+		}
+		size := m.builder.SizeBytes() + len(m.value) + maxRecordOverhead
+		if m.builder.Count() > 0 && !atomic && (size > maxBatchBytes || m.builder.Count() >= maxBatchRecords) {
+			if out, err = m.builder.AppendTo(out); err != nil {
 				return err
 			}
-			n++
+			o.BaseOffset = m.builder.LastOffset() + 1
+			m.builder.Reset(o)
+			size = m.builder.SizeBytes() + len(m.value) + maxRecordOverhead
 		}
-		b, err := m.builder.Build()
+		if size > maxBatchBytes {
+			return &errTooLarge{size}
+		}
+		if err := m.builder.Append(nowMs, nil, m.value); err != nil {
+			return err
+		}
+	}
+	out, err := m.builder.AppendTo(out)
+	if err != nil {
+		return err
+	}
+	m.scratch = out
+	if cap(m.scratch) > maxKeptScratch {
+		m.scratch = nil
+	}
+	for len(out) > 0 {
+		b, rest, err := record.Next(out)
 		if err != nil {
 			return err
 		}
 		if err := m.write(b, epoch); err != nil {
 			return err
 		}
-		records = records[n:]
+		out = rest
 	}
 	return nil
 }

@@ -109,12 +109,16 @@ func (n *testNode) start(publishers ...Publisher) *Quorum {
 }
 
 // setConfig sets a config of all brokers and waits for the answer.
-func setConfig(q *Quorum, key, value string) error {
+func setConfig(q *Quorum, key, value string) error { return setConfigs(q, []string{key}, value) }
+
+// setConfigs sets several at once.
+func setConfigs(q *Quorum, keys []string, value string) error {
+	res := api.IncrementalAlterConfigsRequestResource{ResourceType: int8(image.ResourceBroker)}
+	for _, k := range keys {
+		res.Configs = append(res.Configs, api.IncrementalAlterConfigsRequestResourceConfig{Name: k, Value: &value})
+	}
 	req := api.NewIncrementalAlterConfigsRequest()
-	req.Resources = []api.IncrementalAlterConfigsRequestResource{{
-		ResourceType: int8(image.ResourceBroker), ResourceName: "",
-		Configs: []api.IncrementalAlterConfigsRequestResourceConfig{{Name: key, Value: &value}},
-	}}
+	req.Resources = append(req.Resources, res)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	m, err := q.Do(ctx, Request{Message: req, APIVersion: 1, ReadCommitted: true})
@@ -219,6 +223,48 @@ func TestDeposedWithUncommittedRecords(t *testing.T) {
 	}
 	if s := q.Status(); s.Leader.Epoch < 2 || configOf(q.Image(), "a") != "1" || configOf(q.Image(), "d") != "3" {
 		t.Fatalf("%+v", s)
+	}
+}
+
+// TestDecisionTooLarge: a decision that fits no batch is refused and leaves no trace, and the next one works.
+func TestDecisionTooLarge(t *testing.T) {
+	n := format(t, vfs.NewMem(), "/data", true)
+	q := n.start()
+	before := q.Status().LogEndOffset
+	value := strings.Repeat("x", 30_000)
+	var keys []string
+	for i := range maxBatchBytes/len(value) + 1 {
+		keys = append(keys, fmt.Sprint("huge", i))
+	}
+	err := setConfigs(q, keys, value)
+	if !errors.Is(err, wire.ErrRecordListTooLarge) {
+		t.Fatalf("%v", err)
+	}
+	if err := setConfig(q, "small", "1"); err != nil {
+		t.Fatal(err)
+	}
+	if configOf(q.Image(), "huge0") != "" || configOf(q.Image(), "small") != "1" || q.Status().LogEndOffset != before+1 {
+		t.Fatalf("%+v", q.Status())
+	}
+	n.edit = func(o *Options) { o.SnapshotMaxNewRecordBytes = 1 }
+	for i := range 4 { // together more than one batch of a snapshot may have
+		if err := setConfigs(q, keys[i*70:(i+1)*70], value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q = n.start()
+	awaitSnapshot(t, n, 0)
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q = n.start()
+	for i, k := range keys {
+		if got := configOf(q.Image(), k); (got == value) != (i < 280) {
+			t.Fatalf("%s has %d bytes", k, len(got))
+		}
 	}
 }
 

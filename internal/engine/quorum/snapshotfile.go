@@ -54,14 +54,19 @@ func newSnapshotWriter(at raft.Position, nowMs, lastMs int64, m raft.Membership)
 }
 
 func (w *snapshotWriter) add(r image.Record) error {
+	v, err := logrec.AppendMetadata(nil, r.Message, r.Version)
+	if err != nil {
+		return fmt.Errorf("write a snapshot: %w", err)
+	}
+	if w.builder != nil && w.builder.SizeBytes()+len(v)+maxRecordOverhead > maxBatchBytes {
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
 	if w.builder == nil {
 		o := record.NewOptions()
 		o.BaseOffset, o.LeaderEpoch = w.next, w.at.Epoch
 		w.builder = record.NewBuilder(o)
-	}
-	v, err := logrec.AppendMetadata(nil, r.Message, r.Version)
-	if err != nil {
-		return fmt.Errorf("write a snapshot: %w", err)
 	}
 	if err := w.builder.Append(w.nowMs, nil, v); err != nil {
 		return fmt.Errorf("write a snapshot: %w", err)
