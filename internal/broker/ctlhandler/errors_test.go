@@ -116,3 +116,21 @@ func TestSchema(t *testing.T) {
 	want("delete.retention.ms", "86400000", 5, all)
 	want("min.insync.replicas", "2", 4, s.EffectiveTopic(nil, nil, nil))
 }
+
+func BenchmarkEffectiveTopic(b *testing.B) {
+	c, _, err := conf.Load(conf.DevDefaults(), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := NewSchema(c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	cluster := map[string]string{"min.insync.replicas": "1"}
+	b.ReportAllocs()
+	for b.Loop() {
+		if len(s.EffectiveTopic(nil, nil, cluster)) == 0 {
+			b.Fatal("nothing")
+		}
+	}
+}

@@ -20,6 +20,7 @@ type schema struct {
 	mu            sync.Mutex
 	node, cluster map[string]string
 	dynamic       *conf.Broker
+	plain         []controller.EffectiveConfig // of a topic without configs of its own; nil until asked for
 }
 
 // NewSchema returns the rules for dynamic configs on a node with a configuration. Only its static part counts.
@@ -37,16 +38,14 @@ func NewSchema(b *conf.Broker) (controller.ConfigSchema, error) {
 	return s, nil
 }
 
-// under returns the broker's configuration under dynamic configs.
+// under returns the broker's configuration under dynamic configs. The caller holds mu.
 func (s *schema) under(node, cluster map[string]string) *conf.Broker {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !maps.Equal(node, s.node) || !maps.Equal(cluster, s.cluster) {
 		b, _, err := s.broker.WithDynamic(cluster, node)
 		if err != nil {
 			b = s.broker // dynamic configs that contradict the static ones have no effect
 		}
-		s.node, s.cluster, s.dynamic = node, cluster, b
+		s.node, s.cluster, s.dynamic, s.plain = node, cluster, b, nil
 	}
 	return s.dynamic
 }
@@ -105,9 +104,15 @@ func (s *schema) Default(t image.ResourceType, key string) (string, bool) {
 // StaticTopic implements controller.ConfigSchema.
 func (s *schema) StaticTopic(key string) string { return s.static[key] }
 
-// EffectiveTopic implements controller.ConfigSchema.
+// EffectiveTopic implements controller.ConfigSchema. The answer for a topic without configs, as most are, is shared.
 func (s *schema) EffectiveTopic(topic, node, cluster map[string]string) []controller.EffectiveConfig {
-	t, err := conf.ResolveTopic(s.under(node, cluster), topic)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.under(node, cluster)
+	if len(topic) == 0 && s.plain != nil {
+		return s.plain
+	}
+	t, err := conf.ResolveTopic(b, topic)
 	if err != nil {
 		return nil
 	}
@@ -115,6 +120,9 @@ func (s *schema) EffectiveTopic(topic, node, cluster map[string]string) []contro
 	out := make([]controller.EffectiveConfig, 0, len(all))
 	for _, e := range all {
 		out = append(out, controller.EffectiveConfig{Name: e.Name, Value: e.Value, Source: int8(e.Source), ReadOnly: e.ReadOnly, Sensitive: e.Sensitive})
+	}
+	if len(topic) == 0 {
+		s.plain = out
 	}
 	return out
 }

@@ -52,7 +52,7 @@ type ConfigSchema interface {
 	// StaticTopic returns what a topic config is on this node when nothing dynamic sets it.
 	StaticTopic(key string) string
 	// EffectiveTopic resolves all topic configs from the topic's own, the dynamic configs of the broker asked for and of all
-	// brokers, and the node's static configs, in order of name.
+	// brokers, and the node's static configs, in order of name. The answer may be shared and is not changed.
 	EffectiveTopic(topic, node, cluster map[string]string) []EffectiveConfig
 }
 
