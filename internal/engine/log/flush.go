@@ -18,10 +18,24 @@ type flushState struct {
 // Flush returns when everything below upTo is durable, or was truncated away. Concurrent callers share one fsync. A failed
 // fsync takes the log directory offline.
 func (l *Log) Flush(upTo id.Offset) error {
+	for l.DurableEnd() < min(upTo, l.EndOffset()) {
+		// A truncation may come between; what is there then has to be synced again.
+		if err := l.sync(func() bool { return l.DurableEnd() >= min(upTo, l.EndOffset()) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flushFinished makes the finished segments durable with their indexes, also when their bytes were synced before.
+func (l *Log) flushFinished() error { return l.sync(func() bool { return false }) }
+
+// sync runs one sync, or waits for those that run until done says that they were enough.
+func (l *Log) sync(done func() bool) error {
 	f := &l.flush
 	f.mu.Lock()
 	for {
-		if l.DurableEnd() >= min(upTo, l.EndOffset()) {
+		if done() {
 			f.mu.Unlock()
 			return nil
 		}
@@ -43,13 +57,7 @@ func (l *Log) Flush(upTo id.Offset) error {
 	f.running = false
 	f.cond.Broadcast()
 	f.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	if l.DurableEnd() < min(upTo, l.EndOffset()) {
-		return l.Flush(upTo) // a truncation came between; what is there now has to be synced again
-	}
-	return nil
+	return err
 }
 
 // syncOnce makes everything up to the present log end durable and moves the durable end there. The caller has flush.running.

@@ -40,8 +40,20 @@ func (l *Log) load(o LogOptions, created bool) error {
 	}
 	l.start.Store(int64(max(o.LogStartOffset, 0)))
 	segs := l.foundSegments(dir)
-	l.setSegments(segs)
+	below := 0
+	for below+1 < len(segs) && segs[below+1].base <= o.LogStartOffset {
+		below++
+	}
+	l.setSegments(segs[below:])
 	l.producers.snapshots = dir.snapshots
+	// What lies below the log start was to be deleted. If a crash undid a part of that there are holes in it, which must not be
+	// taken for holes in the log.
+	if below > 0 {
+		if err := l.discard(segs[:below]); err != nil {
+			return l.storageError("delete segments of", err)
+		}
+	}
+	segs = segs[below:]
 	if err := l.loadEpochs(dir.epochs, len(segs) > 0); err != nil {
 		return err
 	}

@@ -140,7 +140,7 @@ func (l *Log) Close() error {
 	}
 	l.mu.Unlock()
 	if err == nil {
-		err = l.Flush(l.EndOffset())
+		err = l.flushFinished()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/moldau-io/moldau/internal/base/id"
 )
 
 // DeleteOldSegments removes the oldest segments that retention allows to go, and returns how many. Nothing at or above the
@@ -188,15 +187,12 @@ func (l *Log) removeDoomed(d doomedFiles) error {
 func (l *Log) flushRolled() error {
 	segs := *l.segments.Load()
 	l.mu.Lock()
-	upTo := id.Offset(-1)
-	if n := len(segs); n > 1 && !segs[n-2].synced {
-		upTo = segs[n-1].base
-	}
+	due := len(segs) > 1 && !segs[len(segs)-2].synced
 	l.mu.Unlock()
-	if upTo < 0 {
+	if !due {
 		return nil
 	}
-	return l.Flush(upTo)
+	return l.flushFinished()
 }
 
 // flushDue reports whether flush.ms has passed since there is something to flush.
