@@ -25,7 +25,7 @@ Options:
 --override <property=value>  sets a property over the file; may be repeated
 --log-format <text|json>     how log lines look (default text; environment MOLDAU_LOG_FORMAT)
 --log-level <level>          debug, info, warn or error (default info; environment MOLDAU_LOG_LEVEL)
---metrics-listen <host:port> where /metrics is served (default :9404 if that port is free; empty: nowhere)
+--metrics <host:port>        where /metrics is served (default :9404 if that port is free; "none": nowhere)
 --version                    prints the version and ends
 `
 
@@ -65,6 +65,9 @@ func runStart(ctx context.Context, s Streams, args []string) error {
 	opts := node.Options{Config: b, AutoFormat: o.file == "", Logger: logger, Level: level, Metrics: ":9404", MetricsOptional: true}
 	if o.metrics != nil {
 		opts.Metrics, opts.MetricsOptional = *o.metrics, false
+		if opts.Metrics == "none" {
+			opts.Metrics = ""
+		}
 	}
 	n, err := node.Start(ctx, opts)
 	if err != nil {
@@ -117,7 +120,7 @@ func parseStart(args []string) (*startOptions, error) {
 			return nil, &failure{code: 1, help: startHelp}
 		case "daemon":
 			return nil, usage("-daemon is not supported: let a service manager run moldau in the background")
-		case "-override", "-log-format", "-log-level", "-metrics-listen":
+		case "-override", "-log-format", "-log-level", "-metrics":
 			if name == "-override" || !has { // an override's own = is part of its value
 				if i++; i == len(args) {
 					return nil, usage("Option %s needs a value", args[i-1])
@@ -131,7 +134,7 @@ func parseStart(args []string) (*startOptions, error) {
 				o.format = value
 			case "-log-level":
 				levelText = value
-			case "-metrics-listen":
+			case "-metrics":
 				o.metrics = &value
 			}
 		default:
