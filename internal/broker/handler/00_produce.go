@@ -92,12 +92,15 @@ func (t *produceTask) sort(i int, version int16) {
 	}
 	for j := range topic.PartitionData {
 		part := &topic.PartitionData[j]
-		code := wire.ErrUnknownTopicOrPartition
-		if t.desk.replicas.Exists(name, part.Index) {
-			code = checkProduced(part.Records.Bytes, version)
+		if !t.desk.replicas.Exists(name, part.Index) {
+			out.PartitionResponses[j].ErrorCode = wire.ErrUnknownTopicOrPartition
+			continue
 		}
-		if code != wire.ErrNone {
+		if code, message := checkProduced(part.Records.Bytes, version); code != wire.ErrNone {
 			out.PartitionResponses[j].ErrorCode = code
+			if message != "" {
+				out.PartitionResponses[j].ErrorMessage = &message
+			}
 			continue
 		}
 		t.places = append(t.places, producePlace{i, j})
@@ -107,29 +110,31 @@ func (t *produceTask) sort(i int, version int16) {
 }
 
 // checkProduced applies the rules of a request version to a partition's records: exactly one batch, of format 2, zstd from 7 on.
-func checkProduced(b []byte, version int16) wire.ErrorCode {
+// Only bytes that cannot be a batch at all are explained in words, as in Kafka.
+func checkProduced(b []byte, version int16) (wire.ErrorCode, string) {
 	if b == nil {
-		return wire.ErrUnknownServerError // null records: Kafka fails over them in this way
+		return wire.ErrUnknownServerError, "" // null records: Kafka fails over them in this way
 	}
 	batch, rest, err := record.Next(b)
 	var corrupt *record.CorruptError
 	switch {
 	case errors.As(err, &corrupt):
-		return wire.ErrCorruptMessage
+		return wire.ErrCorruptMessage, corrupt.Reason
 	case err != nil:
-		return wire.ErrInvalidRecord
+		return wire.ErrInvalidRecord, ""
 	case version < 7 && batch.Codec() == record.Zstd:
-		return wire.ErrUnsupportedCompressionType
+		return wire.ErrUnsupportedCompressionType, ""
 	}
 	if len(rest) > 0 {
-		if _, err := record.Peek(rest); errors.As(err, &corrupt) {
-			return wire.ErrCorruptMessage
+		size, err := record.Peek(rest)
+		if errors.As(err, &corrupt) {
+			return wire.ErrCorruptMessage, corrupt.Reason
 		}
-		if size, err := record.Peek(rest); err == nil && size <= len(rest) {
-			return wire.ErrInvalidRecord
+		if err == nil && size <= len(rest) {
+			return wire.ErrInvalidRecord, ""
 		}
 	}
-	return wire.ErrNone
+	return wire.ErrNone, ""
 }
 
 func hasTransactionalBatch(in *api.ProduceRequest) bool {

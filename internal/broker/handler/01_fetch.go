@@ -56,6 +56,11 @@ func (d *ReplicaDesk) fetch(req *server.Request) {
 	t.parts = session.Partitions(t.parts[:0])
 	erroneous := t.split(d, version)
 	if len(t.fetch.Partitions) > 0 {
+		if !knownIsolation(t.in.IsolationLevel) {
+			t.fail(wire.ErrUnknownServerError, version)
+			req.Answer(&t.out)
+			return
+		}
 		t.bounds(d.fetchMaxBytes())
 		t.fetch.ReplicaID, t.fetch.ReplicaEpoch = id.NoBroker, id.NoBrokerEpoch
 		if follower {
@@ -123,6 +128,26 @@ func (t *fetchTask) bounds(limit int) {
 	t.fetch.MaxBytes = min(int(t.in.MaxBytes), limit)
 	t.fetch.MinBytes = min(int(t.in.MinBytes), t.fetch.MaxBytes)
 	t.fetch.MaxWait = time.Duration(t.in.MaxWaitMs) * time.Millisecond
+}
+
+// knownIsolation reports whether there is such an isolation level; Kafka fails over others.
+func knownIsolation(level int8) bool { return level == 0 || level == 1 }
+
+// fail answers the whole request with one code; clients before version 13 look for it at each partition.
+func (t *fetchTask) fail(code wire.ErrorCode, version int16) {
+	t.out.ErrorCode, t.out.SessionID = code, t.in.SessionID
+	if version >= 13 {
+		return
+	}
+	for _, topic := range t.in.Topics {
+		r := api.FetchResponseResponse{Topic: topic.Topic}
+		for _, p := range topic.Partitions {
+			a := api.NewFetchResponseResponsePartition()
+			a.PartitionIndex, a.ErrorCode, a.HighWatermark, a.Records = p.Partition, code, -1, noRecords()
+			r.Partitions = append(r.Partitions, a)
+		}
+		t.out.Responses = append(t.out.Responses, r)
+	}
 }
 
 func isolationOf(replicaID int32, level int8) log.Isolation {

@@ -65,6 +65,9 @@ func (d *ReplicaDesk) listOffset(version int16, in *api.ListOffsetsRequest, tp i
 	if !timestampKnown(p.Timestamp, version) {
 		return noOffset(p.PartitionIndex, wire.ErrUnsupportedVersion)
 	}
+	if !knownIsolation(in.IsolationLevel) {
+		return noOffset(p.PartitionIndex, wire.ErrUnknownServerError)
+	}
 	q := replica.OffsetQuery{TopicPartition: tp, Timestamp: p.Timestamp, CurrentLeaderEpoch: id.LeaderEpoch(p.CurrentLeaderEpoch),
 		Isolation: log.ReadLogEnd, AnyReplica: in.ReplicaID == debuggingReplica}
 	if in.ReplicaID == -1 {

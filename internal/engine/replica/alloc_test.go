@@ -6,8 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/record"
+	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
 
 // TestAllocations holds the hot path to its discipline: nothing is allocated per record, and little per request.
@@ -103,6 +105,31 @@ func BenchmarkFetch(b *testing.B) {
 					s.Release()
 					results[0].Section = nil
 				}
+			}
+		})
+	}
+}
+
+// BenchmarkApplyDelta makes partitions on disk: many topics of one partition in one delta, and one topic of many partitions.
+func BenchmarkApplyDelta(b *testing.B) {
+	for _, shape := range []struct{ topics, partitions int }{{1000, 1}, {1, 1000}} {
+		b.Run(fmt.Sprintf("%dx%d", shape.topics, shape.partitions), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				r := newRigOn(b, vfs.OS(), b.TempDir(), nil)
+				var recs []logrec.MetadataRecord
+				for i := range shape.topics {
+					u := id.UUID{1, byte(i >> 8), byte(i)}
+					recs = append(recs, &logrec.TopicRecord{Name: fmt.Sprint("t", i), TopicID: u})
+					for n := range shape.partitions {
+						recs = append(recs, &logrec.PartitionRecord{PartitionID: int32(n), TopicID: u, Replicas: []int32{1}, Isr: []int32{1}, Leader: 1})
+					}
+				}
+				b.StartTimer()
+				r.replay(recs...)
+				b.StopTimer()
+				r.stop()
+				b.StartTimer()
 			}
 		})
 	}

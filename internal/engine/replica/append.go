@@ -105,7 +105,7 @@ func (m *Manager) appendOne(req *AppendRequest, part *AppendPartition, nowMs int
 	}
 	p.told(moved)
 	if res.FlushDue {
-		m.flusher.add(p, res.NextOffset)
+		m.flusher.add(p, res.LastOffset+1)
 	}
 	entry := produceEntry{required: res.LastOffset + 1, epoch: epoch}
 	entry.commit = req.Acks == -1 && p.log.HighWatermark() < entry.required

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -167,8 +168,10 @@ func (m *Manager) readOne(req *FetchRequest, part *FetchPartition, limit int, mi
 	}
 	var res log.ReadResult
 	if err == nil {
-		res, err = p.log.Read(log.ReadRequest{Offset: part.Offset, MaxBytes: maxBytes, MinOneMessage: minOne, Isolation: req.Isolation,
-			Reader: log.Reader{ReplicaID: req.ReplicaID, ReplicaEpoch: req.ReplicaEpoch}, LastFetchedEpoch: part.LastFetchedEpoch})
+		if res, err = p.diverging(part); err == nil && res.Diverging == nil {
+			res, err = p.log.Read(log.ReadRequest{Offset: part.Offset, MaxBytes: maxBytes, MinOneMessage: minOne, Isolation: req.Isolation,
+				Reader: log.Reader{ReplicaID: req.ReplicaID, ReplicaEpoch: req.ReplicaEpoch}, LastFetchedEpoch: id.NoLeaderEpoch})
+		}
 	}
 	p.mu.RUnlock()
 	if err != nil {
@@ -194,6 +197,25 @@ func (m *Manager) readOne(req *FetchRequest, part *FetchPartition, limit int, mi
 		}
 	}
 	return r
+}
+
+// diverging compares the reader's last epoch and offset with the local log (KIP-595): a reader that went on in that epoch where this
+// log did not must truncate first, and is told so even where its offset is out of range here. p.mu must be held.
+func (p *Partition) diverging(part *FetchPartition) (res log.ReadResult, err error) {
+	if part.LastFetchedEpoch == id.NoLeaderEpoch {
+		return res, nil
+	}
+	end := p.log.EndOffsetForEpoch(part.LastFetchedEpoch)
+	start := p.log.StartOffset()
+	if end.EndOffset == id.NoOffset || end.Epoch == id.NoLeaderEpoch || part.Offset < start {
+		return res, fmt.Errorf("%w: fetch of %s at %d in epoch %d, log starts at %d", wire.ErrOffsetOutOfRange, p.tp, part.Offset,
+			part.LastFetchedEpoch, start)
+	}
+	if end.Epoch < part.LastFetchedEpoch || end.EndOffset < part.Offset {
+		res = log.ReadResult{FetchOffset: part.Offset, LogStartOffset: start, LogEndOffset: p.log.EndOffset(),
+			HighWatermark: p.log.HighWatermark(), LastStableOffset: p.log.LastStableOffset(), Diverging: &end}
+	}
+	return res, nil
 }
 
 func noRead(err error) FetchResult {

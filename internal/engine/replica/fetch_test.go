@@ -78,6 +78,8 @@ func TestDivergence(t *testing.T) {
 		{15, 1, "nothing"},
 		{12, 1, "records"},
 		{5, 3, "OFFSET_OUT_OF_RANGE"},
+		{99, 0, "diverging 0 10"},
+		{99, 1, "diverging 1 15"},
 	} {
 		req := consumer(FetchPartition{Topic: "t", Offset: tt.offset})
 		req.Partitions[0].LastFetchedEpoch = tt.epoch

@@ -65,7 +65,7 @@ func (m *Manager) AppendInternal(tp id.TopicPartition, epoch id.LeaderEpoch, bat
 	m.metrics.All.BytesIn.Add(int64(res.Bytes))
 	p.told(moved)
 	if res.FlushDue {
-		m.flusher.add(p, res.NextOffset)
+		m.flusher.add(p, res.LastOffset+1)
 	}
 	return res, nil
 }

@@ -86,6 +86,8 @@ func (p *Partition) append(batches []byte, acks int16, info log.AppendInfo, nowM
 	}
 	if !res.Duplicate {
 		p.appended.Add(int64(res.Bytes))
+	} else if p.config.Log.FlushMessages == 1 {
+		res.FlushDue = p.log.DurableEnd() <= res.LastOffset // the original may not be on disk yet
 	}
 	return res, epoch, p.advance(nowMs), nil
 }
