@@ -40,6 +40,7 @@ type driver struct {
 	activeFrom id.Offset // records from here on are the active controller's own; it has applied them
 	lastAppend time.Time
 	snaps      snapshots
+	peers      peers
 }
 
 func newDriver(q *Quorum, rnd *rand.Rand) (*driver, error) {
@@ -76,6 +77,7 @@ func newDriver(q *Quorum, rnd *rand.Rand) (*driver, error) {
 		return nil, err
 	}
 	d.snaps.init(d, list)
+	d.peers = peers{d: d, parked: map[raft.Replica]parkedFetch{}}
 	d.log.note(members, noOffset)
 	if err := d.log.scan(newest.Offset); err != nil {
 		d.log.Close()
@@ -125,9 +127,16 @@ func (d *driver) loop() error {
 		select {
 		case <-d.q.stop:
 			d.raft.Resign(d.o.Now())
+			if rd, ok := d.raft.Ready(); ok {
+				d.peers.send(rd.Messages) // so that another voter stands at once
+			}
 			return nil
 		case op := <-d.q.queue:
 			if err := d.serve(op); err != nil {
+				return err
+			}
+		case m := <-d.q.inbox:
+			if err := d.peers.receive(m); err != nil {
 				return err
 			}
 		case r := <-d.snaps.done:
@@ -285,6 +294,9 @@ func (d *driver) deadline() (at time.Time, ok bool) {
 	if t, some := d.snaps.deadline(); some {
 		consider(t)
 	}
+	if t, some := d.peers.deadline(); some {
+		consider(t)
+	}
 	return at, ok
 }
 
@@ -307,7 +319,7 @@ func (d *driver) settle() error {
 		}
 		if !busy && !activated {
 			d.publishStatus()
-			return nil
+			return d.peers.serve()
 		}
 	}
 }
@@ -344,7 +356,8 @@ func (d *driver) ready() (bool, error) {
 		d.lastAppend = now
 		d.raft.SetMembership(d.log.membership())
 	}
-	return true, nil // messages have nobody to go to: this node's quorum has no other voters it can reach
+	d.peers.send(rd.Messages)
+	return true, nil
 }
 
 // flush makes the log durable. Only then does this node's copy count.

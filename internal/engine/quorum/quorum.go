@@ -50,6 +50,8 @@ type Options struct {
 	StaticVoters []Voter
 	// Endpoints are this node's controller listeners.
 	Endpoints []Endpoint
+	// Transport reaches the other voters; nil in a quorum of one.
+	Transport Transport
 	// Controller is this node's controller, inactive; nil on a node that is a broker only. The driver owns it from here on,
 	// and gives it the bootstrap records that formatting left in Dir, if there are any.
 	Controller *controller.Controller
@@ -180,6 +182,7 @@ type operation struct {
 type Quorum struct {
 	o     Options
 	queue chan operation
+	inbox chan raft.Message
 	poke  chan struct{} // wakes the driver; at most one pending
 	held  atomic.Bool   // HoldCommits
 	out   atomic.Bool   // Depose asked for
@@ -206,7 +209,7 @@ var ErrClosed = errors.New("the metadata quorum is closed")
 func Open(o Options) (*Quorum, error) {
 	o = o.withDefaults()
 	q := &Quorum{
-		o: o, queue: make(chan operation, queueSize), poke: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
+		o: o, queue: make(chan operation, queueSize), inbox: make(chan raft.Message, inboxSize), poke: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
 		changed: make(chan struct{}), failed: make(chan struct{}),
 	}
 	q.image.Store(image.Empty())
