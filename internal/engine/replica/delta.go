@@ -3,6 +3,10 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/core/image"
@@ -25,11 +29,11 @@ func (m *Manager) ApplyDelta(delta *image.Delta, img *image.Image) error {
 	var errs []error
 	var news []leadershipNews
 	td := delta.Topics()
-	for _, t := range td.Deleted() {
-		errs = append(errs, m.dropTopic(t.ID, &news))
-	}
-	for _, c := range td.Changed() {
-		errs = append(errs, m.applyTopic(c, img, &news))
+	errs = append(errs, m.dropTopics(td.Deleted(), &news))
+	changed := td.Changed()
+	opened := m.openAll(changed, img)
+	for _, c := range changed {
+		errs = append(errs, m.applyTopic(c, opened, &news))
 	}
 	m.applyConfigs(delta, img)
 	if len(delta.ChangedBrokers()) > 0 {
@@ -99,23 +103,52 @@ func (m *Manager) configure(t *topic, img *image.Image) {
 	}
 }
 
-func (m *Manager) dropTopic(topicID id.UUID, news *[]leadershipNews) error {
-	t := m.topics.withID(topicID)
-	if t == nil {
-		return nil
-	}
-	m.topics.remove(t)
-	var errs []error
-	for _, p := range t.hosted() {
-		if p != nil {
-			errs = append(errs, m.drop(p, wire.ErrUnknownTopicOrPartition, id.NoLeaderEpoch, news))
+func (m *Manager) dropTopics(topics []*image.Topic, news *[]leadershipNews) error {
+	var gone []*Partition
+	for _, it := range topics {
+		m.forgetUnopened(it.Name)
+		t := m.topics.withID(it.ID)
+		if t == nil {
+			continue
+		}
+		m.topics.remove(t)
+		for _, p := range t.hosted() {
+			if p != nil {
+				p.retire(wire.ErrUnknownTopicOrPartition, id.NoLeaderEpoch, news)
+				gone = append(gone, p)
+			}
 		}
 	}
+	errs := make([]error, len(gone))
+	side(len(gone), func(i int) { errs[i] = m.deleteLog(gone[i].tp) })
 	return errors.Join(errs...)
 }
 
-// drop takes a partition out of service and deletes its log. Requests that hold on to it are told code.
-func (m *Manager) drop(p *Partition, code wire.ErrorCode, epoch id.LeaderEpoch, news *[]leadershipNews) error {
+// diskWorkers bounds how many logs are made or deleted side by side. Each of them waits for the disk most of the time.
+const diskWorkers = 16
+
+// side calls f for 0 to n-1 on a few goroutines and returns when all calls have.
+func side(n int, f func(i int)) {
+	if n <= 1 {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(n, diskWorkers) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// retire takes a partition out of service. Requests that hold on to it are told code.
+func (p *Partition) retire(code wire.ErrorCode, epoch id.LeaderEpoch, news *[]leadershipNews) {
 	p.mu.Lock()
 	led := p.state.IsLeader()
 	p.gone = code
@@ -124,22 +157,94 @@ func (m *Manager) drop(p *Partition, code wire.ErrorCode, epoch id.LeaderEpoch, 
 	if led {
 		*news = append(*news, leadershipNews{tp: p.tp, epoch: epoch})
 	}
-	if err := m.logs.Delete(p.tp); err != nil {
-		return fmt.Errorf("delete replica %s: %w", p.tp, err)
+}
+
+func (m *Manager) deleteLog(tp id.TopicPartition) error {
+	if err := m.logs.Delete(tp); err != nil {
+		return fmt.Errorf("delete replica %s: %w", tp, err)
 	}
 	return nil
 }
 
+func (m *Manager) forgetUnopened(topic string) {
+	old := m.unopened.Load()
+	if old == nil {
+		return
+	}
+	next := maps.Clone(*old)
+	maps.DeleteFunc(next, func(tp id.TopicPartition, _ struct{}) bool { return tp.Topic == topic })
+	m.unopened.Store(&next)
+}
+
+// newReplica is a partition that a delta brings to this broker.
+type newReplica struct {
+	t      *topic
+	after  *image.Partition
+	config TopicConfig
+	p      *Partition // nil with an error of open
+	err    error
+	news   []leadershipNews
+}
+
+// newReplicas finds them by topic and partition.
+type newReplicas map[id.UUID]map[int32]*newReplica
+
+// openAll opens the partitions that the delta brings, many at a time.
+func (m *Manager) openAll(changed []*image.TopicChange, img *image.Image) newReplicas {
+	found := newReplicas{}
+	var all []*newReplica
+	for _, c := range changed {
+		t := m.topics.withID(c.ID)
+		var config TopicConfig
+		for _, pc := range c.Partitions() {
+			if !pc.After.HasReplica(m.self) || (t != nil && t.partition(pc.After.ID) != nil) {
+				continue
+			}
+			if t == nil {
+				t = &topic{name: c.Name, id: c.ID}
+			}
+			if found[c.ID] == nil {
+				found[c.ID], config = map[int32]*newReplica{}, m.configs.TopicConfig(img, c.Name)
+			}
+			r := &newReplica{t: t, after: pc.After, config: config}
+			found[c.ID][pc.After.ID] = r
+			all = append(all, r)
+		}
+	}
+	side(len(all), func(i int) {
+		r := all[i]
+		if r.p, r.err = m.open(r.t, r.after, r.config); r.err == nil {
+			r.err = r.p.become(registration(r.after), &r.news)
+		}
+	})
+	m.noteUnopened(all)
+	return found
+}
+
+// noteUnopened remembers the replicas without a log. The next change of such a partition tries again.
+func (m *Manager) noteUnopened(all []*newReplica) {
+	old := m.unopened.Load()
+	if old == nil && !slices.ContainsFunc(all, func(r *newReplica) bool { return r.p == nil }) {
+		return
+	}
+	next := map[id.TopicPartition]struct{}{}
+	if old != nil {
+		next = maps.Clone(*old)
+	}
+	for _, r := range all {
+		tp := id.TopicPartition{Topic: r.t.name, Partition: r.after.ID}
+		if delete(next, tp); r.p == nil {
+			next[tp] = struct{}{}
+		}
+	}
+	m.unopened.Store(&next)
+}
+
 // applyTopic brings one topic up to date with a single copy of its partition list.
-func (m *Manager) applyTopic(c *image.TopicChange, img *image.Image, news *[]leadershipNews) error {
+func (m *Manager) applyTopic(c *image.TopicChange, opened newReplicas, news *[]leadershipNews) error {
 	t := m.topics.withID(c.ID)
 	isNew := t == nil
-	if isNew {
-		t = &topic{name: c.Name, id: c.ID, internal: m.isInternal(c.Name)}
-	}
 	parts := append([]*Partition(nil), t.hosted()...)
-	var config TopicConfig
-	resolved := false
 	var errs []error
 	var settle []*Partition
 	for _, pc := range c.Partitions() {
@@ -151,31 +256,32 @@ func (m *Manager) applyTopic(c *image.TopicChange, img *image.Image, news *[]lea
 		if !after.HasReplica(m.self) {
 			if p != nil {
 				parts[after.ID] = nil
-				errs = append(errs, m.drop(p, wire.ErrNotLeaderOrFollower, after.LeaderEpoch, news))
+				p.retire(wire.ErrNotLeaderOrFollower, after.LeaderEpoch, news)
+				errs = append(errs, m.deleteLog(p.tp))
 			}
 			continue
 		}
-		if p == nil {
-			if !resolved {
-				config, resolved = m.configs.TopicConfig(img, c.Name), true
-			}
-			var err error
-			if p, err = m.open(t, after, config); err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			for len(parts) <= int(after.ID) {
-				parts = append(parts, nil)
-			}
-			parts[after.ID] = p
+		if p != nil {
+			errs = append(errs, p.become(registration(after), news))
+			settle = append(settle, p)
+			continue
 		}
-		if err := p.become(registration(after), news); err != nil {
-			errs = append(errs, err)
+		r := opened[c.ID][after.ID]
+		errs, *news = append(errs, r.err), append(*news, r.news...)
+		if r.p == nil {
+			continue
 		}
-		settle = append(settle, p)
+		for len(parts) <= int(after.ID) {
+			parts = append(parts, nil)
+		}
+		t, parts[after.ID] = r.t, r.p
+		settle = append(settle, r.p)
+	}
+	if t == nil {
+		return errors.Join(errs...) // nothing of it is here
 	}
 	t.parts.Store(&parts)
-	if isNew && len(parts) > 0 {
+	if isNew {
 		m.topics.put(t)
 	}
 	for _, p := range settle {

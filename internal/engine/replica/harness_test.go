@@ -78,6 +78,13 @@ func newRigOn(t testing.TB, fs vfs.FS, dir string, change func(*Options)) *rig {
 // replay commits records as one delta.
 func (r *rig) replay(records ...logrec.MetadataRecord) {
 	r.t.Helper()
+	if err := r.tryReplay(records...); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) tryReplay(records ...logrec.MetadataRecord) error {
+	r.t.Helper()
 	d := image.NewDelta(r.img)
 	for _, rec := range records {
 		if err := d.Replay(rec); err != nil {
@@ -86,9 +93,7 @@ func (r *rig) replay(records ...logrec.MetadataRecord) {
 	}
 	r.offset++
 	r.img = d.Apply(image.Provenance{Offset: r.offset, Epoch: 1})
-	if err := r.ApplyDelta(d, r.img); err != nil {
-		r.t.Fatal(err)
-	}
+	return r.ApplyDelta(d, r.img)
 }
 
 // topic creates a topic led by this broker; replicas defaults to it alone, all in sync.

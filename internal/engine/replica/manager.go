@@ -60,6 +60,7 @@ type Manager struct {
 
 	topics    *topicTable
 	image     atomic.Pointer[image.Image]
+	unopened  atomic.Pointer[map[id.TopicPartition]struct{}] // replicas whose log could not be made; copied on write
 	held      atomic.Bool
 	closed    atomic.Bool
 	deadlines *deadlines
@@ -147,6 +148,11 @@ func (m *Manager) Partition(topic string, n int32) (*Partition, error) {
 }
 
 func (m *Manager) missing(topic string, n int32) error {
+	if bad := m.unopened.Load(); bad != nil {
+		if _, ok := (*bad)[id.TopicPartition{Topic: topic, Partition: n}]; ok {
+			return wire.ErrKafkaStorageError
+		}
+	}
 	if m.image.Load().Topics.Partition(topic, n) != nil {
 		return wire.ErrNotLeaderOrFollower
 	}

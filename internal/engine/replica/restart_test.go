@@ -92,6 +92,27 @@ func TestFailedFlush(t *testing.T) {
 	r.stop = r.Close // the log manager has nothing left to close properly
 }
 
+// TestUnopened creates a topic on a disk that takes no directory: its partitions say so until they are opened or gone.
+func TestUnopened(t *testing.T) {
+	faults := vfs.NewFaults(vfs.NewMem())
+	r := newRigOn(t, faults, "/data", nil)
+	r.topic("t", 1)
+	faults.Add(vfs.Rule{Op: vfs.OpMkdir, Err: errors.New("no room")})
+	u := id.UUID{50}
+	if err := r.tryReplay(&logrec.TopicRecord{Name: "u", TopicID: u}, &logrec.PartitionRecord{TopicID: u, Replicas: []int32{1}, Isr: []int32{1}, Leader: 1}); err == nil {
+		t.Fatal("no error")
+	}
+	r.ids["u"] = u
+	wantCode(t, r.produce(1, 0, AppendPartition{Topic: "u", Batches: plain(t, 1)}).one(t).Err, wire.ErrKafkaStorageError)
+	faults.Clear()
+	if r.partition("t", 0).log.Err() == nil { // the failure may have taken the whole directory
+		r.lead("u", 1)
+		r.mustProduce("u", 1)
+	}
+	r.deleteTopic("u")
+	wantCode(t, r.produce(1, 0, AppendPartition{Topic: "u", Batches: plain(t, 1)}).one(t).Err, wire.ErrUnknownTopicOrPartition)
+}
+
 // TestConfigsFollowTheImage changes topic and broker configurations through the metadata log.
 func TestConfigsFollowTheImage(t *testing.T) {
 	r := newRig(t)

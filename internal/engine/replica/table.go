@@ -19,11 +19,10 @@ type topicTable struct {
 
 // topic is a topic of which this broker hosts partitions.
 type topic struct {
-	name     string
-	id       id.UUID
-	internal bool // appends by ordinary clients are refused
-	parts    atomic.Pointer[[]*Partition]
-	metrics  TopicMetrics
+	name    string
+	id      id.UUID
+	parts   atomic.Pointer[[]*Partition]
+	metrics TopicMetrics
 }
 
 func newTopicTable() *topicTable { return &topicTable{seed: maphash.MakeSeed()} }
@@ -91,6 +90,9 @@ func (t *topic) partition(n int32) *Partition {
 
 // hosted returns the partitions hosted here; entries may be nil. The slice must not be changed.
 func (t *topic) hosted() []*Partition {
+	if t == nil {
+		return nil
+	}
 	if parts := t.parts.Load(); parts != nil {
 		return *parts
 	}
