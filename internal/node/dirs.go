@@ -20,6 +20,8 @@ import (
 	"github.com/moldau-io/moldau/internal/engine/replica"
 )
 
+var errUnformatted = errors.New("format the directory")
+
 // formatted is what the directories say of themselves.
 type formatted struct {
 	clusterID   string
@@ -73,7 +75,7 @@ func (n *Node) checkDir(dir string) error {
 	m, err := quorum.ReadMetaProperties(n.fs, dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("No `meta.properties` found in %s (have you run `kafka-storage.sh` to format the directory?)", dir)
+		return fmt.Errorf("No `meta.properties` found in %s (have you run `kafka-storage.sh` to %w?)", dir, errUnformatted)
 	case err != nil:
 		return fmt.Errorf("log directory %s: %w", dir, err)
 	case m.NodeID == id.NoBroker:
@@ -95,16 +97,12 @@ func (n *Node) checkDir(dir string) error {
 
 // autoFormat formats the directories that are not, into the cluster of those that are, or into a new one.
 func (n *Node) autoFormat(dirs []string) error {
-	cluster := ""
 	for _, dir := range dirs {
-		m, err := quorum.ReadMetaProperties(n.fs, dir)
-		switch {
-		case err == nil:
-			cluster = m.ClusterID
-		case !errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("log directory %s: %w", dir, err)
+		if err := n.checkDir(dir); err != nil && !errors.Is(err, errUnformatted) {
+			return err
 		}
 	}
+	cluster := n.format.clusterID
 	rng := rand.New(rand.NewPCG(seed(), seed()))
 	if cluster == "" {
 		cluster = quorum.NewDirectoryID(rng).String()
