@@ -32,6 +32,9 @@ func (d *AdminDesk) describeConfigs(r *server.Request) {
 	for _, res := range req.Resources {
 		out := api.DescribeConfigsResponseResult{ResourceType: res.ResourceType, ResourceName: res.ResourceName}
 		entries, code, text := d.describeResource(img, b, res)
+		if text == nil {
+			text = new("") // Kafka's answer has an empty text, not none
+		}
 		out.ErrorCode, out.ErrorMessage = code, text
 		if code == wire.ErrNone {
 			out.Configs = make([]api.DescribeConfigsResponseResultConfig, 0, len(entries))
