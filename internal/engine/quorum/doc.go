@@ -10,9 +10,13 @@
 // when the high watermark has passed them; when leadership is lost before that, it leaves with NOT_CONTROLLER. The high
 // watermark is the majority of the voters' durable ends also when there is one voter: nothing here knows a shortcut for one.
 //
-// Publishers see committed records only, in the order of the log, each batch as a delta and the image after it. They run on
-// the driver's goroutine, must not block, and must not call back into Submit's callbacks synchronously; a publisher that has
-// slow work hands it to its own goroutine.
+// Publishers see committed records only, in the order of the log: first everything that was committed when the node had caught
+// up, as one delta, then each batch. They run on the driver's goroutine and must not block; a publisher that has slow work
+// hands it to a goroutine of its own.
+//
+// Other voters are reached through a Transport and call Deliver. What is missing for a quorum of many: the mapping of
+// raft.Message to Vote, BeginQuorumEpoch, EndQuorumEpoch and Fetch requests, the transfer of snapshots, and changes of the
+// set of voters.
 //
 // On disk everything is Kafka's: segments as engine/log writes them, quorum-state (KIP-595, KIP-853), snapshots named
 // <end offset>-<epoch>.checkpoint with header, voters and footer (KIP-630), meta.properties, and the bootstrap snapshot
