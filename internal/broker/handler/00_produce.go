@@ -98,9 +98,7 @@ func (t *produceTask) sort(i int, version int16) {
 		}
 		if code, message := checkProduced(part.Records.Bytes, version); code != wire.ErrNone {
 			out.PartitionResponses[j].ErrorCode = code
-			if message != "" {
-				out.PartitionResponses[j].ErrorMessage = &message
-			}
+			out.PartitionResponses[j].ErrorMessage = textOrNull(message)
 			continue
 		}
 		t.places = append(t.places, producePlace{i, j})
@@ -116,25 +114,39 @@ func checkProduced(b []byte, version int16) (wire.ErrorCode, string) {
 		return wire.ErrUnknownServerError, "" // null records: Kafka fails over them in this way
 	}
 	batch, rest, err := record.Next(b)
-	var corrupt *record.CorruptError
-	switch {
-	case errors.As(err, &corrupt):
-		return wire.ErrCorruptMessage, corrupt.Reason
-	case err != nil:
-		return wire.ErrInvalidRecord, ""
-	case version < 7 && batch.Codec() == record.Zstd:
+	if err != nil {
+		return badBatch(err)
+	}
+	if version < 7 && batch.Codec() == record.Zstd {
 		return wire.ErrUnsupportedCompressionType, ""
 	}
-	if len(rest) > 0 {
-		size, err := record.Peek(rest)
-		if errors.As(err, &corrupt) {
-			return wire.ErrCorruptMessage, corrupt.Reason
-		}
-		if err == nil && size <= len(rest) {
-			return wire.ErrInvalidRecord, ""
-		}
+	if len(rest) == 0 {
+		return wire.ErrNone, ""
 	}
-	return wire.ErrNone, ""
+	size, err := record.Peek(rest)
+	switch {
+	case err == nil && size <= len(rest):
+		return wire.ErrInvalidRecord, ""
+	case err == nil || errors.Is(err, record.ErrIncomplete):
+		return wire.ErrNone, "" // not a whole batch: the log cuts it off
+	}
+	return badBatch(err)
+}
+
+func badBatch(err error) (wire.ErrorCode, string) {
+	var corrupt *record.CorruptError
+	if errors.As(err, &corrupt) {
+		return wire.ErrCorruptMessage, corrupt.Reason
+	}
+	return wire.ErrInvalidRecord, ""
+}
+
+// textOrNull returns a pointer to a copy of text, nil for none.
+func textOrNull(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
 }
 
 func hasTransactionalBatch(in *api.ProduceRequest) bool {

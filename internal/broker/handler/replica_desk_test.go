@@ -694,3 +694,36 @@ func TestProducerIDBlocks(t *testing.T) {
 		t.Error("a block of one")
 	}
 }
+
+// BenchmarkProduceRoundTrip sends prepared frames over one connection: what it allocates, the node allocates.
+func BenchmarkProduceRoundTrip(b *testing.B) {
+	r := newReplicaRig(b)
+	u := r.topic("t", 1)
+	for _, version := range []int16{9, 13} {
+		b.Run(fmt.Sprint("v", version), func(b *testing.B) {
+			c := r.dial()
+			var w wire.Writer
+			id := "bench"
+			(&wire.RequestHeader{RequestApiKey: 0, RequestApiVersion: version, CorrelationID: 1, ClientID: &id}).Encode(&w, 2)
+			produceTo("t", u, version, -1, clientBatch(b, 1, nil)).Encode(&w, version)
+			frame, err := w.AppendTo(make([]byte, 4))
+			if err != nil {
+				b.Fatal(err)
+			}
+			binary.BigEndian.PutUint32(frame, uint32(len(frame)-4))
+			answer := make([]byte, 512)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.conn.Write(frame); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.ReadFull(c.conn, answer[:4]); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.ReadFull(c.conn, answer[:binary.BigEndian.Uint32(answer)]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
