@@ -79,6 +79,10 @@ func (v *Validated) stamp(b Batch, maxTimestampMs int64, o *ValidateOptions) {
 	}
 }
 
+// maxRewriteBytes bounds the records of a batch that must be compressed anew: unlike those of a batch that is kept, they are
+// held in memory all at once.
+const maxRewriteBytes = 64 << 20
+
 // rewrite builds the batch anew, with the target codec and offsets 0, 1, 2...
 func (v *Validated) rewrite(b Batch, target Compression, o *ValidateOptions) error {
 	to := o.Scratch
@@ -90,8 +94,10 @@ func (v *Validated) rewrite(b Batch, target Compression, o *ValidateOptions) err
 		ProducerID: b.ProducerID(), ProducerEpoch: b.ProducerEpoch(), BaseSequence: b.BaseSequence(),
 		Transactional: b.IsTransactional(), Control: b.IsControl(),
 	})
+	limited := *o
+	limited.DecompressedLimit = min(o.DecompressedLimit, maxRewriteBytes)
 	var w walker
-	if err := w.walk(b, o, to); err != nil {
+	if err := w.walk(b, &limited, to); err != nil {
 		return err
 	}
 	out, err := to.Build()

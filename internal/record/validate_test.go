@@ -134,6 +134,7 @@ func TestValidateRefuses(t *testing.T) {
 				{2, "Invalid timestamp type in message DefaultRecord(offset=2, timestamp=1699999999002, key=1 bytes, value=2 bytes). Producer should not set timestamp type to LogAppendTime."},
 			}},
 		{"decompression bomb", bomb, opt(func(o *ValidateOptions) { o.DecompressedLimit = 1 << 20 }), wire.ErrMessageTooLarge, "records compressed with zstd take more than 1048576 bytes", nil},
+		{"decompression bomb that would be recompressed", withCodec(t, Zstd, []plain{{Key: []byte("k"), Value: make([]byte, maxRewriteBytes)}}), opt(func(o *ValidateOptions) { o.DecompressedLimit = 1 << 30; o.KeepCodec = false; o.Target.Codec = Gzip }), wire.ErrMessageTooLarge, "records compressed with zstd take more than 67108864 bytes", nil},
 		{"wrong raft epoch", good, opt(func(o *ValidateOptions) { o.Origin = OriginRaftLeader; o.ProduceVersion = 0; o.LeaderEpoch = 4 }), wire.ErrInvalidRecord, "Append from Raft leader did not set the batch epoch correctly, expected 4 but the batch has -1", nil},
 		{"replicated out of order", append(append([]byte(nil), good...), good...), opt(func(o *ValidateOptions) { o.Origin = OriginReplication; o.ProduceVersion = 0 }), wire.ErrUnknownServerError, "Out of order offsets found in append to t-3: 0 after 2", nil},
 	}
