@@ -55,6 +55,9 @@ func (d *AdminDesk) metadata(r *server.Request) {
 		}
 	case slices.ContainsFunc(req.Topics, func(t api.MetadataRequestTopic) bool { return !t.TopicID.IsZero() }):
 		a.Topics = v.byID(req.Topics)
+	case slices.ContainsFunc(req.Topics, func(t api.MetadataRequestTopic) bool { return t.Name == nil }):
+		r.Answer(metadataRefusal(&req, wire.ErrUnknownServerError)) // neither name nor id: Kafka fails over it in this way
+		return
 	default:
 		a.Topics = d.metadataByName(r, &req, v)
 	}
@@ -76,9 +79,6 @@ func (d *AdminDesk) metadataByName(r *server.Request, req *api.MetadataRequest, 
 	seen := make(map[string]struct{}, len(req.Topics))
 	var missing []string
 	for _, t := range req.Topics {
-		if t.Name == nil {
-			continue
-		}
 		name := *t.Name
 		if _, twice := seen[name]; twice {
 			continue
