@@ -321,7 +321,7 @@ func (d *Desk) describeQuorum(c *call) {
 			rt := api.DescribeQuorumResponseTopic{TopicName: t.TopicName}
 			for _, p := range t.Partitions {
 				rp := api.NewDescribeQuorumResponseTopicPartition()
-				rp.PartitionIndex, rp.ErrorCode = p.PartitionIndex, code
+				rp.PartitionIndex, rp.ErrorCode, rp.ErrorMessage = p.PartitionIndex, code, new(code.Message())
 				rt.Partitions = append(rt.Partitions, rp)
 			}
 			a.Topics = append(a.Topics, rt)

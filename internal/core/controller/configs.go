@@ -93,10 +93,10 @@ func (c *Controller) incrementalAlterConfigs(env Env, r *api.IncrementalAlterCon
 			continue
 		}
 		ops, e := operations(rr.Configs)
-		var recs []image.Record
-		if e == nil {
-			recs, e = c.alterResource(res, ops, false, env.Forwarded)
+		if e != nil {
+			return Decision{Err: e} // as in Kafka, the whole request
 		}
+		recs, e := c.alterResource(res, ops, false, env.Forwarded)
 		if e == nil {
 			records = append(records, recs...)
 		}
@@ -139,14 +139,13 @@ func (c *Controller) checkResource(res image.ConfigResource, number int8, count 
 	return nil, false
 }
 
+// operations reads the operations on one resource. An operation that does not exist, or has no operand where it needs one, is
+// UNKNOWN_SERVER_ERROR in Kafka, too.
 func operations(configs []api.IncrementalAlterConfigsRequestResourceConfig) (map[string]configOp, *Error) {
 	ops := make(map[string]configOp, len(configs))
 	for _, cf := range configs {
-		if cf.ConfigOperation < opSet || cf.ConfigOperation > opSubtract {
-			return nil, errorf(wire.ErrInvalidRequest, fmt.Sprintf("Unknown operations type %d", cf.ConfigOperation))
-		}
-		if cf.Value == nil && cf.ConfigOperation >= opAppend {
-			return nil, errorf(wire.ErrInvalidRequest, "Null value not supported for : "+cf.Name)
+		if cf.ConfigOperation < opSet || cf.ConfigOperation > opSubtract || cf.Value == nil && cf.ConfigOperation >= opAppend {
+			return nil, errorf(wire.ErrUnknownServerError, fmt.Sprintf("config %s: operation %d without meaning or operand", cf.Name, cf.ConfigOperation))
 		}
 		ops[cf.Name] = configOp{op: cf.ConfigOperation, value: cf.Value}
 	}

@@ -337,16 +337,22 @@ func (c *Controller) createPartitions(env Env, r *api.CreatePartitionsRequest) D
 	for _, n := range unique {
 		once[n] = true
 	}
+	more := int64(0)
+	for _, t := range r.Topics {
+		if topic := c.img.Topics.ByName(t.Name); topic != nil && once[t.Name] {
+			more += max(0, int64(t.Count)-int64(len(topic.Partitions)))
+		}
+	}
+	if more > maxPartitionsPerRequest {
+		return refuse(wire.ErrPolicyViolation, "Excessively large number of additional partitions per request.")
+	}
 	var records []image.Record
 	for i := range r.Topics {
 		t := &r.Topics[i]
 		if !once[t.Name] {
 			continue
 		}
-		recs, e := c.growTopic(env, t, MaxRecordsPerOp-len(records))
-		if e != nil && e.Code == wire.ErrPolicyViolation {
-			return Decision{Err: e}
-		}
+		recs, e := c.growTopic(env, t)
 		if e == nil {
 			records = append(records, recs...)
 		}
@@ -358,7 +364,7 @@ func (c *Controller) createPartitions(env Env, r *api.CreatePartitionsRequest) D
 	return Decision{Records: records, Atomic: true, Answer: answer}
 }
 
-func (c *Controller) growTopic(env Env, t *api.CreatePartitionsRequestTopic, room int) ([]image.Record, *Error) {
+func (c *Controller) growTopic(env Env, t *api.CreatePartitionsRequestTopic) ([]image.Record, *Error) {
 	topic := c.img.Topics.ByName(t.Name)
 	if topic == nil {
 		return nil, &Error{Code: wire.ErrUnknownTopicOrPartition}
@@ -374,9 +380,6 @@ func (c *Controller) growTopic(env Env, t *api.CreatePartitionsRequestTopic, roo
 	if t.Assignments != nil && len(t.Assignments) != int(more) {
 		return nil, errorf(wire.ErrInvalidReplicaAssignment, fmt.Sprintf("Attempted to add %d additional partition(s), but only %d assignment(s) were specified.",
 			more, len(t.Assignments)))
-	}
-	if int64(more) > int64(room) {
-		return nil, errTooManyRecords()
 	}
 	if have == 0 {
 		return nil, &Error{Code: wire.ErrUnknownServerError} // a topic without partitions: the log is broken
