@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -83,11 +84,36 @@ func newDriver(q *Quorum, rnd *rand.Rand) (*driver, error) {
 		d.log.Close()
 		return nil, err
 	}
+	if err := d.checkVoters(); err != nil {
+		d.log.Close()
+		return nil, err
+	}
 	if d.hard, err = readState(d.o.FS, d.o.logDir()); err != nil {
 		d.log.Close()
 		return nil, err
 	}
 	return d, nil
+}
+
+// checkVoters refuses a quorum that could never elect anybody: without a way to other voters this node must be the only one.
+func (d *driver) checkVoters() error {
+	m := d.log.membership()
+	if d.o.Transport != nil {
+		return nil
+	}
+	var names []string
+	for _, v := range m.Voters {
+		names = append(names, fmt.Sprintf("%d (directory id %s)", v.ID, v.DirectoryID))
+	}
+	switch {
+	case len(m.Voters) == 0:
+		return errors.New("no voter is known: controller.quorum.voters is empty, and the directory was formatted without initial controllers")
+	case len(m.Voters) > 1:
+		return fmt.Errorf("the quorum has the voters %s, and a quorum of more than one is not supported yet", strings.Join(names, ", "))
+	case !m.Voters.Has(raft.Replica{ID: d.o.NodeID, DirectoryID: d.o.DirectoryID}):
+		return fmt.Errorf("the only voter is %s, but this is node %d with the directory id %s", names[0], d.o.NodeID, d.o.DirectoryID)
+	}
+	return nil
 }
 
 // adopt takes the voters of a snapshot, unless it has none.

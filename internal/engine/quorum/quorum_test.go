@@ -446,6 +446,25 @@ func TestOpenRefusesABrokenState(t *testing.T) {
 	}
 }
 
+func TestOpenRefusesAQuorumThatCannotElect(t *testing.T) {
+	for want, edit := range map[string]func(*Options){
+		"no voter is known":       func(o *Options) { o.StaticVoters = nil },
+		"more than one":           func(o *Options) { o.StaticVoters = append(o.StaticVoters, Voter{ID: 2}) },
+		"but this is node 7 with": func(o *Options) { o.NodeID = 7 },
+	} {
+		n := format(t, vfs.NewMem(), "/data", false)
+		n.edit = edit
+		if _, err := Open(n.options()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	n := format(t, vfs.NewMem(), "/data", true)
+	n.dirID = NewDirectoryID(rand.New(rand.NewPCG(5, 6)))
+	if _, err := Open(n.options()); err == nil || !strings.Contains(err.Error(), "directory id "+n.dirID.String()) {
+		t.Errorf("another directory: %v", err)
+	}
+}
+
 func TestStateFile(t *testing.T) {
 	for _, want := range []string{
 		`{"leaderId":1,"leaderEpoch":1,"votedId":-1,"votedDirectoryId":"AAAAAAAAAAAAAAAAAAAAAA","data_version":1}`,
