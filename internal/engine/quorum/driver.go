@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -42,86 +41,6 @@ type driver struct {
 	lastAppend time.Time
 	snaps      snapshots
 	peers      peers
-}
-
-func newDriver(q *Quorum, rnd *rand.Rand) (*driver, error) {
-	d := &driver{q: q, o: &q.o, ctl: q.o.Controller, rand: rnd, loader: newLoader(), activeFrom: noOffset}
-	list, err := listSnapshots(d.o.FS, d.o.logDir())
-	if err != nil {
-		return nil, err
-	}
-	members := raft.Membership{Offset: -1}
-	for _, v := range d.o.StaticVoters {
-		members.Voters = members.Voters.With(v.raft())
-	}
-	newest := bootstrapID
-	for _, p := range list {
-		if p == bootstrapID {
-			boot, err := readSnapshot(d.o.FS, d.o.logDir(), p)
-			if err != nil {
-				return nil, err
-			}
-			adopt(&members, boot.members)
-			if d.ctl != nil && len(boot.records) > 0 {
-				d.ctl.SetBootstrap(boot.records)
-			}
-		}
-	}
-	if n := len(list); n > 0 && list[n-1] != bootstrapID {
-		newest = list[n-1]
-		if d.snap, err = readSnapshot(d.o.FS, d.o.logDir(), newest); err != nil {
-			return nil, err
-		}
-		adopt(&members, d.snap.members)
-	}
-	if d.log, err = openMetaLog(d.o, newest); err != nil {
-		return nil, err
-	}
-	d.snaps.init(d, list)
-	d.peers = peers{d: d, parked: map[raft.Replica]parkedFetch{}}
-	d.log.note(members, noOffset)
-	if err := d.log.scan(newest.Offset); err != nil {
-		d.log.Close()
-		return nil, err
-	}
-	if err := d.checkVoters(); err != nil {
-		d.log.Close()
-		return nil, err
-	}
-	if d.hard, err = readState(d.o.FS, d.o.logDir()); err != nil {
-		d.log.Close()
-		return nil, err
-	}
-	return d, nil
-}
-
-// checkVoters refuses a quorum that could never elect anybody: without a way to other voters this node must be the only one.
-func (d *driver) checkVoters() error {
-	m := d.log.membership()
-	if d.o.Transport != nil {
-		return nil
-	}
-	var names []string
-	for _, v := range m.Voters {
-		names = append(names, fmt.Sprintf("%d (directory id %s)", v.ID, v.DirectoryID))
-	}
-	switch {
-	case len(m.Voters) == 0:
-		return errors.New("no voter is known: controller.quorum.voters is empty, and the directory was formatted without initial controllers")
-	case len(m.Voters) > 1:
-		return fmt.Errorf("the quorum has the voters %s, and a quorum of more than one is not supported yet", strings.Join(names, ", "))
-	case !m.Voters.Has(raft.Replica{ID: d.o.NodeID, DirectoryID: d.o.DirectoryID}):
-		return fmt.Errorf("the only voter is %s, but this is node %d with the directory id %s", names[0], d.o.NodeID, d.o.DirectoryID)
-	}
-	return nil
-}
-
-// adopt takes the voters of a snapshot, unless it has none.
-func adopt(m *raft.Membership, from raft.Membership) {
-	if from.KRaftVersion > 0 {
-		m.KRaftVersion = from.KRaftVersion
-		m.Voters, m.Offset = from.Voters, from.Offset
-	}
 }
 
 // run is the driver's goroutine.
@@ -179,30 +98,6 @@ func (d *driver) loop() error {
 			return err
 		}
 	}
-}
-
-// start tells the publishers what the snapshot holds and takes up the raft state.
-func (d *driver) start() error {
-	now := d.o.Now()
-	if d.snap != nil {
-		if err := d.loader.load(d.snap); err != nil {
-			return err
-		}
-		d.snap = nil
-		if d.ctl != nil {
-			d.ctl.LoadSnapshot(d.loader.img)
-		}
-	}
-	self := Voter{ID: d.o.NodeID, DirectoryID: d.o.DirectoryID, Endpoints: d.o.Endpoints}.raft()
-	if d.log.membership().KRaftVersion == 0 {
-		if v, ok := d.log.membership().Voters.Find(self.ID); ok {
-			self.DirectoryID = v.DirectoryID // static voters have none
-		}
-	}
-	d.lastAppend = now
-	d.raft = raft.New(raft.Config{Self: self, ElectionTimeout: d.o.ElectionTimeout, FetchTimeout: d.o.FetchTimeout, Log: d.log, Rand: d.rand},
-		d.hard, d.log.membership(), now)
-	return nil
 }
 
 // serve decides an operation and those that wait behind it.
