@@ -103,23 +103,38 @@ func (n *Node) dialController(context.Context) (net.Conn, error) {
 }
 
 func (n *Node) newServer(b *conf.Broker, reg *server.Registry, component string) *server.Server {
-	perIP, err := b.MaxConnectionsPerIPOverrides()
-	overrides := map[string]int{}
-	for host, limit := range perIP {
-		overrides[host] = int(limit)
-	}
-	logger := n.log.With("component", component)
-	if err != nil {
-		logger.Warn("max.connections.per.ip.overrides is ignored", "err", err)
-	}
-	o := server.Options{Registry: reg, Logger: logger, Memory: n.memory, Decoding: n.decoding,
-		MaxRequestBytes: int(b.Int("socket.request.max.bytes")), Idle: b.Millis("connections.max.idle.ms"),
-		MaxConnections: int(b.Int("max.connections")), MaxPerIP: int(b.Int("max.connections.per.ip")), MaxPerIPByAddr: overrides,
+	o := server.Options{Registry: reg, Logger: n.log.With("component", component), Memory: n.memory, Decoding: n.decoding,
+		MaxRequestBytes: int(b.Int("socket.request.max.bytes")), Idle: b.Millis("connections.max.idle.ms"), Limits: n.limits(b),
 		SendBufferBytes: int(b.Int("socket.send.buffer.bytes")), RecvBufferBytes: int(b.Int("socket.receive.buffer.bytes"))}
 	if component == "server" {
 		o.Observe = n.requests.observe
 	}
 	return server.New(o)
+}
+
+// limits resolves the bounds on connections; names among the overrides are looked up once.
+func (n *Node) limits(b *conf.Broker) *server.Limits {
+	l := &server.Limits{Connections: int(b.Int("max.connections")), PerIP: int(b.Int("max.connections.per.ip")), PerIPByAddr: map[string]int{}}
+	overrides, err := b.MaxConnectionsPerIPOverrides()
+	if err != nil {
+		n.log.Warn("max.connections.per.ip.overrides is ignored", "err", err)
+	}
+	for host, limit := range overrides {
+		if net.ParseIP(host) != nil {
+			l.PerIPByAddr[host] = int(limit)
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		addrs, err := net.DefaultResolver.LookupHost(ctx, host)
+		cancel()
+		if err != nil {
+			n.log.Warn("a host of max.connections.per.ip.overrides is unknown", "host", host, "err", err)
+		}
+		for _, a := range addrs {
+			l.PerIPByAddr[a] = int(limit)
+		}
+	}
+	return l
 }
 
 // openBroker makes the broker's rooms and desks, and connects them to the quorum.
@@ -293,6 +308,7 @@ func (n *Node) applyConfig(delta *image.Delta, img *image.Image) error {
 		return fmt.Errorf("dynamic configuration keeps its former values: %w", err)
 	}
 	n.config.Store(b)
+	n.srv.SetLimits(*n.limits(b))
 	return nil
 }
 

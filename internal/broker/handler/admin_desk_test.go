@@ -2,6 +2,7 @@ package handler_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -432,6 +433,32 @@ func TestBrokerConfigsTakeEffect(t *testing.T) {
 			t.Errorf("%s: %v", x.ResourceName, x.ErrorCode)
 		}
 	}
+}
+
+// TestConnectionLimitsTakeEffect: a dynamic bound holds for the next connection, and goes again.
+func TestConnectionLimitsTakeEffect(t *testing.T) {
+	n, c := adminNode(t)
+	refused := func() bool {
+		conn, err := net.Dial("tcp", n.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(20 * time.Millisecond))
+		_, err = conn.Read(make([]byte, 1))
+		return errors.Is(err, io.EOF)
+	}
+	if refused() {
+		t.Fatal("refused without a bound")
+	}
+	if code, text := c.alter(4, "1", 0, "max.connections.per.ip", new("1")); code != wire.ErrNone {
+		t.Fatalf("%v %s", code, text)
+	}
+	c.eventually(refused)
+	if code, text := c.alter(4, "1", 1, "max.connections.per.ip", nil); code != wire.ErrNone {
+		t.Fatalf("%v %s", code, text)
+	}
+	c.eventually(func() bool { return !refused() })
 }
 
 func TestBrokerLoggers(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -31,15 +32,21 @@ type Options struct {
 	MaxRequestBytes int
 	// Idle is connections.max.idle.ms; negative: never.
 	Idle time.Duration
-	// MaxConnections is max.connections over all listeners: at the bound no further connection is accepted until one ends.
-	// MaxPerIP is max.connections.per.ip with its overrides by address: at the bound the new connection is closed. 0: no bound.
-	MaxConnections  int
-	MaxPerIP        int
-	MaxPerIPByAddr  map[string]int
+	// Limits bounds the connections; nil: no bounds. SetLimits changes it.
+	Limits          *Limits
 	SendBufferBytes int // socket.send.buffer.bytes; <= 0: the system's
 	RecvBufferBytes int // socket.receive.buffer.bytes; <= 0: the system's
 	// Observe, if set, is told of every request after its answer was sent. It is called from any goroutine.
 	Observe func(Observation)
+}
+
+// Limits bounds the connections of a server.
+type Limits struct {
+	// Connections is max.connections over all listeners: at the bound no further connection is accepted until one ends.
+	Connections int
+	// PerIP is max.connections.per.ip, and PerIPByAddr its overrides by address: at the bound a new connection is closed.
+	PerIP       int
+	PerIPByAddr map[string]int
 }
 
 // Observation is the life of one request, for the request metrics. Times are zero where a stage was not reached.
@@ -79,6 +86,7 @@ type Server struct {
 	conns     map[*conn]struct{}
 	perIP     map[string]int
 	listeners map[net.Listener]struct{}
+	limits    Limits
 	stopping  bool
 	room      chan struct{} // closed and renewed when a connection ends while an acceptor waits
 	waiters   int           // acceptors that wait for room
@@ -106,6 +114,10 @@ func New(o Options) *Server {
 	}
 	s := &Server{opts: o, log: o.Logger, conns: map[*conn]struct{}{}, perIP: map[string]int{}, listeners: map[net.Listener]struct{}{},
 		stop: make(chan struct{}), room: make(chan struct{}), allGone: make(chan struct{})}
+	s.limits = Limits{Connections: math.MaxInt, PerIP: math.MaxInt}
+	if o.Limits != nil {
+		s.limits = *o.Limits
+	}
 	s.complaints = &rateLimited{log: o.Logger, every: time.Second}
 	o.Memory.onPressure(s.shed)
 	s.wg.Add(1)
@@ -176,14 +188,15 @@ func (s *Server) waitForRoom() bool {
 			s.mu.Unlock()
 			return false
 		}
-		if s.opts.MaxConnections <= 0 || len(s.conns) < s.opts.MaxConnections {
+		limit := s.limits.Connections
+		if len(s.conns) < limit {
 			s.mu.Unlock()
 			return true
 		}
 		room := s.room
 		s.waiters++
 		s.mu.Unlock()
-		s.complaints.warn("max.connections is reached, new connections wait", "limit", s.opts.MaxConnections)
+		s.complaints.warn("max.connections is reached, new connections wait", "limit", limit)
 		select {
 		case <-room:
 		case <-s.stop:
@@ -240,11 +253,11 @@ func (s *Server) start(nc net.Conn, info *ConnInfo) bool {
 		return false
 	}
 	if len(info.ClientIP) > 0 {
-		limit, ok := s.opts.MaxPerIPByAddr[ip]
+		limit, ok := s.limits.PerIPByAddr[ip]
 		if !ok {
-			limit = s.opts.MaxPerIP
+			limit = s.limits.PerIP
 		}
-		if (ok || limit > 0) && s.perIP[ip] >= limit {
+		if s.perIP[ip] >= limit {
 			s.mu.Unlock()
 			s.complaints.warn("connection refused: too many connections from this address", "address", ip, "limit", limit)
 			return false
@@ -260,6 +273,17 @@ func (s *Server) start(nc net.Conn, info *ConnInfo) bool {
 		c.serve()
 	}()
 	return true
+}
+
+// SetLimits changes the bounds on connections. Connections that exist stay, even above the new bounds.
+func (s *Server) SetLimits(l Limits) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limits = l
+	if s.waiters > 0 {
+		close(s.room)
+		s.room = make(chan struct{})
+	}
 }
 
 // forget takes an ended connection off the books.

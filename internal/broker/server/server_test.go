@@ -443,7 +443,9 @@ func (m memSection) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func TestConnectionsPerAddress(t *testing.T) {
-	d := start(t, func(o *Options) { o.MaxPerIP = 2 })
+	d := start(t, func(o *Options) {
+		o.Limits = &Limits{Connections: 100, PerIP: 1, PerIPByAddr: map[string]int{"127.0.0.1": 2}}
+	})
 	a, b := d.dial(t), d.dial(t)
 	a.send(heartbeat(1, ""))
 	a.answer()
@@ -458,7 +460,7 @@ func TestConnectionsPerAddress(t *testing.T) {
 }
 
 func TestMaxConnectionsWaits(t *testing.T) {
-	d := start(t, func(o *Options) { o.MaxConnections = 1 })
+	d := start(t, func(o *Options) { o.Limits = &Limits{Connections: 1, PerIP: 100} })
 	a := d.dial(t)
 	a.send(heartbeat(1, ""))
 	a.answer()
@@ -467,6 +469,21 @@ func TestMaxConnectionsWaits(t *testing.T) {
 	a.Close()
 	if id, _ := b.answer(); id != 2 {
 		t.Fatal("the waiting connection was not served after the first had gone")
+	}
+}
+
+func TestLimitsMayChange(t *testing.T) {
+	d := start(t, func(o *Options) { o.Limits = &Limits{Connections: 1, PerIP: 0} })
+	d.dial(t).wantClosed()
+	d.SetLimits(Limits{Connections: 1, PerIP: 5})
+	a := d.dial(t)
+	a.send(heartbeat(1, ""))
+	a.answer()
+	b := d.dial(t) // in the backlog
+	b.send(heartbeat(2, ""))
+	d.SetLimits(Limits{Connections: 2, PerIP: 5})
+	if id, _ := b.answer(); id != 2 {
+		t.Fatal("the waiting connection was not served after the bound was raised")
 	}
 }
 
