@@ -139,16 +139,16 @@ func (d *Desk) envelope(r *server.Request) {
 		a.ErrorCode = code
 		r.Answer(a)
 	}
-	if n := len(env.ClientHostAddress); n != net.IPv4len && n != net.IPv6len {
-		fail(wire.ErrInvalidRequest, "client address is not an IP address", "bytes", n)
-		return
-	}
 	if env.RequestPrincipal == nil {
 		fail(wire.ErrPrincipalDeserializationFailure, "no principal")
 		return
 	}
 	if _, err := logrec.DecodeVersioned(env.RequestPrincipal, logrec.NewDefaultPrincipalData()); err != nil {
 		fail(wire.ErrPrincipalDeserializationFailure, "principal cannot be read", "err", err)
+		return
+	}
+	if n := len(env.ClientHostAddress); n != net.IPv4len && n != net.IPv6len {
+		fail(wire.ErrInvalidRequest, "client address is not an IP address", "bytes", n)
 		return
 	}
 	rd := wire.NewReader(env.RequestData, wire.NewBudget(len(env.RequestData), nil))
