@@ -10,10 +10,15 @@ import (
 // EvictionMs is how long a session rests before any new one may take its place, and how old it must be before a worthier one may.
 const EvictionMs = 120_000
 
+// MaxPartitions is how many partitions all sessions may hold together. Kafka bounds the sessions only; a client could fill them
+// with names that nobody has. A client without a session goes on with full fetches.
+const MaxPartitions = 500_000
+
 // Options make a Cache.
 type Options struct {
 	Slots      int                  // max.incremental.fetch.session.cache.slots; 0 means that nobody gets a session
 	EvictionMs int64                // EvictionMs when 0
+	Partitions int64                // MaxPartitions when 0
 	Random     func() int32         // session ids are drawn from it; only positive values are used
 	Now        func() int64         // milliseconds
 	TopicName  func(id.UUID) string // "" for an unknown id
@@ -33,6 +38,9 @@ type Cache struct {
 func New(o Options) *Cache {
 	if o.EvictionMs == 0 {
 		o.EvictionMs = EvictionMs
+	}
+	if o.Partitions == 0 {
+		o.Partitions = MaxPartitions
 	}
 	c := &Cache{o: o, sessions: map[int32]*session{}}
 	c.oldest.older, c.oldest.newer = &c.oldest, &c.oldest
@@ -112,6 +120,10 @@ func (c *Cache) Open(req Request) (Context, wire.ErrorCode) {
 	for i := range req.Forgotten {
 		s.forget(req.Forgotten[i].key())
 	}
+	if c.parts+int64(len(s.parts)-s.size) > c.o.Partitions {
+		c.remove(s)
+		return Context{}, wire.ErrFetchSessionIDNotFound
+	}
 	if len(s.parts) == 0 {
 		c.remove(s)
 		req.Partitions = distinct(req.Partitions)
@@ -165,6 +177,9 @@ func (c *Cache) create(req Request, news []News) int32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.o.Now()
+	if c.parts+int64(len(news)) > c.o.Partitions {
+		return NoSession
+	}
 	if len(c.sessions) >= c.o.Slots && !c.evictFor(req.FromFollower, len(news), now) {
 		return NoSession
 	}

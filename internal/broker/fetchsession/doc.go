@@ -5,7 +5,7 @@
 // fields of a request, reads the partitions the Context lists, and gives it what was found; the Context says what is sent.
 //
 // Invariants:
-//   - At most Slots sessions. A new one takes the place of one that was not used for the eviction time; else of one that is worth
+//   - At most Slots sessions, which together hold a bounded number of partitions. A new one takes the place of one that was not used for the eviction time; else of one that is worth
 //     less: a consumer's before a follower's, a smaller before a larger, and none that is younger than the eviction time.
 //   - A session's epoch rises with each request, from 2^31-1 to 1; a request with another epoch than the expected is refused and
 //     changes nothing.

@@ -254,6 +254,24 @@ func TestTopicIDs(t *testing.T) {
 	}
 }
 
+func TestBoundOnPartitions(t *testing.T) {
+	r := newRig(10)
+	r.o.Partitions = 5
+	a := r.full(t, false, parts("a", "b")...)
+	if sid := r.full(t, false, parts("a", "b", "c", "d")...); sid != NoSession {
+		t.Errorf("session %d beyond the bound", sid)
+	}
+	if sid := r.full(t, false, parts("a", "b", "c")...); sid == NoSession {
+		t.Error("no session at the bound")
+	}
+	if _, code := r.Open(Request{SessionID: a, Epoch: 1, Partitions: []Partition{part("z", 9, 0)}}); code != wire.ErrFetchSessionIDNotFound {
+		t.Errorf("grew beyond the bound: %v", code)
+	}
+	if s := r.Stats(); s.Sessions != 1 || s.Partitions != 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestEviction(t *testing.T) {
 	const age = EvictionMs + 1
 	t.Run("no slots", func(t *testing.T) {

@@ -20,7 +20,7 @@ type ConfigSource interface {
 }
 
 // ISRChanges sends a change of an in-sync set to the controller (AlterPartition). Send must not block; it calls done once, from
-// any goroutine. On success isr and the epochs are the controller's answer.
+// any goroutine, and leaves time between attempts: a change whose outcome is unknown is sent again at once. On success isr and the epochs are the controller's answer.
 type ISRChanges interface {
 	Send(topicID id.UUID, n int32, p *partition.Proposal, done func(isr []id.BrokerID, leader id.LeaderEpoch, partitionEpoch int32, code wire.ErrorCode))
 }
