@@ -305,6 +305,7 @@ func (m *Manager) open(t *topic, after *image.Partition, config TopicConfig) (*P
 	if err != nil {
 		return nil, fmt.Errorf("create log of %s: %w", tp, err)
 	}
+	l.SetConfig(config.Log) // a log that was found on disk was opened before the metadata was known
 	return &Partition{m: m, topic: t, tp: tp, state: partition.New(m.self), log: l, config: config}, nil
 }
 

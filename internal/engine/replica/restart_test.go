@@ -21,7 +21,10 @@ func TestRestart(t *testing.T) {
 		o := record.NewOptions()
 		o.ProducerID, o.ProducerEpoch, o.BaseSequence = 5, 0, 0
 		b := batch(t, 3, 10, o)
+		small := TopicConfig{Log: log.DefaultConfig(), MinInSyncReplicas: 1}
+		small.Log.MaxMessageBytes = 500
 		first := newRigOn(t, fs, "/data", nil)
+		first.configs["t"] = small
 		first.topic("t", 1)
 		first.mustProduce("t", 4)
 		if res := first.produce(-1, time.Second, AppendPartition{Topic: "t", Batches: slices.Clone(b)}).one(t); res.BaseOffset != 4 {
@@ -34,7 +37,10 @@ func TestRestart(t *testing.T) {
 			fs = fs.CrashClone(1) // the process is gone, what it wrote is there
 		}
 		r := newRigOn(t, fs, "/data", nil)
+		r.configs["t"] = small
 		r.topic("t", 1)
+		large := r.produce(1, 0, AppendPartition{Topic: "t", Batches: batch(t, 1, 600, record.NewOptions())}).one(t)
+		wantCode(t, large.Err, wire.ErrMessageTooLarge)
 		res := r.fetch(consumer(FetchPartition{Topic: "t"}))
 		if got := offsets(t, &res[0]); !slices.Equal(got, []id.Offset{0, 4}) || res[0].HighWatermark != 7 {
 			t.Errorf("clean=%t: offsets %v, high watermark %d", clean, got, res[0].HighWatermark)
