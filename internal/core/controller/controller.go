@@ -101,8 +101,9 @@ type state struct {
 	collisions image.Map[string, []string]
 	// registered is the offset of each broker's newest RegisterBrokerRecord.
 	registered image.Map[id.BrokerID, id.Offset]
-	// txnStart is the offset of an open metadata transaction, -1 without one.
-	txnStart id.Offset
+	// txnStart is the offset of an open metadata transaction, -1 without one; txnBefore is the state before it.
+	txnStart  id.Offset
+	txnBefore *state
 }
 
 // undo is the state before a batch that is not committed yet, and the batch's first and last offset.
@@ -169,11 +170,35 @@ func (c *Controller) Replay(first id.Offset, records []image.Record) error {
 	return nil
 }
 
-// apply returns the state after records. A record that does not fit is an error, and the state is as it was.
+// apply returns the state after records. A record that does not fit is an error, and the state is as it was. An aborted
+// transaction leaves the state as it was before it began.
 func (s state) apply(first id.Offset, records []image.Record, epoch id.LeaderEpoch) (state, error) {
-	if len(records) == 0 {
-		return s, nil
+	for len(records) > 0 {
+		n := 1 // a transaction marker stands by itself, records between markers go together
+		if !isMarker(records[0]) {
+			for n < len(records) && !isMarker(records[n]) {
+				n++
+			}
+		}
+		next, err := s.applyRun(first, records[:n], epoch)
+		if err != nil {
+			return s, err
+		}
+		s, first, records = next, first+id.Offset(n), records[n:]
 	}
+	return s, nil
+}
+
+func isMarker(r image.Record) bool {
+	switch r.Message.(type) {
+	case *logrec.BeginTransactionRecord, *logrec.EndTransactionRecord, *logrec.AbortTransactionRecord:
+		return true
+	}
+	return false
+}
+
+// applyRun applies one marker, or records none of which is one.
+func (s state) applyRun(first id.Offset, records []image.Record, epoch id.LeaderEpoch) (state, error) {
 	d := image.NewDelta(s.img)
 	for i, r := range records {
 		at := first + id.Offset(i)
@@ -183,9 +208,20 @@ func (s state) apply(first id.Offset, records []image.Record, epoch id.LeaderEpo
 		case *logrec.UnregisterBrokerRecord:
 			s.registered = s.registered.Without(id.BrokerID(m.BrokerID))
 		case *logrec.BeginTransactionRecord:
-			s.txnStart = at
+			if s.txnStart >= 0 {
+				return s, fmt.Errorf("record %d: a transaction begins inside the one of offset %d: %w", at, s.txnStart, image.ErrInconsistent)
+			}
+			before := s
+			s.txnStart, s.txnBefore = at, &before
 		case *logrec.EndTransactionRecord, *logrec.AbortTransactionRecord:
-			s.txnStart = -1
+			if s.txnStart < 0 {
+				return s, fmt.Errorf("record %d: a transaction ends that did not begin: %w", at, image.ErrInconsistent)
+			}
+			if _, aborted := m.(*logrec.AbortTransactionRecord); aborted {
+				s = *s.txnBefore
+				d = image.NewDelta(s.img)
+			}
+			s.txnStart, s.txnBefore = -1, nil
 		}
 		if err := d.Replay(r.Message); err != nil {
 			return s, fmt.Errorf("record %d: %w", at, err)

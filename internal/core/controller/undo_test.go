@@ -1,8 +1,10 @@
 package controller
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
+	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
 
 // randomRequest returns some request that may or may not be accepted.
@@ -199,6 +202,25 @@ func TestActivation(t *testing.T) {
 	}
 	if c.txnStart != -1 || c.Image().Features.MetadataVersion != image.LatestMetadataVersion {
 		t.Errorf("transaction at %d, version %v", c.txnStart, c.Image().Features.MetadataVersion)
+	}
+	// A later transaction that was left open is aborted, and what it held is gone.
+	open := New(w.cfg)
+	topic := &logrec.TopicRecord{Name: "lost_topic", TopicID: id.UUID{1}}
+	if err := open.Replay(0, append(slices.Clone(d.Records), image.Record{Message: &logrec.BeginTransactionRecord{}}, image.Record{Message: topic})); err != nil {
+		t.Fatal(err)
+	}
+	if open.Image().Topics.Len() != 1 {
+		t.Fatal("the open transaction was not replayed")
+	}
+	end, err := open.Activate(Env{NextOffset: id.Offset(len(d.Records) + 2), Rand: w.rand}, 2)
+	if err != nil || len(end.Records) != 1 {
+		t.Fatalf("%d records, %v", len(end.Records), err)
+	}
+	if open.Image().Topics.Len() != 0 || open.collisions.Len() != 0 || open.txnStart != -1 {
+		t.Error("the aborted transaction has left something")
+	}
+	if err := New(w.cfg).Replay(0, []image.Record{{Message: &logrec.EndTransactionRecord{}}}); !errors.Is(err, image.ErrInconsistent) {
+		t.Errorf("an end without a beginning: %v", err)
 	}
 	cfg := w.cfg
 	cfg.Bootstrap = nil
