@@ -189,3 +189,18 @@ func endTxn(t testing.TB, l *Log, pid id.ProducerID, epoch id.ProducerEpoch, end
 		t.Fatal(err)
 	}
 }
+
+// checkWhole reports an error unless b is a sequence of whole and good batches.
+func checkWhole(b []byte) error {
+	for len(b) > 0 {
+		batch, rest, err := record.Next(b)
+		if err != nil {
+			return err
+		}
+		if err := batch.CheckCRC(); err != nil {
+			return err
+		}
+		b = rest
+	}
+	return nil
+}

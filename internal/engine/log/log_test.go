@@ -152,8 +152,6 @@ func TestRollBySize(t *testing.T) {
 	if got := readAll(t, l); len(got) != 20 {
 		t.Fatalf("%d batches", len(got))
 	}
-	var notOne *wire.ErrorCode
-	_ = notOne
 	if _, err := l.AppendAsLeader(batchSpec{size: 6000}.build(t), AppendInfo{}); ErrorCode(err) != wire.ErrRecordListTooLarge {
 		t.Fatalf("batch larger than a segment: %v", err)
 	}

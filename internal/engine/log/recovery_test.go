@@ -109,7 +109,7 @@ func TestFlippedIndexBytes(t *testing.T) {
 func TestRandomHistories(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	for run := range uint64(60) {
+	for run := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, run))
 		if err := randomHistory(t, rng); err != nil {
 			t.Fatalf("seed %d run %d: %v", seed, run, err)
