@@ -429,7 +429,7 @@ func TestTruncationDuringSync(t *testing.T) {
 	<-s.enter
 	truncated := make(chan error)
 	go func() { truncated <- l.TruncateTo(1) }()
-	<-s.enter // of the truncation itself
+	<-s.enter      // of the truncation itself
 	close(s.leave) // also for the sync that the flush needs again
 	if err := <-truncated; err != nil {
 		t.Fatal(err)

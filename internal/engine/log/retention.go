@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"slices"
 	"time"
-
 )
 
 // DeleteOldSegments removes the oldest segments that retention allows to go, and returns how many. Nothing at or above the
