@@ -132,8 +132,12 @@ func checkBatch(b []byte, h header) error {
 	return nil
 }
 
-// scanChunk is read at once when whole batches are scanned.
-const scanChunk = 1 << 20
+// scanChunk is read at once when whole batches are scanned. maxScanBatch bounds the memory that a length found in a file can
+// ask for: no setting of message.max.bytes that anybody uses comes near it.
+const (
+	scanChunk    = 1 << 20
+	maxScanBatch = 256 << 20
+)
 
 // scanBatches visits every whole batch in [from, limit) of a file, with its bytes, which are valid during the call. It stops at
 // the first thing that is no batch and returns where, with an *errBadBatch; f's errors are returned as they are.
@@ -166,7 +170,10 @@ func scanBatches(f vfs.File, from, limit int64, visit func(h header, b []byte) e
 		if err != nil {
 			return pos, err
 		}
-		// The length is believed only after it was found to lie inside the file.
+		// The length was found to lie inside the file; garbage may still announce most of it.
+		if h.size > maxScanBatch {
+			return pos, &errBadBatch{pos, fmt.Sprintf("batch of %d bytes", h.size)}
+		}
 		if err := fill(h.size); err != nil {
 			return pos, err
 		}
