@@ -260,3 +260,41 @@ func BenchmarkCreateTopicAmongTenThousand(b *testing.B) {
 		create(i)
 	}
 }
+
+// BenchmarkFenceTenThousand fences and unfences a broker that leads 10,000 partitions of 10,000 topics.
+func BenchmarkFenceTenThousand(b *testing.B) {
+	w := newWorld(LatestFeatures())
+	if _, err := w.c.Activate(w.env(0), 1); err != nil {
+		b.Fatal(err)
+	}
+	next := id.Offset(20)
+	decide := func(req wire.Message, version int16) int {
+		env := w.env(version)
+		env.NextOffset = next
+		d := w.c.Decide(env, req)
+		if d.Err != nil {
+			b.Fatal(d.Err)
+		}
+		next += id.Offset(len(d.Records))
+		w.c.Committed(next - 1)
+		return len(d.Records)
+	}
+	beat := func(fence bool) int {
+		hb := w.beat(0, fence, false)
+		hb.CurrentMetadataOffset = int64(next)
+		return decide(hb, 1)
+	}
+	decide(w.registration(0, 1), 4)
+	beat(false)
+	for i := range 10_000 {
+		decide(&api.CreateTopicsRequest{Topics: []api.CreateTopicsRequestTopic{{Name: fmt.Sprintf("topic-%d", i), NumPartitions: 1, ReplicationFactor: 1}}}, 7)
+	}
+	for b.Loop() {
+		if n := beat(true); n < 10_000 {
+			b.Fatal(n)
+		}
+		if n := beat(false); n < 10_000 {
+			b.Fatal(n)
+		}
+	}
+}

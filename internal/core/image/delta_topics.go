@@ -300,8 +300,9 @@ func (d *TopicsDelta) apply() *Topics {
 	for _, t := range d.deleted {
 		after = after.without(t)
 	}
+	by := new(edit)
 	for _, c := range d.changed {
-		after = after.with(c.apply())
+		after = after.withIn(by, c.apply())
 	}
 	return after
 }

@@ -21,7 +21,11 @@ type Map[K comparable, V any] struct {
 type hnode[K comparable, V any] struct {
 	bitmap uint32
 	slots  []hslot[K, V]
+	owner  *edit // who has made the node and may change it until its edit is over; nobody has it afterwards
 }
+
+// edit is one batch of changes to a map that nobody else has seen yet: nodes that it has made are changed in place.
+type edit struct{ _ byte }
 
 type hslot[K comparable, V any] struct {
 	child *hnode[K, V]
@@ -72,8 +76,11 @@ func (m Map[K, V]) Get(key K) (value V, ok bool) {
 }
 
 // With returns the map in which key has value.
-func (m Map[K, V]) With(key K, value V) Map[K, V] {
-	root, added := m.insert(m.root, m.hash(key), 0, key, value)
+func (m Map[K, V]) With(key K, value V) Map[K, V] { return m.withIn(nil, key, value) }
+
+// withIn is With as part of an edit: m and every map that the edit made before are used up.
+func (m Map[K, V]) withIn(by *edit, key K, value V) Map[K, V] {
+	root, added := m.insert(by, m.root, m.hash(key), 0, key, value)
 	m.root = root
 	if added {
 		m.size++
@@ -117,34 +124,37 @@ func (n *hnode[K, V]) walk(yield func(K, V) bool) bool {
 	return true
 }
 
-func (m Map[K, V]) insert(n *hnode[K, V], h uint64, shift int, key K, value V) (*hnode[K, V], bool) {
+func (m Map[K, V]) insert(by *edit, n *hnode[K, V], h uint64, shift int, key K, value V) (*hnode[K, V], bool) {
 	if n == nil {
-		n = &hnode[K, V]{}
+		n = &hnode[K, V]{owner: by}
 	}
 	if shift >= hashLevels {
 		for i := range n.slots {
 			if n.slots[i].key == key {
-				return n.replace(i, hslot[K, V]{key: key, value: value}), false
+				return n.replace(by, i, hslot[K, V]{key: key, value: value}), false
 			}
 		}
-		return n.add(len(n.slots), 0, hslot[K, V]{key: key, value: value}), true
+		return n.add(by, len(n.slots), 0, hslot[K, V]{key: key, value: value}), true
 	}
 	bit := uint32(1) << (h >> shift & 31)
 	pos := bits.OnesCount32(n.bitmap & (bit - 1))
 	if n.bitmap&bit == 0 {
-		return n.add(pos, bit, hslot[K, V]{key: key, value: value}), true
+		return n.add(by, pos, bit, hslot[K, V]{key: key, value: value}), true
 	}
 	s := n.slots[pos]
 	switch {
 	case s.child != nil:
-		child, added := m.insert(s.child, h, shift+hashBitsPerLevel, key, value)
-		return n.replace(pos, hslot[K, V]{child: child}), added
+		child, added := m.insert(by, s.child, h, shift+hashBitsPerLevel, key, value)
+		if child == s.child {
+			return n, added // changed in place
+		}
+		return n.replace(by, pos, hslot[K, V]{child: child}), added
 	case s.key == key:
-		return n.replace(pos, hslot[K, V]{key: key, value: value}), false
+		return n.replace(by, pos, hslot[K, V]{key: key, value: value}), false
 	default:
-		child, _ := m.insert(nil, m.hash(s.key), shift+hashBitsPerLevel, s.key, s.value)
-		child, _ = m.insert(child, h, shift+hashBitsPerLevel, key, value)
-		return n.replace(pos, hslot[K, V]{child: child}), true
+		child, _ := m.insert(by, nil, m.hash(s.key), shift+hashBitsPerLevel, s.key, s.value)
+		child, _ = m.insert(by, child, h, shift+hashBitsPerLevel, key, value)
+		return n.replace(by, pos, hslot[K, V]{child: child}), true
 	}
 }
 
@@ -177,25 +187,29 @@ func (m Map[K, V]) remove(n *hnode[K, V], h uint64, shift int, key K) (*hnode[K,
 	case child == nil:
 		return n.drop(pos, bit), true
 	case len(child.slots) == 1 && child.slots[0].child == nil:
-		return n.replace(pos, child.slots[0]), true // a lone entry moves up, so that equal contents have equal shapes
+		return n.replace(nil, pos, child.slots[0]), true // a lone entry moves up, so that equal contents have equal shapes
 	default:
-		return n.replace(pos, hslot[K, V]{child: child}), true
+		return n.replace(nil, pos, hslot[K, V]{child: child}), true
 	}
 }
 
-func (n *hnode[K, V]) replace(pos int, s hslot[K, V]) *hnode[K, V] {
+func (n *hnode[K, V]) replace(by *edit, pos int, s hslot[K, V]) *hnode[K, V] {
+	if by != nil && n.owner == by {
+		n.slots[pos] = s
+		return n
+	}
 	slots := make([]hslot[K, V], len(n.slots))
 	copy(slots, n.slots)
 	slots[pos] = s
-	return &hnode[K, V]{bitmap: n.bitmap, slots: slots}
+	return &hnode[K, V]{bitmap: n.bitmap, slots: slots, owner: by}
 }
 
-func (n *hnode[K, V]) add(pos int, bit uint32, s hslot[K, V]) *hnode[K, V] {
+func (n *hnode[K, V]) add(by *edit, pos int, bit uint32, s hslot[K, V]) *hnode[K, V] {
 	slots := make([]hslot[K, V], len(n.slots)+1)
 	copy(slots, n.slots[:pos])
 	slots[pos] = s
 	copy(slots[pos+1:], n.slots[pos:])
-	return &hnode[K, V]{bitmap: n.bitmap | bit, slots: slots}
+	return &hnode[K, V]{bitmap: n.bitmap | bit, slots: slots, owner: by}
 }
 
 func (n *hnode[K, V]) drop(pos int, bit uint32) *hnode[K, V] {

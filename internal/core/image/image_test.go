@@ -237,7 +237,7 @@ func (d *Delta) peek() *Image {
 	}
 	for _, c := range d.topics.changed {
 		keep := c.after
-		after = after.with(c.apply())
+		after = after.withIn(nil, c.apply())
 		c.after = keep
 	}
 	n.Topics = after
@@ -278,6 +278,27 @@ func TestMap(t *testing.T) {
 			} else {
 				m = m.With(k, r.Int())
 				want[k], _ = m.Get(k)
+			}
+			if r.IntN(40) == 0 { // an edit of many keys must leave the map before it alone
+				frozen := map[int]int{}
+				for k, v := range m.All() {
+					frozen[k] = v
+				}
+				old, by := m, new(edit)
+				before = m
+				size = m.Len()
+				for range r.IntN(60) {
+					k := r.IntN(120)
+					m = m.withIn(by, k, r.Int())
+					want[k], _ = m.Get(k)
+				}
+				kept := map[int]int{}
+				for k, v := range old.All() {
+					kept[k] = v
+				}
+				if diff := cmp.Diff(frozen, kept); diff != "" {
+					t.Fatalf("an edit has changed the map before it:\n%s", diff)
+				}
 			}
 			if before.Len() != size || m.Len() != len(want) {
 				t.Fatalf("sizes: old %d, new %d, want %d and %d", before.Len(), m.Len(), size, len(want))

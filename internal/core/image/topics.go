@@ -87,8 +87,9 @@ func (t *Topics) Names() []string {
 	return names
 }
 
-func (t *Topics) with(topic *Topic) *Topics {
-	return &Topics{byID: t.byID.With(topic.ID, topic), byName: t.byName.With(topic.Name, topic)}
+// withIn adds or replaces a topic as part of an edit, which uses t up.
+func (t *Topics) withIn(by *edit, topic *Topic) *Topics {
+	return &Topics{byID: t.byID.withIn(by, topic.ID, topic), byName: t.byName.withIn(by, topic.Name, topic)}
 }
 
 // without removes a topic; its name stays when it names another topic by now.
