@@ -17,6 +17,8 @@ type client struct {
 	env        []string
 	codecs     []string
 	idempotent bool
+	// mortal: ends by design when its only broker goes away (kcat: "All broker connections are down: terminating").
+	mortal bool
 }
 
 const records = 10000
@@ -30,15 +32,15 @@ func clients(home, here string) []client {
 	}
 	at := func(name string) string { return filepath.Join(here, "clients", name) }
 	return []client{
-		{"kcat", []string{at("kcat.sh")}, nil, allCodecs, true},
-		{"kafka-python", []string{python, at("kafka_python.py")}, nil, allCodecs, true},
-		{"confluent-kafka", []string{python, at("confluent.py")}, nil, allCodecs, true},
-		{"kafkajs", []string{"node", at("kafkajs.js")}, []string{"NODE_PATH=" + home + "/node_modules"}, []string{"none", "gzip"}, true},
-		{"franz-go", []string{filepath.Join(home, "franz")}, nil, allCodecs, true},
-		{"sarama", []string{filepath.Join(home, "sarama")}, nil, allCodecs, true},
-		{"java 2.1.1", java("2.1.1"), nil, allCodecs[:4], true}, // zstd came with the broker's 2.1, the client's compression.type knows it too late for some JVMs
-		{"java 4.4.0", java("4.4.0"), nil, allCodecs, true},
-		{"console tools", []string{at("console.sh")}, []string{"KAFKA=" + at("tool.sh")}, allCodecs, true},
+		{"kcat", []string{at("kcat.sh")}, nil, allCodecs, true, true},
+		{"kafka-python", []string{python, at("kafka_python.py")}, nil, allCodecs, true, false},
+		{"confluent-kafka", []string{python, at("confluent.py")}, nil, allCodecs, true, false},
+		{"kafkajs", []string{"node", at("kafkajs.js")}, []string{"NODE_PATH=" + home + "/node_modules"}, []string{"none", "gzip"}, true, false},
+		{"franz-go", []string{filepath.Join(home, "franz")}, nil, allCodecs, true, false},
+		{"sarama", []string{filepath.Join(home, "sarama")}, nil, allCodecs, true, false},
+		{"java 2.1.1", java("2.1.1"), nil, allCodecs[:4], true, false}, // zstd came with the broker's 2.1, the client's compression.type knows it too late for some JVMs
+		{"java 4.4.0", java("4.4.0"), nil, allCodecs, true, false},
+		{"console tools", []string{at("console.sh")}, []string{"KAFKA=" + at("tool.sh")}, allCodecs, true, false},
 	}
 }
 

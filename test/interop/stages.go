@@ -117,6 +117,9 @@ func stageKill(ctx context.Context, t *table, here string, cs []client) {
 	defer os.RemoveAll(n.dir)
 	defer n.stop(false)
 	for _, c := range cs {
+		if c.mortal {
+			continue
+		}
 		began := time.Now()
 		t.add("kill -9", c.name, began, kill(ctx, n, c))
 	}
@@ -179,7 +182,7 @@ func stageProxy(ctx context.Context, t *table, here string, cs []client) {
 
 func throughProxy(ctx context.Context, n *node, p *proxy, c client) error {
 	topic := topicOf("proxy", c.name)
-	const count = 5000
+	const count = 20000
 	if err := c.produce(ctx, p.addr(), topic, 0, count, "none", c.idempotent); err != nil {
 		return err
 	}

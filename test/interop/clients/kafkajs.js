@@ -29,7 +29,7 @@ async function consume(group, count) {
     eachBatchAutoResolve: false,
     eachBatch: async ({ batch, isRunning, isStale }) => {
       for (const m of batch.messages) {
-        if (seen >= count || !isRunning() || isStale()) return;
+        if (seen >= count || !isRunning() || isStale()) break;
         const i = parseInt(m.value.toString(), 10);
         if (m.key.toString() !== "k" + (i % 97) || m.headers.n.toString() !== String(i)) fail("record " + i + " came as key " + m.key);
         lines.push(i);
@@ -46,7 +46,7 @@ async function consume(group, count) {
   await done;
   clearTimeout(timer);
   await consumer.disconnect();
-  process.stdout.write(lines.join("\n") + "\n");
+  await new Promise((flushed) => process.stdout.write(lines.join("\n") + "\n", flushed));
 }
 
 function fail(text) {
