@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/checkpoint"
@@ -374,9 +375,10 @@ func (l *Log) storageError(op string, err error) error {
 	return &StorageError{Op: op, Where: l.tp.String(), Err: err}
 }
 
-// fault is storageError for errors of the disk itself: anything but a full disk takes the directory offline.
+// fault is storageError for errors of the disk itself: anything but a full disk, or a process out of descriptors, takes the
+// directory offline.
 func (l *Log) fault(op string, err error) error {
-	if isFull(err) || errors.Is(err, fs.ErrClosed) {
+	if isFull(err) || errors.Is(err, fs.ErrClosed) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 		return l.storageError(op, err)
 	}
 	return l.dir.fail(op, l.tp.String(), err)
