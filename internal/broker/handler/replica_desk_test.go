@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,7 +38,7 @@ type replicaRig struct {
 	addr     string
 	nextID   byte
 	pids     fakeAllocator
-	pidNow   time.Time
+	pidNow   atomic.Int64 // milliseconds
 }
 
 func (r *replicaRig) TopicConfig(_ *image.Image, topic string) replica.TopicConfig {
@@ -56,7 +57,7 @@ func newReplicaRig(t testing.TB) *replicaRig {
 	}
 	r.replicas = replica.New(replica.Options{Self: 1, Logs: logs, Configs: r, LagMax: time.Minute})
 	next := int32(0)
-	r.desk = NewReplicaDesk(ReplicaDeskDeps{Self: 1, Replicas: r.replicas, Logs: logs, ProducerIDs: NewProducerIDBlocks(&r.pids, func() time.Time { return r.pidNow }, nil),
+	r.desk = NewReplicaDesk(ReplicaDeskDeps{Self: 1, Replicas: r.replicas, Logs: logs, ProducerIDs: NewProducerIDBlocks(&r.pids, func() time.Time { return time.UnixMilli(r.pidNow.Load()) }, nil),
 		SessionSlots: 10, Random: func() int32 { next++; return next }, FetchMaxBytes: func() int { return 55 << 20 }})
 	reg := server.NewRegistry()
 	r.desk.Register(reg)
@@ -578,12 +579,12 @@ func TestSmallReplicaAPIs(t *testing.T) {
 			resp := ask[api.InitProducerIDResponse](c, req, v)
 			return fmt.Sprintf("%s %d %d", resp.ErrorCode.Name(), resp.ProducerID, resp.ProducerEpoch)
 		}
-		r.pids.fail = true
+		r.pids.fail.Store(true)
 		if got := ask1(0, nil); got != "COORDINATOR_LOAD_IN_PROGRESS -1 -1" {
 			t.Error(got)
 		}
-		r.pids.fail = false
-		r.pidNow = r.pidNow.Add(time.Second)
+		r.pids.fail.Store(false)
+		r.pidNow.Add(1000)
 		go func() {
 			for r.pids.asked() < 2 {
 				runtime.Gosched()
@@ -615,16 +616,15 @@ type fakeAllocator struct {
 	mu    sync.Mutex
 	done  func(*api.AllocateProducerIDsResponse, error)
 	calls int
-	fail  bool // refuse at once
+	fail  atomic.Bool // refuse at once
 }
 
 func (f *fakeAllocator) AllocateProducerIDs(done func(*api.AllocateProducerIDsResponse, error)) {
 	f.mu.Lock()
 	f.done = done
 	f.calls++
-	fail := f.fail
 	f.mu.Unlock()
-	if fail {
+	if f.fail.Load() {
 		done(nil, errors.New("refused"))
 	}
 }

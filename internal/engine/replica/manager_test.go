@@ -628,3 +628,44 @@ func TestErrorsCarryCodes(t *testing.T) {
 		t.Error("codes get lost")
 	}
 }
+
+// TestCounters watches every counter move.
+func TestCounters(t *testing.T) {
+	r := newRig(t)
+	r.topic("t", 1)
+	r.configure("t", func(c *TopicConfig) { c.Log.MaxMessageBytes = 200 })
+	b := plain(t, 2)
+	r.produce(-1, 0, AppendPartition{Topic: "t", Batches: b}).one(t)
+	wantCode(t, r.produce(1, 0, AppendPartition{Topic: "t", Batches: batch(t, 1, 500, record.NewOptions())}).one(t).Err, wire.ErrMessageTooLarge)
+	o := record.NewOptions()
+	o.ProducerID, o.ProducerEpoch, o.BaseSequence = 1, 0, 0
+	r.produce(1, 0, AppendPartition{Topic: "t", Batches: batch(t, 1, 1, o)}).one(t)
+	o.BaseSequence = 7
+	wantCode(t, r.produce(1, 0, AppendPartition{Topic: "t", Batches: batch(t, 1, 1, o)}).one(t).Err, wire.ErrOutOfOrderSequenceNumber)
+	res := r.fetch(consumer(FetchPartition{Topic: "t"}, FetchPartition{Topic: "t", MaxBytes: -1}))
+	r.FetchSent("t", false, res[0].Size())
+	r.FetchSent("t", true, 5)
+	for name, m := range map[string]*TopicMetrics{"all": &r.Metrics().All, "topic": &r.topics.named("t").metrics} {
+		for _, c := range []struct {
+			name      string
+			got, want int64
+		}{
+			{"messages in", m.MessagesIn.Load(), 3},
+			{"bytes out", m.BytesOut.Load(), int64(res[0].Size())},
+			{"bytes in", m.BytesIn.Load(), int64(res[0].Size())},
+			{"bytes rejected", m.BytesRejected.Load(), int64(len(batch(t, 1, 500, record.NewOptions())))},
+			{"replication bytes out", m.ReplicationBytesOut.Load(), 5},
+			{"produce requests", m.TotalProduceRequests.Load(), 4},
+			{"failed produce requests", m.FailedProduceRequests.Load(), 1},
+			{"fetch requests", m.TotalFetchRequests.Load(), 2},
+			{"failed fetch requests", m.FailedFetchRequests.Load(), 0},
+		} {
+			if c.got != c.want {
+				t.Errorf("%s of %s: %d, want %d", c.name, name, c.got, c.want)
+			}
+		}
+	}
+	if g := r.Gauges(); g.ProducerIDs != 1 {
+		t.Errorf("%+v", g)
+	}
+}

@@ -8,7 +8,6 @@ type TopicMetrics struct {
 	ReplicationBytesOut                          atomic.Int64
 	TotalProduceRequests, FailedProduceRequests  atomic.Int64 // per partition of a request, as Kafka counts
 	TotalFetchRequests, FailedFetchRequests      atomic.Int64
-	InvalidMessageCRC, InvalidOffsetOrSequence   atomic.Int64
 }
 
 // Metrics are the counters of a Manager. Gauges are computed by Gauges when somebody looks.
