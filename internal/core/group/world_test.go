@@ -32,7 +32,7 @@ type world struct {
 	alias   map[string]string // member id to name
 	names   map[string]string // and back
 	out     []string
-	escaped int // replies that left while hold was set
+	leaders uint64
 }
 
 type pendingOp struct {
@@ -68,7 +68,8 @@ func (w *world) carry(t shard.Ticket, res shard.Result) {
 		w.log = append(w.log, r)
 		w.say("record %s", w.describe(r.Key, r.Value))
 	}
-	if res.Reply != nil || res.Then != nil {
+	// As the runtime does: also who waits without a reply of this decision fails with the records before it.
+	if _, open := w.tickets[t]; open || res.Then != nil {
 		w.pending = append(w.pending, pendingOp{t, res.Reply, res.Then, len(w.log)})
 	}
 }
@@ -161,6 +162,8 @@ func (w *world) restart() {
 	}
 	clear(w.tickets)
 	w.s = w.replay(w.hw)
+	w.leaders++
+	w.s.rnd = rand.New(rand.NewPCG(w.leaders, 11)) // or it would give out the ids of the leader before
 	w.carry(shard.NoTicket, w.s.Loaded(w.now, id.Offset(w.hw)))
 	w.settle()
 }
@@ -171,9 +174,6 @@ func (w *world) answer(t shard.Ticket, body any) {
 		return
 	}
 	delete(w.tickets, t)
-	if w.hold && w.hw < len(w.log) {
-		w.escaped++
-	}
 	w.say("%s: %s", name, w.render(name, body))
 }
 
