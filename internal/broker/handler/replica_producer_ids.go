@@ -69,7 +69,7 @@ func (b *ProducerIDBlocks) Next(ctx context.Context) (id.ProducerID, error) {
 	answered := b.answered
 	b.mu.Unlock()
 	if answered == nil {
-		return pid, err
+		return b.take() // the answer was faster than this
 	}
 	ctx, cancel := context.WithTimeout(ctx, blockWait)
 	defer cancel()
