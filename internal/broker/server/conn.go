@@ -36,6 +36,8 @@ type conn struct {
 
 	// activeAt is when bytes last moved, in Unix nanoseconds; the sweeper reads it.
 	activeAt atomic.Int64
+	// handling is set while the reader goroutine is inside a handler and sees nothing of the peer.
+	handling atomic.Bool
 	// partial is what shed reads of the frame under way.
 	partial struct {
 		sync.Mutex
@@ -224,7 +226,9 @@ func (c *conn) run(e *apiEntry, r *Request) {
 			c.kill()
 		}
 	}()
+	c.handling.Store(true)
 	e.Handle(r)
+	c.handling.Store(false)
 }
 
 // drainThenKill waits until everything started is answered, at most for the time given, and closes the connection.

@@ -95,6 +95,16 @@ func (rc *rawConn) readStep(fd uintptr) bool {
 	}
 }
 
+// hungUp reports whether the peer has closed its side, without taking anything from the socket.
+func (rc *rawConn) hungUp() (gone bool) {
+	err := rc.sc.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		gone = err == nil && n == 0 || isReset(err)
+	})
+	return gone || err != nil
+}
+
 // write sends o. With wait it returns when all is sent; without, more says that the socket is full.
 func (rc *rawConn) write(c *conn, o *outgoing, wait bool) (more bool, err error) {
 	rc.out, rc.outWait, rc.outMore, rc.outErr, rc.outConn = o, wait, false, nil, c

@@ -15,6 +15,8 @@ func newRawConn(net.Conn) *rawConn { return nil }
 
 func (*rawConn) read(*conn, int) (int, error) { panic("server: no raw connections on this system") }
 
+func (*rawConn) hungUp() bool { return false }
+
 func (*rawConn) write(*conn, *outgoing, bool) (bool, error) {
 	panic("server: no raw connections on this system")
 }

@@ -387,6 +387,7 @@ func (s *Server) sweep() {
 			return
 		case now := <-t.C:
 			s.sweepIdle(now)
+			s.sweepGone()
 			if now.Sub(lastTrim) >= time.Minute {
 				s.opts.Memory.Trim()
 				lastTrim = now
@@ -412,6 +413,19 @@ func (s *Server) sweepIdle(now time.Time) {
 		s.stats.idle.Add(1)
 		s.log.Debug("connection closed: idle", "connection", c.info.ID, "limit", s.opts.Idle)
 		c.kill()
+	}
+}
+
+// sweepGone ends connections whose peer went while the reader waits inside a handler (a long poll), where it cannot notice. A
+// peer that only stopped sending loses its answer after a while, too: nothing tells the two apart.
+func (s *Server) sweepGone() {
+	s.mu.Lock()
+	conns := s.snapshotLocked()
+	s.mu.Unlock()
+	for _, c := range conns {
+		if c.raw != nil && c.handling.Load() && c.raw.hungUp() {
+			c.kill()
+		}
 	}
 }
 

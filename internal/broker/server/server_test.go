@@ -502,6 +502,29 @@ func TestIdleConnectionsAreSwept(t *testing.T) {
 	}
 }
 
+// TestGoneClientEndsItsLongPoll: a handler that waits in the reader goroutine learns that nobody waits for it any more.
+func TestGoneClientEndsItsLongPoll(t *testing.T) {
+	in, out := make(chan struct{}), make(chan struct{})
+	d := start(t, func(o *Options) {
+		o.Idle = 100 * time.Millisecond
+		o.Registry.Register(API{Key: wire.ListOffsets, Min: 1, Max: 1, Handle: func(r *Request) {
+			close(in)
+			<-r.Context().Done()
+			r.Answer(&api.ListOffsetsResponse{})
+			close(out)
+		}})
+	})
+	p := d.dial(t)
+	p.send(frame(wire.ListOffsets, 1, 1, &api.ListOffsetsRequest{}))
+	<-in
+	p.Close()
+	select {
+	case <-out:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the handler still waits")
+	}
+}
+
 func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {
 	d := start(t, nil)
 	p, idle := d.dial(t), d.dial(t)
