@@ -25,7 +25,7 @@ func rdkafka() (tool, why string) {
 	}
 	_ = os.WriteFile(filepath.Join(dir, "rdtime.h"), []byte("#pragma once\n"), 0o644)
 	script := fmt.Sprintf(`set -e
-if [ -f %[1]s.gz ]; then zcat %[1]s.gz; else cat %[1]s; fi | sed 's|#include "rdkafka.h"|#include <librdkafka/rdkafka.h>|' > %[2]s/perf.c
+if [ -f %[1]s.gz ]; then zcat %[1]s.gz; else cat %[1]s; fi | sed 's|#include "rdkafka.h"|#include <librdkafka/rdkafka.h>|; /src.rd.h"/d' > %[2]s/perf.c
 gcc -O2 -w -I%[2]s -o %[3]s %[2]s/perf.c -lrdkafka -lz -lpthread -lrt -lm`, source, dir, tool)
 	if out, err := exec.Command("bash", "-c", script).CombinedOutput(); err != nil {
 		return "", fmt.Sprintf("no rdkafka_performance (librdkafka-dev and gcc make it): %.200s", out)

@@ -234,6 +234,7 @@ func createTopics(ctx context.Context, addr string, partitions int, topics ...st
 	for {
 		m, err := kadm.NewClient(c).Metadata(ctx, topics...)
 		if err == nil && ready(m, partitions) {
+			time.Sleep(time.Second) // Kafka's metadata names a leader before the broker is one
 			return nil
 		}
 		if ctx.Err() != nil {
