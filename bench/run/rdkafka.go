@@ -42,6 +42,8 @@ const shim = `#pragma once
 #include <time.h>
 #define rd_snprintf snprintf
 #define RD_UNUSED __attribute__((unused))
+#define RD_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define RD_MAX(a, b) ((a) > (b) ? (a) : (b))
 #define RD_NORETURN __attribute__((noreturn))
 typedef int64_t rd_ts_t;
 static inline rd_ts_t rd_clock(void) {
