@@ -226,6 +226,11 @@ func (a *admin) committed(ctx context.Context, group string) (map[id.TopicPartit
 			return nil, err
 		}
 		for _, t := range g.Topics {
+			if t.Topic == "" { // version 10 names topics by id
+				if t.Topic, err = a.topicName(ctx, t.TopicID); err != nil {
+					return nil, err
+				}
+			}
 			for _, p := range t.Partitions {
 				if err := answered(p.ErrorCode, nil); err != nil {
 					return nil, err
@@ -237,6 +242,18 @@ func (a *admin) committed(ctx context.Context, group string) (map[id.TopicPartit
 		}
 	}
 	return out, nil
+}
+
+// topicName finds the name of a topic id; an id without a topic stands for itself.
+func (a *admin) topicName(ctx context.Context, topicID id.UUID) (string, error) {
+	topics, err := a.listTopics(ctx)
+	if err != nil {
+		return "", err
+	}
+	if i := slices.IndexFunc(topics, func(l listedTopic) bool { return l.id == topicID }); i >= 0 {
+		return topics[i].name, nil
+	}
+	return topicID.String(), nil
 }
 
 // deleteGroups returns the errors by group.
@@ -294,6 +311,10 @@ func (a *admin) deleteOffsets(ctx context.Context, group string, partitions []id
 
 // commitOffsets sets offsets of a group without members.
 func (a *admin) commitOffsets(ctx context.Context, group string, offsets map[id.TopicPartition]int64) error {
+	topics, err := a.listTopics(ctx) // version 10 names topics by id
+	if err != nil {
+		return err
+	}
 	r := kmsg.NewPtrOffsetCommitRequest()
 	r.Group, r.Generation, r.MemberID = group, -1, ""
 	for _, tp := range sortedPartitions(offsets) {
@@ -304,6 +325,9 @@ func (a *admin) commitOffsets(ctx context.Context, group string, offsets map[id.
 		if i < 0 {
 			t := kmsg.NewOffsetCommitRequestTopic()
 			t.Topic = tp.Topic
+			if j := slices.IndexFunc(topics, func(l listedTopic) bool { return l.name == tp.Topic }); j >= 0 {
+				t.TopicID = topics[j].id
+			}
 			r.Topics = append(r.Topics, t)
 			i = len(r.Topics) - 1
 		}
