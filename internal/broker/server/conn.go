@@ -38,12 +38,6 @@ type conn struct {
 	activeAt atomic.Int64
 	// handling is set while the reader goroutine is inside a handler and sees nothing of the peer.
 	handling atomic.Bool
-	// partial is what shed reads of the frame under way.
-	partial struct {
-		sync.Mutex
-		since time.Time
-		bytes int
-	}
 
 	mu       sync.Mutex
 	head     *Request // oldest unanswered request; a list in request order
@@ -88,12 +82,10 @@ func (c *conn) readLoop() error {
 	for {
 		f, need, ok, err := c.in.next()
 		if err != nil {
-			c.notePartial(false)
 			c.complain(err)
 			return errBadPeer
 		}
 		if ok {
-			c.notePartial(false)
 			if err := c.dispatch(f); err != nil {
 				return err
 			}
@@ -104,7 +96,6 @@ func (c *conn) readLoop() error {
 			now := time.Now()
 			c.in.filled(n, now)
 			c.activeAt.Store(now.UnixNano())
-			c.notePartial(true)
 			continue
 		}
 		if err != nil {
@@ -130,16 +121,6 @@ func (c *conn) fill(need int) (int, error) {
 		return n, nil
 	}
 	return 0, err
-}
-
-// notePartial publishes, for shed, how long the unfinished frame has been under way and how much of it is here.
-func (c *conn) notePartial(under bool) {
-	c.partial.Lock()
-	c.partial.since, c.partial.bytes = c.in.since, c.in.w-c.in.r
-	if !under || c.partial.bytes == 0 {
-		c.partial.since = time.Time{}
-	}
-	c.partial.Unlock()
 }
 
 // dispatch starts the request in f, after those before it where their kinds demand it.

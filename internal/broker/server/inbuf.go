@@ -57,13 +57,15 @@ func printable(b [4]byte) bool {
 type inbuf struct {
 	mem   *Memory
 	slab  *slab
-	r, w  int       // slab.b[r:w] has arrived and is not yet taken
-	hint  int       // size of the last frame, for the next slab
-	since time.Time // when the first byte of the unfinished frame was read
+	r, w  int // slab.b[r:w] has arrived and is not yet taken
+	hint  int // size of the last frame, for the next slab
 	limit int
 	first bool // no frame has been taken yet
 
-	waits atomic.Bool // the reader waits for memory: the stand-still is not the peer's fault
+	// What shed wants to know; written by the reader, read by anybody.
+	begun atomic.Int64 // when the unfinished frame began, or last got memory, in Unix nanoseconds; 0: there is none
+	have  atomic.Int64 // how many of its bytes are here
+	waits atomic.Bool  // the reader waits for memory: the stand-still is not the peer's fault
 }
 
 // next takes a whole frame if one has arrived. Otherwise it returns false and the number of bytes (length field included) that
@@ -91,7 +93,11 @@ func (in *inbuf) next() (f frameRef, need int, ok bool, err error) {
 	in.r += need
 	in.hint = need
 	in.first = false
-	in.since = time.Time{}
+	in.begun.Store(0)
+	if in.w > in.r {
+		in.begun.Store(time.Now().UnixNano())
+	}
+	in.have.Store(int64(in.w - in.r))
 	return f, need, true, nil
 }
 
@@ -130,6 +136,9 @@ func (in *inbuf) grow(need, have int, stop <-chan struct{}) ([]byte, error) {
 		want := max(minSlab, 4*have)
 		if need > 0 {
 			want = min(want, max(need, minSlab))
+			if need <= 2*want {
+				want = need // rather than to hold both a nearly sufficient slab and the next one
+			}
 		}
 		if want <= have { // a whole small frame's worth has arrived without completing it
 			want = have + minSlab
@@ -138,7 +147,7 @@ func (in *inbuf) grow(need, have int, stop <-chan struct{}) ([]byte, error) {
 			in.waits.Store(true)
 			var err error
 			s, err = in.mem.get(want, stop)
-			in.since = time.Now() // the peer's pace counts from here
+			in.begun.Store(time.Now().UnixNano()) // the peer's pace counts from here
 			in.waits.Store(false)
 			if err != nil {
 				return nil, err
@@ -156,9 +165,10 @@ func (in *inbuf) grow(need, have int, stop <-chan struct{}) ([]byte, error) {
 // filled notes that n bytes were read into the last space.
 func (in *inbuf) filled(n int, now time.Time) {
 	if in.w == in.r && n > 0 {
-		in.since = now
+		in.begun.Store(now.UnixNano())
 	}
 	in.w += n
+	in.have.Store(int64(in.w - in.r))
 }
 
 // rest gives the slab back if nothing unread is in it, so that an idle connection holds no buffer.

@@ -164,9 +164,15 @@ func (rc *rawConn) writeBytes(fd int, o *outgoing) (int, error) {
 	if i < len(o.chunks) {
 		flags |= unix.MSG_MORE
 	}
-	n, err := unix.SendmsgBuffers(fd, v, nil, nil, flags)
+	var n int
+	var err error
+	if len(v) == 1 && flags&unix.MSG_MORE == 0 {
+		n, err = unix.Write(fd, v[0]) // most answers: the cheapest call
+	} else {
+		n, err = unix.SendmsgBuffers(fd, v, nil, nil, flags)
+	}
 	clear(v)
-	return max(n, 0), wrapErrno("sendmsg", err)
+	return max(n, 0), wrapErrno("write", err)
 }
 
 func (rc *rawConn) writeSection(fd int, o *outgoing) (int, error) {

@@ -444,13 +444,14 @@ func (s *Server) shed() {
 	conns := s.snapshotLocked()
 	s.mu.Unlock()
 	for _, c := range conns {
-		c.partial.Lock()
-		since, n := c.partial.since, c.partial.bytes
-		c.partial.Unlock()
-		if since.IsZero() || n < minSlab || c.in.waits.Load() {
+		if c.in.waits.Load() { // asked first: begun is set anew before waits is cleared
 			continue
 		}
-		age := now.Sub(since)
+		begun, n := c.in.begun.Load(), c.in.have.Load()
+		if begun == 0 || n < minSlab {
+			continue
+		}
+		age := now.Sub(time.Unix(0, begun))
 		if age > s.opts.Memory.big.wait && float64(n)/age.Seconds() < minPace {
 			s.stats.shed.Add(1)
 			s.complaints.warn("connection closed: it holds request memory that others wait for", "connection", c.info.ID, "bytes", n)

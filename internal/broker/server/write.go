@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"runtime/debug"
@@ -42,8 +43,7 @@ type outgoing struct {
 	chunks []wire.Chunk
 	at     int // chunks before this index are sent
 	off    int // bytes of chunks[at] that are sent
-	size   int
-	head   [4]byte
+	size   int // of the frame, without its length field
 }
 
 var outgoingPool = sync.Pool{New: func() any { return &outgoing{w: new(wire.Writer)} }}
@@ -61,35 +61,31 @@ func encode(r *Request, m wire.Message) (o *outgoing, err error) {
 		version = 0
 	}
 	o.w.Reset()
+	o.w.Int32(0) // the frame's length, when it is known
 	encodeResponseHeader(o.w, r.Key(), version, r.api.flexibleFrom, r.Header.CorrelationID)
 	m.Encode(o.w, version)
 	if err := o.w.Err(); err != nil {
 		return o, fmt.Errorf("encode answer: %w", err)
 	}
-	o.chunks = append(o.chunks[:0], wire.Chunk{})
-	o.chunks = append(o.chunks, o.w.Chunks()...)
-	o.size = 0
-	for _, ch := range o.chunks {
-		o.size += ch.Size()
-	}
-	if o.size > 1<<31-1 {
+	o.size = o.w.Size() - 4
+	if o.size > math.MaxInt32 {
 		return o, fmt.Errorf("answer of %d bytes does not fit a frame", o.size)
 	}
-	binary.BigEndian.PutUint32(o.head[:], uint32(o.size))
-	o.chunks[0].Bytes = o.head[:]
+	o.chunks = o.w.Chunks()
+	binary.BigEndian.PutUint32(o.chunks[0].Bytes, uint32(o.size))
 	o.at, o.off = 0, 0
 	return o, nil
 }
 
 // free gives back what the answer holds.
 func (o *outgoing) free() {
-	for i, ch := range o.chunks {
+	for _, ch := range o.chunks {
 		if rel, ok := ch.Section.(releaser); ok {
 			rel.Release()
 		}
-		o.chunks[i] = wire.Chunk{}
 	}
-	o.chunks = o.chunks[:0]
+	o.chunks = nil
+	o.w.Reset()
 	if o.w.Cap() <= 1<<20 {
 		outgoingPool.Put(o)
 	}
