@@ -15,6 +15,11 @@ type logDir struct {
 	o    *Options
 	lock io.Closer
 
+	// What the last shutdown left behind; written by Open.
+	clean       bool
+	hasEpoch    bool
+	brokerEpoch id.BrokerEpoch
+
 	offline atomic.Pointer[StorageError]
 
 	// What moved since its checkpoint was written.

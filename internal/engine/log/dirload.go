@@ -15,14 +15,57 @@ import (
 
 // dirState is what a directory's own files say about its logs.
 type dirState struct {
-	clean                            bool
-	brokerEpoch                      id.BrokerEpoch
-	hasEpoch                         bool
 	recovery, starts, highWatermarks map[id.TopicPartition]id.Offset
 }
 
-// loadAll opens every log of every directory, RecoveryThreads at a time in each.
-func (m *Manager) loadAll() error {
+// LoadOptions say what the metadata knows about the logs that are found on disk.
+type LoadOptions struct {
+	// TopicConfig returns the resolved configuration of a topic; nil: Options.Config for all. Recovery depends on it: without
+	// compaction a gap between segments means lost bytes.
+	TopicConfig func(topic string) Config
+	// Stray reports whether a log does not belong on this node; nil: none does. It gets the topic id the directory names, zero
+	// when it names none, and whether the directory holds no records. Called from several goroutines.
+	Stray func(tp id.TopicPartition, topicID id.UUID, empty bool) bool
+}
+
+// Load opens the logs of every directory, RecoveryThreads at a time in each, and begins the background work. Open calls it
+// unless Options.Deferred is set; then the owner does, once. Until it has succeeded there are no logs and none can be created.
+//
+// The directory of a stray log is renamed and kept: "topic-partition.<hex>-stray" is neither loaded nor removed by anybody but
+// an operator. After an error every directory is offline.
+func (m *Manager) Load(o LoadOptions) error {
+	m.ticking.Lock()
+	defer m.ticking.Unlock()
+	m.mu.Lock()
+	loaded, closed := m.loaded, m.closed
+	m.mu.Unlock()
+	switch {
+	case closed:
+		return ErrClosed
+	case loaded:
+		return errors.New("the logs are loaded already")
+	}
+	if err := m.loadAll(o); err != nil {
+		m.dropAll()
+		for _, d := range m.dirs {
+			if d.err() == nil {
+				d.fail("load", d.path, err)
+			}
+		}
+		return err
+	}
+	m.due = newSchedule(m.o, m.o.Now())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.loaded = true
+	if !m.o.Manual {
+		m.stopped = make(chan struct{})
+		go m.run(m.stopped)
+	}
+	return nil
+}
+
+func (m *Manager) loadAll(o LoadOptions) error {
 	var wg sync.WaitGroup
 	fatal := make([]error, len(m.dirs))
 	states := make([]dirState, len(m.dirs))
@@ -30,7 +73,7 @@ func (m *Manager) loadAll() error {
 		if d.err() != nil {
 			continue
 		}
-		wg.Go(func() { states[i], fatal[i] = m.loadDir(d) })
+		wg.Go(func() { states[i], fatal[i] = m.loadDir(d, o) })
 	}
 	wg.Wait()
 	if err := errors.Join(fatal...); err != nil {
@@ -41,19 +84,12 @@ func (m *Manager) loadAll() error {
 			return err
 		}
 	}
-	m.hasPreviousEpoch = true
-	for i, s := range states {
-		if !s.hasEpoch || i > 0 && s.brokerEpoch != states[0].brokerEpoch {
-			m.hasPreviousEpoch = false
-		}
-		m.previousEpoch = s.brokerEpoch
-	}
 	return m.anyOnline()
 }
 
 // loadDir opens the logs of one directory. An error of the disk takes the directory offline; the error returned is one that
 // must stop the start.
-func (m *Manager) loadDir(d *logDir) (dirState, error) {
+func (m *Manager) loadDir(d *logDir, o LoadOptions) (dirState, error) {
 	s, err := d.readState()
 	if err != nil {
 		d.fail("load", d.path, err)
@@ -92,7 +128,7 @@ func (m *Manager) loadDir(d *logDir) (dirState, error) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if err := m.loadOne(d, tp, path, s); err != nil {
+			if err := m.loadOne(d, tp, path, s, o); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				if first == nil {
@@ -105,16 +141,22 @@ func (m *Manager) loadDir(d *logDir) (dirState, error) {
 	return s, first
 }
 
-func (m *Manager) loadOne(d *logDir, tp id.TopicPartition, path string, s dirState) error {
+func (m *Manager) loadOne(d *logDir, tp id.TopicPartition, path string, s dirState, o LoadOptions) error {
 	if d.err() != nil {
 		return nil
 	}
+	if stray, err := m.moveStray(d, tp, path, o); stray || err != nil {
+		if err != nil && !IsOffline(err) {
+			return err
+		}
+		return nil
+	}
 	c := m.o.Config
-	if m.o.TopicConfig != nil {
-		c = m.o.TopicConfig(tp.Topic)
+	if o.TopicConfig != nil {
+		c = o.TopicConfig(tp.Topic)
 	}
 	l, err := openLog(LogOptions{
-		Dir: path, TopicPartition: tp, Config: c, CleanShutdown: s.clean,
+		Dir: path, TopicPartition: tp, Config: c, CleanShutdown: d.clean,
 		RecoveryPoint: s.recovery[tp], LogStartOffset: s.starts[tp], HighWatermark: s.highWatermarks[tp],
 	}, d, m.o)
 	if err != nil {
@@ -128,37 +170,103 @@ func (m *Manager) loadOne(d *logDir, tp id.TopicPartition, path string, s dirSta
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if other := m.logs[tp]; other != nil {
+		l.dropFiles()
 		return fmt.Errorf("partition %v has two directories: %s and %s; remove the one that failed last", tp, other.Path(), path)
 	}
 	m.logs[tp] = l
 	return nil
 }
 
+// moveStray renames a directory whose log does not belong here. Nothing in it but the topic id is looked at before.
+func (m *Manager) moveStray(d *logDir, tp id.TopicPartition, path string, o LoadOptions) (bool, error) {
+	if o.Stray == nil {
+		return false, nil
+	}
+	topicID, err := readTopicID(m.o.FS, path)
+	if err != nil {
+		var malformed *errMalformedMeta
+		if errors.As(err, &malformed) {
+			return false, err
+		}
+		return false, d.fail("load", path, err)
+	}
+	empty := false
+	if topicID.IsZero() {
+		if empty, err = holdsNothing(m.o.FS, path); err != nil {
+			return false, d.fail("load", path, err)
+		}
+	}
+	if !o.Stray(tp, topicID, empty) {
+		return false, nil
+	}
+	to := filepath.Join(d.path, movedDirName(tp, suffixDirStray))
+	err = m.o.FS.Rename(path, to)
+	if err == nil {
+		err = m.o.FS.SyncDir(d.path)
+	}
+	if err != nil {
+		return true, d.fail("move stray", path, err)
+	}
+	m.o.Logger.Warn("log does not belong on this node by the metadata and was moved aside", "partition", tp.String(), "topic_id", topicID.String(), "path", to)
+	return true, nil
+}
+
+// holdsNothing reports whether a partition directory has no records and never had: its only segment, if any, is empty and
+// begins at 0.
+func holdsNothing(fsys vfs.FS, path string) (bool, error) {
+	entries, err := fsys.List(path)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		base, suffix, ok := parseSegmentName(e.Name())
+		if !ok || suffix != suffixLog && suffix != suffixLog+suffixSwap {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			return false, err
+		}
+		if base != 0 || info.Size() > 0 {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// readMark reads what the last shutdown left. The mark stays: only Load takes it away.
+func (d *logDir) readMark() error {
+	b, err := vfs.ReadFile(d.o.FS, filepath.Join(d.path, fileCleanShutdown), 1<<16)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return d.fail("read", fileCleanShutdown, err)
+	}
+	d.clean = true
+	var content struct {
+		Version     int
+		BrokerEpoch *int64
+	}
+	if json.Unmarshal(b, &content) == nil && content.BrokerEpoch != nil {
+		d.brokerEpoch, d.hasEpoch = id.BrokerEpoch(*content.BrokerEpoch), true
+	}
+	return nil
+}
+
 // readState reads the checkpoints and takes the clean shutdown mark away, so that a crash from here on counts as one.
 func (d *logDir) readState() (dirState, error) {
 	fsys := d.o.FS
-	mark := filepath.Join(d.path, fileCleanShutdown)
 	var s dirState
-	b, err := vfs.ReadFile(fsys, mark, 1<<16)
-	switch {
-	case err == nil:
-		s.clean = true
-		var content struct {
-			Version     int
-			BrokerEpoch *int64
-		}
-		if json.Unmarshal(b, &content) == nil && content.BrokerEpoch != nil {
-			s.brokerEpoch, s.hasEpoch = id.BrokerEpoch(*content.BrokerEpoch), true
-		}
-		if err := fsys.Remove(mark); err != nil {
+	if d.clean {
+		if err := fsys.Remove(filepath.Join(d.path, fileCleanShutdown)); err != nil {
 			return s, err
 		}
 		if err := fsys.SyncDir(d.path); err != nil {
 			return s, err
 		}
-	case !errors.Is(err, fs.ErrNotExist):
-		return s, err
 	}
+	var err error
 	// A checkpoint that cannot be understood is one that says nothing: everything is scanned, the log begins where its first
 	// segment does, and the high watermark starts there.
 	read := func(name string) (map[id.TopicPartition]id.Offset, error) {

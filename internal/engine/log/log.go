@@ -1,6 +1,7 @@
 package log
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -99,8 +100,13 @@ func openLog(o LogOptions, d *logDir, opts *Options) (*Log, error) {
 			return nil, l.storageError("create log directory", err)
 		}
 	}
-	if err := l.readTopicID(); err != nil {
+	var err error
+	var malformed *errMalformedMeta
+	switch l.topicID, err = readTopicID(opts.FS, o.Dir); {
+	case errors.As(err, &malformed):
 		return nil, fmt.Errorf("open log %v: %w", l.tp, err)
+	case err != nil:
+		return nil, l.storageError("read partition.metadata of", err)
 	}
 	if err := l.load(o, created); err != nil {
 		return nil, fmt.Errorf("open log %v: %w", l.tp, err)
@@ -326,15 +332,26 @@ func (l *Log) SetTopicID(u id.UUID) error {
 	return nil
 }
 
-// readTopicID reads partition.metadata. A file that says nothing sensible is an error: it may belong to another incarnation.
-func (l *Log) readTopicID() error {
-	path := l.at.path(filePartitionMeta)
-	b, err := vfs.ReadFile(l.at.fs, path, 4096)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// errMalformedMeta reports a partition.metadata that says nothing sensible: it may belong to another incarnation.
+type errMalformedMeta struct {
+	path string
+	text []byte
+}
+
+func (e *errMalformedMeta) Error() string {
+	return fmt.Sprintf("%s is malformed: %q", e.path, e.text)
+}
+
+// readTopicID reads partition.metadata of a partition's directory; the id is zero when there is none. A file of nothing, or of
+// zero bytes, is one that a power loss kept from the disk: it was written, but not synced, when the log was created.
+func readTopicID(fsys vfs.FS, dir string) (id.UUID, error) {
+	path := filepath.Join(dir, filePartitionMeta)
+	b, err := vfs.ReadFile(fsys, path, 4096)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.Trim(b, "\x00")) == 0 {
+		return id.UUID{}, nil
 	}
 	if err != nil {
-		return l.storageError("read partition.metadata of", err)
+		return id.UUID{}, err
 	}
 	lines := strings.Split(strings.ReplaceAll(string(b), "\r\n", "\n"), "\n")
 	field := func(i int, name string) (string, bool) {
@@ -347,14 +364,13 @@ func (l *Log) readTopicID() error {
 	version, ok := field(0, "version")
 	text, ok2 := field(1, "topic_id")
 	if !ok || !ok2 || version == "" || version[0] == '-' {
-		return fmt.Errorf("%s is malformed: %q", path, b)
+		return id.UUID{}, &errMalformedMeta{path, b}
 	}
 	u, err := id.ParseUUID(text)
 	if err != nil || u.IsZero() {
-		return fmt.Errorf("%s has no topic id: %q", path, text)
+		return id.UUID{}, &errMalformedMeta{path, b}
 	}
-	l.topicID = u
-	return nil
+	return u, nil
 }
 
 // Err tells why the log is out of service: its directory is offline, or it was closed or deleted. Nil when it works.

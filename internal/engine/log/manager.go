@@ -12,6 +12,7 @@ import (
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/base/vfs"
+	"github.com/moldau-io/moldau/internal/wire"
 )
 
 // Options opens a Manager.
@@ -21,13 +22,13 @@ type Options struct {
 	Logger *slog.Logger
 	Now    func() time.Time // wall clock; time.Now when nil
 
-	Config          Config                    // of topics that TopicConfig does not know
-	TopicConfig     func(topic string) Config // resolved configuration of a topic found on disk; nil: Config
-	ClusterID       string                    // checked against meta.properties; empty accepts any
-	NodeID          id.BrokerID               // checked against meta.properties
-	AutoFormat      bool                      // write meta.properties into directories that have none
-	RecoveryThreads int                       // num.recovery.threads.per.data.dir
-	Manual          bool                      // no background goroutine: the owner calls Tick
+	Config          Config      // of logs found on disk for which LoadOptions.TopicConfig is nil
+	ClusterID       string      // checked against meta.properties; empty accepts any
+	NodeID          id.BrokerID // checked against meta.properties
+	AutoFormat      bool        // write meta.properties into directories that have none
+	RecoveryThreads int         // num.recovery.threads.per.data.dir
+	Manual          bool        // no background goroutine: the owner calls Tick
+	Deferred        bool        // Open loads no logs: the owner calls Load when it has the metadata
 
 	RetentionCheckInterval     time.Duration // log.retention.check.interval.ms
 	FlushCheckInterval         time.Duration // log.flush.scheduler.interval.ms
@@ -83,12 +84,9 @@ type Manager struct {
 	failures chan struct{}
 	wake     chan struct{}
 	stop     chan struct{}
-	stopped  chan struct{}
+	stopped  chan struct{} // closed by the background goroutine; nil without one
 
-	previousEpoch    id.BrokerEpoch
-	hasPreviousEpoch bool
-
-	ticking sync.Mutex // one Tick at a time
+	ticking sync.Mutex // one Tick or Load at a time
 	due     schedule   // guarded by ticking
 
 	mu       sync.Mutex
@@ -96,6 +94,7 @@ type Manager struct {
 	creating map[id.TopicPartition]chan struct{} // closed when the creation is over
 	work     map[*Log]time.Time                  // logs with background work, and when it is due
 	deleting []deletion
+	loaded   bool
 	closed   bool
 }
 
@@ -107,30 +106,24 @@ type deletion struct {
 	log  *Log // nil when found at start
 }
 
-// Open locks and reads the directories, recovers and opens every log, and starts the one background goroutine.
+// Open locks and reads the directories, recovers and opens every log, and starts the one background goroutine. With
+// Options.Deferred the logs are left for Load.
 //
 // A directory that cannot be read is offline; the others work. If none works, or a directory is somebody else's (its lock, its
 // cluster, its node), Open fails.
 func Open(o Options) (*Manager, error) {
 	opts := o.withDefaults()
 	m := &Manager{
-		o: opts, failures: make(chan struct{}, 1), wake: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
+		o: opts, failures: make(chan struct{}, 1), wake: make(chan struct{}, 1), stop: make(chan struct{}),
 		logs: map[id.TopicPartition]*Log{}, creating: map[id.TopicPartition]chan struct{}{}, work: map[*Log]time.Time{},
 	}
-	if err := m.openDirs(); err != nil {
+	err := m.openDirs()
+	if err == nil && !opts.Deferred {
+		err = m.Load(LoadOptions{})
+	}
+	if err != nil {
 		m.unlock()
 		return nil, err
-	}
-	if err := m.loadAll(); err != nil {
-		m.dropAll()
-		m.unlock()
-		return nil, err
-	}
-	m.due = newSchedule(opts, opts.Now())
-	if opts.Manual {
-		close(m.stopped)
-	} else {
-		go m.run()
 	}
 	return m, nil
 }
@@ -186,7 +179,10 @@ func (d *logDir) open() error {
 		return d.fail("lock", d.path, err)
 	}
 	d.lock = lock
-	return d.loadMeta()
+	if err := d.loadMeta(); err != nil {
+		return err
+	}
+	return d.readMark()
 }
 
 // LockDir takes the lock of a log directory, the one a running Apache Kafka holds too.
@@ -239,6 +235,10 @@ func (m *Manager) Create(tp id.TopicPartition, o CreateOptions) (*Log, error) {
 		if m.closed {
 			m.mu.Unlock()
 			return nil, ErrClosed
+		}
+		if !m.loaded {
+			m.mu.Unlock()
+			return nil, fmt.Errorf("create log %v: the logs are not loaded: %w", tp, errors.Join(wire.ErrKafkaStorageError, m.anyOnline()))
 		}
 		if l := m.logs[tp]; l != nil {
 			m.mu.Unlock()
@@ -301,6 +301,13 @@ func (m *Manager) placeLocked(want id.UUID) (*logDir, error) {
 	return best, nil
 }
 
+// Loaded reports whether the logs on disk were loaded.
+func (m *Manager) Loaded() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.loaded
+}
+
 // Get returns the partition's log.
 func (m *Manager) Get(tp id.TopicPartition) (*Log, bool) {
 	m.mu.Lock()
@@ -330,41 +337,88 @@ func (m *Manager) SetTopicConfig(topic string, c Config) {
 	}
 }
 
-// Delete takes the log out of service at once, renames its directory and removes the files after file.delete.delay.ms. A
-// partition without a log is no error.
-func (m *Manager) Delete(tp id.TopicPartition) error {
+// Delete takes logs out of service at once, renames their directories and removes the files after file.delete.delay.ms. A
+// partition without a log is no error. Many partitions in one call cost little more than one.
+func (m *Manager) Delete(partitions ...id.TopicPartition) error {
+	return m.takeAway(partitions, suffixDirDelete)
+}
+
+// SetAside takes logs out of service that do not belong here by the metadata, and renames their directories as Load does with
+// those it finds. Nothing of them is removed.
+func (m *Manager) SetAside(partitions ...id.TopicPartition) error {
+	return m.takeAway(partitions, suffixDirStray)
+}
+
+func (m *Manager) takeAway(partitions []id.TopicPartition, suffix string) error {
+	byDir := map[*logDir][]*Log{}
 	m.mu.Lock()
-	l := m.logs[tp]
-	delete(m.logs, tp)
-	delete(m.work, l)
-	m.mu.Unlock()
-	if l == nil {
-		return nil
+	for _, tp := range partitions {
+		if l := m.logs[tp]; l != nil {
+			delete(m.logs, tp)
+			delete(m.work, l)
+			byDir[l.dir] = append(byDir[l.dir], l)
+		}
 	}
-	l.setGone(ErrDeleted)
-	l.mu.Lock() // whoever was changing the log is done
-	defer l.mu.Unlock()
-	if err := l.dir.err(); err != nil {
-		l.dropFiles()
+	m.mu.Unlock()
+	var errs []error
+	for d, logs := range byDir {
+		errs = append(errs, m.takeAwayFrom(d, logs, suffix))
+	}
+	m.poke()
+	return errors.Join(errs...)
+}
+
+// takeAwayFrom does so with logs of one directory that nobody finds any more.
+func (m *Manager) takeAwayFrom(d *logDir, logs []*Log, suffix string) error {
+	for i, l := range logs {
+		if err := m.moveAway(l, suffix); err != nil {
+			for _, l := range logs[i:] {
+				l.setGone(ErrDeleted)
+				l.dropFiles()
+			}
+			return err
+		}
+	}
+	if d.err() != nil {
 		return nil // the files are out of reach; a restart finds them stray
 	}
-	path := filepath.Join(l.dir.path, deleteDirName(tp, suffixDirDelete))
-	if err := m.o.FS.Rename(l.Path(), path); err != nil {
-		return l.dir.fail("delete", tp.String(), err)
+	if err := m.o.FS.SyncDir(d.path); err != nil {
+		return d.fail("delete", d.path, err)
 	}
-	l.at.dir.Store(&path)
-	if err := m.o.FS.SyncDir(l.dir.path); err != nil {
-		return l.dir.fail("delete", tp.String(), err)
-	}
-	// The checkpoints must not speak of the log any more: one of the same name may be created next.
-	if err := errors.Join(l.dir.lowered(), m.forgetStarts(l.dir)); err != nil {
+	// The checkpoints must not speak of the logs any more: others of the same names may be created next.
+	if err := errors.Join(d.lowered(), m.forgetStarts(d)); err != nil {
 		return err
 	}
-	delay := min(l.cfg.Load().FileDeleteDelay, 365*24*time.Hour)
-	m.mu.Lock()
-	m.deleting = append(m.deleting, deletion{at: m.o.Now().Add(delay), path: path, dir: l.dir, log: l})
-	m.mu.Unlock()
-	m.poke()
+	for _, l := range logs {
+		if suffix != suffixDirDelete {
+			m.o.Logger.Warn("log does not belong on this node by the metadata and was moved aside", "partition", l.tp.String(), "path", l.Path())
+			l.mu.Lock()
+			l.dropFiles()
+			l.mu.Unlock()
+			continue
+		}
+		delay := min(l.cfg.Load().FileDeleteDelay, 365*24*time.Hour)
+		m.mu.Lock()
+		m.deleting = append(m.deleting, deletion{at: m.o.Now().Add(delay), path: l.Path(), dir: d, log: l})
+		m.mu.Unlock()
+	}
+	return nil
+}
+
+// moveAway renames a log's directory once whoever was changing the log is done.
+func (m *Manager) moveAway(l *Log, suffix string) error {
+	l.setGone(ErrDeleted)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dir.err() != nil {
+		l.dropFiles()
+		return nil
+	}
+	path := filepath.Join(l.dir.path, movedDirName(l.tp, suffix))
+	if err := m.o.FS.Rename(l.Path(), path); err != nil {
+		return l.dir.fail("delete", l.tp.String(), err)
+	}
+	l.at.dir.Store(&path)
 	return nil
 }
 
@@ -401,5 +455,10 @@ func (m *Manager) Dirs() []DirInfo {
 
 // PreviousBrokerEpoch is the broker epoch of the last clean shutdown, if every directory had one and they agree.
 func (m *Manager) PreviousBrokerEpoch() (id.BrokerEpoch, bool) {
-	return m.previousEpoch, m.hasPreviousEpoch
+	for _, d := range m.dirs {
+		if !d.hasEpoch || d.brokerEpoch != m.dirs[0].brokerEpoch {
+			return 0, false
+		}
+	}
+	return m.dirs[0].brokerEpoch, true
 }

@@ -114,9 +114,10 @@ func isHex(s string) bool {
 	return err == nil
 }
 
-// deleteDirName is the name a partition's directory gets while it waits to be removed. The topic is cut if the name would be
+// movedDirName is the name a partition's directory gets when it goes out of service: suffix says whether it waits to be removed
+// or is kept as a stray. The topic is cut if the name would be
 // too long for a file system.
-func deleteDirName(tp id.TopicPartition, suffix string) string {
+func movedDirName(tp id.TopicPartition, suffix string) string {
 	var unique [16]byte
 	rand.Read(unique[:])
 	tail := "-" + strconv.Itoa(int(tp.Partition)) + "." + hex.EncodeToString(unique[:]) + suffix

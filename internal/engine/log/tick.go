@@ -51,8 +51,8 @@ func (m *Manager) poke() {
 }
 
 // run is the manager's one goroutine.
-func (m *Manager) run() {
-	defer close(m.stopped)
+func (m *Manager) run(stopped chan<- struct{}) {
+	defer close(stopped)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -72,6 +72,12 @@ func (m *Manager) run() {
 func (m *Manager) Tick(now time.Time) {
 	m.ticking.Lock()
 	defer m.ticking.Unlock()
+	m.mu.Lock()
+	loaded := m.loaded
+	m.mu.Unlock()
+	if !loaded {
+		return // the checkpoints would forget what was not read yet
+	}
 	isDue := func(at *time.Time, interval time.Duration) bool {
 		if now.Before(*at) {
 			return false
@@ -304,7 +310,16 @@ func (m *Manager) Close(epoch id.BrokerEpoch) error {
 	m.closed = true
 	m.mu.Unlock()
 	close(m.stop)
-	<-m.stopped
+	m.ticking.Lock()
+	stopped, loaded := m.stopped, m.loaded
+	m.ticking.Unlock()
+	if stopped != nil {
+		<-stopped
+	}
+	if !loaded {
+		m.unlock()
+		return nil
+	}
 	m.ticking.Lock()
 	defer m.ticking.Unlock()
 

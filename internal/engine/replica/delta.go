@@ -19,6 +19,10 @@ import (
 // taken or given up, what is deleted or has moved away goes. It is called for every committed delta in order, by one goroutine.
 // The error names everything that could not be done; the rest has been done, and partitions whose log failed answer
 // KAFKA_STORAGE_ERROR.
+//
+// The first delta must hold everything that was committed before this broker started. It loads the logs, if their manager waits
+// for that, and those that the image does not give to this broker are moved aside: topics that were deleted, deleted and made
+// anew, or reassigned while it was away.
 func (m *Manager) ApplyDelta(delta *image.Delta, img *image.Image) error {
 	m.apply.Lock()
 	defer m.apply.Unlock()
@@ -28,6 +32,10 @@ func (m *Manager) ApplyDelta(delta *image.Delta, img *image.Image) error {
 	}
 	var errs []error
 	var news []leadershipNews
+	if !m.logsKnown {
+		m.logsKnown = true
+		errs = append(errs, m.loadLogs(img))
+	}
 	td := delta.Topics()
 	errs = append(errs, m.dropTopics(td.Deleted(), &news))
 	changed := td.Changed()
@@ -119,9 +127,7 @@ func (m *Manager) dropTopics(topics []*image.Topic, news *[]leadershipNews) erro
 			}
 		}
 	}
-	errs := make([]error, len(gone))
-	side(len(gone), func(i int) { errs[i] = m.deleteLog(gone[i].tp) })
-	return errors.Join(errs...)
+	return m.deleteLogs(gone)
 }
 
 // diskWorkers bounds how many logs are made or deleted side by side. Each of them waits for the disk most of the time.
@@ -159,9 +165,16 @@ func (p *Partition) retire(code wire.ErrorCode, epoch id.LeaderEpoch, news *[]le
 	}
 }
 
-func (m *Manager) deleteLog(tp id.TopicPartition) error {
-	if err := m.logs.Delete(tp); err != nil {
-		return fmt.Errorf("delete replica %s: %w", tp, err)
+func (m *Manager) deleteLogs(gone []*Partition) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	tps := make([]id.TopicPartition, len(gone))
+	for i, p := range gone {
+		tps[i] = p.tp
+	}
+	if err := m.logs.Delete(tps...); err != nil {
+		return fmt.Errorf("delete %d replicas, %s first: %w", len(tps), tps[0], err)
 	}
 	return nil
 }
@@ -246,7 +259,7 @@ func (m *Manager) applyTopic(c *image.TopicChange, opened newReplicas, news *[]l
 	isNew := t == nil
 	parts := append([]*Partition(nil), t.hosted()...)
 	var errs []error
-	var settle []*Partition
+	var settle, moved []*Partition
 	for _, pc := range c.Partitions() {
 		after := pc.After
 		var p *Partition
@@ -257,7 +270,7 @@ func (m *Manager) applyTopic(c *image.TopicChange, opened newReplicas, news *[]l
 			if p != nil {
 				parts[after.ID] = nil
 				p.retire(wire.ErrNotLeaderOrFollower, after.LeaderEpoch, news)
-				errs = append(errs, m.deleteLog(p.tp))
+				moved = append(moved, p)
 			}
 			continue
 		}
@@ -277,6 +290,7 @@ func (m *Manager) applyTopic(c *image.TopicChange, opened newReplicas, news *[]l
 		t, parts[after.ID] = r.t, r.p
 		settle = append(settle, r.p)
 	}
+	errs = append(errs, m.deleteLogs(moved))
 	if t == nil {
 		return errors.Join(errs...) // nothing of it is here
 	}
@@ -291,21 +305,58 @@ func (m *Manager) applyTopic(c *image.TopicChange, opened newReplicas, news *[]l
 	return errors.Join(errs...)
 }
 
-// open makes the partition and its log. A log with another topic id is what is left of a topic that was deleted while this broker
-// was away: it goes.
+// loadLogs lets the log manager read its directories, if it has not, and moves aside what does not belong here.
+func (m *Manager) loadLogs(img *image.Image) error {
+	stray := func(tp id.TopicPartition, topicID id.UUID, empty bool) bool {
+		return isStray(img, m.self, tp, topicID, empty)
+	}
+	if !m.logs.Loaded() {
+		config := func(topic string) log.Config { return m.configs.TopicConfig(img, topic).Log }
+		if err := m.logs.Load(log.LoadOptions{TopicConfig: config, Stray: stray}); err != nil {
+			return fmt.Errorf("load the logs: %w", err)
+		}
+		return nil
+	}
+	var strays []id.TopicPartition
+	for _, l := range m.logs.Logs() {
+		if stray(l.TopicPartition(), l.TopicID(), l.EndOffset() == 0) {
+			strays = append(strays, l.TopicPartition())
+		}
+	}
+	if err := m.logs.SetAside(strays...); err != nil {
+		return fmt.Errorf("move %d stray logs aside: %w", len(strays), err)
+	}
+	return nil
+}
+
+// isStray reports whether a log found on disk is not this broker's by the metadata. A log without a topic id lost it to a power
+// loss right after it was created, and with it whatever was not flushed by then. If it holds nothing, it may as well serve the
+// topic that has its name now.
+func isStray(img *image.Image, self id.BrokerID, tp id.TopicPartition, topicID id.UUID, empty bool) bool {
+	if topicID.IsZero() && !empty {
+		return true
+	}
+	if t := img.Topics.ByID(topicID); !topicID.IsZero() && (t == nil || t.Name != tp.Topic) {
+		return true
+	}
+	p := img.Topics.Partition(tp.Topic, tp.Partition)
+	return p == nil || !p.HasReplica(self)
+}
+
+// open makes the partition and its log. A log with another topic id is what is left of a topic that is gone: it is moved aside.
 func (m *Manager) open(t *topic, after *image.Partition, config TopicConfig) (*Partition, error) {
 	tp := id.TopicPartition{Topic: t.name, Partition: after.ID}
 	dir, _ := after.Directory(m.self)
 	if old, ok := m.logs.Get(tp); ok && !old.TopicID().IsZero() && old.TopicID() != t.id {
-		if err := m.logs.Delete(tp); err != nil {
-			return nil, fmt.Errorf("delete replica %s of topic id %s: %w", tp, old.TopicID(), err)
+		if err := m.logs.SetAside(tp); err != nil {
+			return nil, fmt.Errorf("move replica %s of topic id %s aside: %w", tp, old.TopicID(), err)
 		}
 	}
 	l, err := m.logs.Create(tp, log.CreateOptions{TopicID: t.id, Config: config.Log, DirectoryID: dir})
 	if err != nil {
 		return nil, fmt.Errorf("create log of %s: %w", tp, err)
 	}
-	l.SetConfig(config.Log) // a log that was found on disk was opened before the metadata was known
+	l.SetConfig(config.Log) // one that was found on disk may have been opened before the metadata was known
 	return &Partition{m: m, topic: t, tp: tp, state: partition.New(m.self), log: l, config: config}, nil
 }
 

@@ -29,6 +29,7 @@ type rig struct {
 	offset  id.Offset
 	configs map[string]TopicConfig
 	ids     map[string]id.UUID
+	made    int    // topics so far
 	stop    func() // closes the manager and the logs
 }
 
@@ -48,8 +49,14 @@ func newRigWith(t testing.TB, change func(*Options)) *rig {
 
 func newRigOn(t testing.TB, fs vfs.FS, dir string, change func(*Options)) *rig {
 	t.Helper()
+	return bootRig(t, fs, dir, change, func(*rig) []logrec.MetadataRecord { return nil })
+}
+
+// bootRig starts with metadata that is there already, as a broker that restarts finds it.
+func bootRig(t testing.TB, fs vfs.FS, dir string, change func(*Options), metadata func(r *rig) []logrec.MetadataRecord) *rig {
+	t.Helper()
 	r := &rig{t: t, img: image.Empty(), configs: map[string]TopicConfig{}, ids: map[string]id.UUID{}}
-	logs, err := log.Open(log.Options{FS: fs, Dirs: []string{dir}, Config: log.DefaultConfig(), ClusterID: "c", NodeID: self, AutoFormat: true,
+	logs, err := log.Open(log.Options{FS: fs, Dirs: []string{dir}, Config: log.DefaultConfig(), ClusterID: "c", NodeID: self, AutoFormat: true, Deferred: true,
 		RetentionCheckInterval: time.Hour, FlushCheckInterval: log.Forever, RecoveryPointInterval: time.Hour,
 		StartOffsetInterval: time.Hour, HighWatermarkInterval: time.Hour, ProducerExpiration: 24 * time.Hour, ProducerExpirationInterval: time.Hour})
 	if err != nil {
@@ -68,10 +75,12 @@ func newRigOn(t testing.TB, fs vfs.FS, dir string, change func(*Options)) *rig {
 		}
 	})
 	t.Cleanup(func() { r.stop() })
+	first := metadata(r)
 	for b := range 3 {
-		r.replay(&logrec.RegisterBrokerRecord{BrokerID: int32(b + 1), BrokerEpoch: 100, IncarnationID: id.UUID{9, byte(b)},
+		first = append(first, &logrec.RegisterBrokerRecord{BrokerID: int32(b + 1), BrokerEpoch: 100, IncarnationID: id.UUID{9, byte(b)},
 			EndPoints: []logrec.RegisterBrokerRecordEndPoint{{Name: "PLAINTEXT", Host: fmt.Sprintf("host%d", b+1), Port: 9092}}})
 	}
+	r.replay(first...)
 	return r
 }
 
@@ -99,17 +108,23 @@ func (r *rig) tryReplay(records ...logrec.MetadataRecord) error {
 // topic creates a topic led by this broker; replicas defaults to it alone, all in sync.
 func (r *rig) topic(name string, partitions int, replicas ...int32) id.UUID {
 	r.t.Helper()
+	r.replay(r.topicRecords(name, partitions, replicas...)...)
+	return r.ids[name]
+}
+
+// topicRecords are the records of topic. The n-th topic of a rig has the same id in every rig.
+func (r *rig) topicRecords(name string, partitions int, replicas ...int32) []logrec.MetadataRecord {
 	if len(replicas) == 0 {
 		replicas = []int32{int32(self)}
 	}
-	u := id.UUID{1, byte(len(r.ids) + 1), 15: 77}
+	r.made++
+	u := id.UUID{1, byte(r.made), 15: 77}
 	r.ids[name] = u
 	recs := []logrec.MetadataRecord{&logrec.TopicRecord{Name: name, TopicID: u}}
 	for n := range partitions {
 		recs = append(recs, &logrec.PartitionRecord{PartitionID: int32(n), TopicID: u, Replicas: replicas, Isr: replicas, Leader: int32(self)})
 	}
-	r.replay(recs...)
-	return u
+	return recs
 }
 
 // lead changes the leader of every partition of a topic; -1 for none.

@@ -67,10 +67,11 @@ type Manager struct {
 	flusher   flusher
 	metrics   Metrics
 
-	apply    sync.Mutex // serialises ApplyDelta, ReloadConfigs and watcher registration
-	watchers map[string]LeadershipWatcher
-	stop     chan struct{}
-	stopped  sync.WaitGroup
+	apply     sync.Mutex // serialises ApplyDelta, ReloadConfigs and watcher registration
+	watchers  map[string]LeadershipWatcher
+	logsKnown bool // the logs on disk were compared with the metadata; guarded by apply
+	stop      chan struct{}
+	stopped   sync.WaitGroup
 }
 
 // internalTopics are the topics of Kafka's coordinators.
