@@ -95,7 +95,7 @@ func Format(o FormatOptions) ([]Formatted, error) {
 			return nil, fmt.Errorf("format: Invalid cluster.id in: %s. Expected %s, but read %s", filepath.Join(dir, fileMeta), o.ClusterID, m.ClusterID)
 		case m.NodeID != o.NodeID:
 			return nil, fmt.Errorf("format: Stored node id %d doesn't match previous node id %d in %s. If you moved your data, make sure your configured node id matches. If you intend to create a new node, you should remove all data in your data directories.",
-				o.NodeID, m.NodeID, filepath.Join(dir, fileMeta))
+				m.NodeID, o.NodeID, filepath.Join(dir, fileMeta))
 		case !o.IgnoreFormatted:
 			return nil, fmt.Errorf("Log directory %s is %w. Use --ignore-formatted to ignore this directory and format the others.", dir, ErrAlreadyFormatted)
 		}

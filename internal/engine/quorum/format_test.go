@@ -100,7 +100,7 @@ func TestFormatTwice(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 	o.ClusterID, o.NodeID = testCluster, 2
-	if _, err := Format(o); err == nil || !strings.Contains(err.Error(), "Stored node id 2 doesn't match previous node id 1") {
+	if _, err := Format(o); err == nil || !strings.Contains(err.Error(), "Stored node id 1 doesn't match previous node id 2") {
 		t.Fatalf("%v", err)
 	}
 }
