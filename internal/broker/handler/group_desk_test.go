@@ -250,9 +250,11 @@ func TestFindCoordinator(t *testing.T) {
 	}
 	check(0, 0, wire.ErrCoordinatorNotAvailable, "-1@:-1", "")
 	check(4, 0, wire.ErrCoordinatorNotAvailable, "g -1@:-1", "")
+	r.mu.Lock()
 	if len(r.created) != 2 || r.created[0] != offsetsTopic {
 		t.Errorf("created %v", r.created)
 	}
+	r.mu.Unlock()
 	r.topic(offsetsTopic, 3)
 	check(0, 0, wire.ErrNone, "1@here:9092", "")
 	check(3, 0, wire.ErrNone, "1@here:9092", "NONE")
