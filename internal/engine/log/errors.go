@@ -40,6 +40,9 @@ func IsOffline(err error) bool {
 	return errors.As(err, &s) && s.Offline
 }
 
+// IsFull reports an error that freeing space repairs: the log is as it was before, and its directory works.
+func IsFull(err error) bool { return isFull(err) && !IsOffline(err) }
+
 // isFull reports errors that freeing space repairs.
 func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)

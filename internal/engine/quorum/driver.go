@@ -39,6 +39,8 @@ type driver struct {
 	waiting    []waiting
 	activeFrom id.Offset // records from here on are the active controller's own; it has applied them
 	lastAppend time.Time
+	fullUntil  time.Time // until then nothing is decided that nobody asked for: the disk was full
+	toldFull   time.Time // when the log last said so
 	snaps      snapshots
 	peers      peers
 }
@@ -130,14 +132,13 @@ func (d *driver) decide(op operation) error {
 		return nil
 	}
 	if err := d.append(dec); err != nil {
-		var large *errTooLarge
-		if errors.As(err, &large) { // nothing was written: the decision never was
-			d.ctl.Revert(env.NextOffset)
-			op.done(Outcome{Err: &controller.Error{Code: wire.ErrRecordListTooLarge, Text: large.Error()}})
-			return nil
+		refusal := d.takeBack(env.NextOffset, err)
+		if refusal == nil {
+			op.done(notController())
+			return err
 		}
-		op.done(notController())
-		return err
+		op.done(Outcome{Err: refusal})
+		return nil
 	}
 	end := d.log.EndOffset()
 	out := Outcome{Answer: dec.Answer}
@@ -149,11 +150,40 @@ func (d *driver) decide(op operation) error {
 	return nil
 }
 
+// How long an idle controller waits after it found the disk full, and how often the log says that it is.
+const (
+	fullPause  = 500 * time.Millisecond
+	fullNotice = time.Minute
+)
+
+// takeBack undoes a decision of which nothing was written, because it is too large or the disk is full, and returns what whoever
+// asked for it is told. It returns nil when the log is not as before: then the quorum has to stop.
+func (d *driver) takeBack(from id.Offset, err error) *controller.Error {
+	var large *errTooLarge
+	var refusal *controller.Error
+	switch {
+	case errors.As(err, &large):
+		refusal = &controller.Error{Code: wire.ErrRecordListTooLarge, Text: large.Error()}
+	case log.IsFull(err) && d.log.EndOffset() == from:
+		now := d.o.Now()
+		d.fullUntil = now.Add(fullPause)
+		if now.Sub(d.toldFull) >= fullNotice {
+			d.toldFull = now
+			d.o.Logger.Error("the disk is full: changes of metadata are refused until there is room", "err", err)
+		}
+		refusal = &controller.Error{Code: wire.ErrKafkaStorageError, Text: "The disk of the metadata log is full."}
+	default:
+		return nil
+	}
+	d.ctl.Revert(from)
+	return refusal
+}
+
 func (d *driver) env() controller.Env {
 	return controller.Env{Now: d.o.Now(), NextOffset: d.log.EndOffset(), Rand: d.rand, KRaftVersion: d.raft.Membership().KRaftVersion}
 }
 
-// append writes a decision's records. An error is the log's: the quorum stops.
+// append writes a decision's records. An error that takeBack cannot bear ends the quorum.
 func (d *driver) append(dec controller.Decision) error {
 	if len(dec.Records) == 0 {
 		return nil
@@ -170,28 +200,42 @@ func (d *driver) append(dec controller.Decision) error {
 func (d *driver) tick() error {
 	now := d.o.Now()
 	d.raft.Tick(now)
-	if d.ctl != nil && d.ctl.Active() {
-		for range maxOpsPerRound {
-			if at, ok := d.ctl.Deadline(); !ok || now.Before(at) {
-				break
-			}
-			dec := d.ctl.Tick(d.env())
-			if len(dec.Records) == 0 {
-				break
-			}
-			if err := d.append(dec); err != nil {
-				return err
-			}
-		}
-		if d.o.MaxIdleInterval > 0 && now.Sub(d.lastAppend) >= d.o.MaxIdleInterval {
-			if err := d.append(controller.Decision{Records: noOp()}); err != nil {
-				return err
-			}
+	if d.ctl != nil && d.ctl.Active() && !now.Before(d.fullUntil) {
+		if err := d.tickController(now); err != nil {
+			return err
 		}
 	}
 	d.snaps.maybe(now)
-	_, err := d.log.Tick(now)
-	return err
+	if _, err := d.log.Tick(now); err != nil && !log.IsFull(err) { // a roll can wait
+		return err
+	}
+	return nil
+}
+
+// tickController writes what the controller decides by itself, and a sign of life when it has nothing to decide.
+func (d *driver) tickController(now time.Time) error {
+	for range maxOpsPerRound {
+		if at, ok := d.ctl.Deadline(); !ok || now.Before(at) {
+			break
+		}
+		env := d.env()
+		dec := d.ctl.Tick(env)
+		if len(dec.Records) == 0 {
+			break
+		}
+		if err := d.append(dec); err != nil {
+			if d.takeBack(env.NextOffset, err) == nil {
+				return err
+			}
+			return nil
+		}
+	}
+	if d.o.MaxIdleInterval > 0 && now.Sub(d.lastAppend) >= d.o.MaxIdleInterval {
+		if err := d.append(controller.Decision{Records: noOp()}); err != nil && d.takeBack(d.log.EndOffset(), err) == nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // deadline is when tick has something to do.
@@ -205,11 +249,17 @@ func (d *driver) deadline() (at time.Time, ok bool) {
 		consider(t)
 	}
 	if d.ctl != nil && d.ctl.Active() {
+		later := func(t time.Time) time.Time { // a full disk puts off what nobody asked for
+			if t.Before(d.fullUntil) {
+				return d.fullUntil
+			}
+			return t
+		}
 		if t, some := d.ctl.Deadline(); some {
-			consider(t)
+			consider(later(t))
 		}
 		if d.o.MaxIdleInterval > 0 {
-			consider(d.lastAppend.Add(d.o.MaxIdleInterval))
+			consider(later(d.lastAppend.Add(d.o.MaxIdleInterval)))
 		}
 	}
 	if t, some := d.snaps.deadline(); some {

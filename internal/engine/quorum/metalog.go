@@ -198,7 +198,7 @@ func (e *errTooLarge) Error() string {
 }
 
 // appendRecords writes metadata records as one batch, or as several unless atomic. They are encoded as a whole before the
-// first is written.
+// first is written; where the disk is full (log.IsFull), none is.
 func (m *metaLog) appendRecords(epoch id.LeaderEpoch, nowMs int64, records []image.Record, atomic bool) error {
 	o := record.NewOptions()
 	o.LeaderEpoch, o.BaseOffset = epoch, m.EndOffset()
@@ -233,17 +233,29 @@ func (m *metaLog) appendRecords(epoch id.LeaderEpoch, nowMs int64, records []ima
 	if cap(m.scratch) > maxKeptScratch {
 		m.scratch = nil
 	}
+	start := m.EndOffset()
 	for len(out) > 0 {
 		b, rest, err := record.Next(out)
 		if err != nil {
 			return err
 		}
 		if err := m.write(b, epoch); err != nil {
-			return err
+			return m.takeBack(start, err)
 		}
 		out = rest
 	}
 	return nil
+}
+
+// takeBack removes the batches that went before the one the disk had no room for.
+func (m *metaLog) takeBack(start id.Offset, err error) error {
+	if !log.IsFull(err) || m.EndOffset() == start {
+		return err
+	}
+	if cut := m.cutTo(start); cut != nil {
+		return fmt.Errorf("take back an append: %w", cut) // no %w of err: half a decision stands, and freeing space does not help
+	}
+	return err
 }
 
 func (m *metaLog) write(b []byte, epoch id.LeaderEpoch) error {

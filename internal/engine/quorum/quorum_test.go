@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/moldau-io/moldau/internal/core/controller"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/raft"
+	"github.com/moldau-io/moldau/internal/engine/log"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
@@ -265,6 +267,79 @@ func TestDecisionTooLarge(t *testing.T) {
 		if got := configOf(q.Image(), k); (got == value) != (i < 280) {
 			t.Fatalf("%s has %d bytes", k, len(got))
 		}
+	}
+}
+
+// TestFullDiskRefusesAndRecovers: a change that does not fit the disk is refused whole; the controller lives on, and takes changes
+// again when there is room.
+func TestFullDiskRefusesAndRecovers(t *testing.T) {
+	mem := vfs.NewMem()
+	n := format(t, mem, "/data", true)
+	n.edit = func(o *Options) { o.MaxIdleInterval = 10 * time.Millisecond }
+	q := n.start()
+	if err := setConfig(q, "a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	mem.SetFree(0)
+	for _, key := range []string{"b", "c"} {
+		if err := setConfig(q, key, "2"); !errors.Is(err, wire.ErrKafkaStorageError) {
+			t.Fatalf("a change on a full disk: %v", err)
+		}
+	}
+	if got := configOf(q.Image(), "a") + configOf(q.Image(), "b"); got != "1" {
+		t.Fatalf("a and b are %q, want the state before", got)
+	}
+	end := q.Status().LogEndOffset
+	mem.SetFree(-1)
+	for deadline := time.Now().Add(10 * time.Second); q.Status().LogEndOffset == end; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("the idle leader is silent after there was room: %+v", q.Status())
+		}
+	}
+	if err := setConfig(q, "d", "3"); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q = n.start()
+	if got := configOf(q.Image(), "a") + configOf(q.Image(), "b") + configOf(q.Image(), "c") + configOf(q.Image(), "d"); got != "13" {
+		t.Fatalf("the next life has %q, want what was answered", got)
+	}
+}
+
+// TestFullDiskAfterTheFirstBatch: of a decision that takes several batches either all are in the log or none.
+func TestFullDiskAfterTheFirstBatch(t *testing.T) {
+	mem := vfs.NewMem()
+	n := format(t, mem, "/data", false)
+	q := n.start()
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o := n.options().withDefaults()
+	m, err := openMetaLog(&o, bootstrapID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := slices.Repeat(noOp(), maxBatchRecords+10)
+	end, size := m.EndOffset(), m.SizeBytes()
+	if err := m.appendRecords(7, 1, many, false); err != nil {
+		t.Fatal(err)
+	}
+	if grown := m.EndOffset(); grown != end+id.Offset(len(many)) {
+		t.Fatalf("the end is %d, want %d", grown, end+id.Offset(len(many)))
+	}
+	mem.SetFree(m.SizeBytes() - size - 20) // the second batch misses a few bytes
+	end = m.EndOffset()
+	if err := m.appendRecords(7, 1, many, false); !log.IsFull(err) || m.EndOffset() != end {
+		t.Fatalf("%v, the end is %d, want %d", err, m.EndOffset(), end)
+	}
+	mem.SetFree(-1)
+	if err := m.appendRecords(7, 1, many, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.EndOffset(); got != end+id.Offset(len(many)) {
+		t.Fatalf("the end is %d, want %d", got, end+id.Offset(len(many)))
 	}
 }
 
