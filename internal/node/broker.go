@@ -223,24 +223,6 @@ func (n *Node) serve(ctx context.Context) error {
 	return nil
 }
 
-func (n *Node) serveListeners(controllers bool) {
-	for _, b := range n.listeners {
-		if b.controller != controllers {
-			continue
-		}
-		srv := n.srv
-		if b.controller {
-			srv = n.ctl
-		}
-		peer := server.ConnTemplate{Listener: b.Name, SecurityProtocol: b.Protocol, Principal: anonymous}
-		n.running.Go(func() {
-			if err := srv.Serve(b.l, peer); err != nil {
-				n.log.Error("listener ended", "listener", b.Name, "err", err)
-			}
-		})
-	}
-}
-
 func (n *Node) serveMetrics(ctx context.Context) error {
 	if n.o.Metrics == "" {
 		return nil
@@ -309,7 +291,8 @@ func (n *Node) applyConfig(delta *image.Delta, img *image.Image) error {
 	}
 	n.config.Store(b)
 	n.srv.SetLimits(*n.limits(b))
-	return nil
+	n.logs.SetProducerExpiration(b.Millis("producer.id.expiration.ms"))
+	return n.changeListeners(b)
 }
 
 func (n *Node) applyGroups(delta *image.Delta, _ *image.Image) error {

@@ -14,13 +14,11 @@ import (
 	"github.com/moldau-io/moldau/internal/base/conf"
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/base/metric"
-	"github.com/moldau-io/moldau/internal/base/netx"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/broker/forward"
 	"github.com/moldau-io/moldau/internal/broker/handler"
 	"github.com/moldau-io/moldau/internal/broker/lifecycle"
 	"github.com/moldau-io/moldau/internal/broker/server"
-	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/engine/coord"
 	"github.com/moldau-io/moldau/internal/engine/log"
 	"github.com/moldau-io/moldau/internal/engine/quorum"
@@ -71,7 +69,7 @@ type Node struct {
 	desk     *handler.ReplicaDesk
 	publish  *publisher
 
-	listeners []bound
+	listeners listeners
 	metrics   *metric.Registry
 	requests  *requestMetrics
 	http      *http.Server
@@ -82,13 +80,6 @@ type Node struct {
 	once    sync.Once
 	failed  chan struct{}
 	err     atomic.Pointer[error]
-}
-
-// bound is an open listener.
-type bound struct {
-	conf.Endpoint
-	l          net.Listener
-	controller bool
 }
 
 // Start makes and starts a node. It returns when the broker is unfenced and serves, or with the reason why not, everything
@@ -138,55 +129,6 @@ func supported(b *conf.Broker) error {
 		}
 	}
 	return nil
-}
-
-// listen opens all listeners, so that a taken port ends the start before the cluster hears of it. They serve later.
-func (n *Node) listen(ctx context.Context) error {
-	for _, e := range n.o.Config.Listeners() {
-		l, err := netx.Listen(ctx, e.Host, int(e.Port))
-		if err != nil {
-			return fmt.Errorf("listener %s: %w", e.Name, err)
-		}
-		b := bound{Endpoint: e, l: l}
-		for _, c := range n.o.Config.ControllerListeners() {
-			b.controller = b.controller || c.Name == e.Name
-		}
-		n.listeners = append(n.listeners, b)
-	}
-	return nil
-}
-
-// advertised returns what the node tells others about its listeners: a port 0 becomes the port that was given, an empty host
-// this machine's name.
-func (n *Node) advertised(all []conf.Endpoint) []image.Endpoint {
-	var out []image.Endpoint
-	for _, e := range all {
-		for _, b := range n.listeners {
-			if b.Name == e.Name && e.Port == 0 {
-				e.Port = int32(netx.Port(b.l.Addr()))
-			}
-		}
-		if e.Host == "" {
-			e.Host = hostname()
-		}
-		out = append(out, image.Endpoint{Name: e.Name, Host: e.Host, Port: uint16(e.Port), SecurityProtocol: protocolNumber(e.Protocol)})
-	}
-	return out
-}
-
-// Addr returns host:port of the first client listener, as a client on this machine can use it.
-func (n *Node) Addr() string {
-	for _, b := range n.listeners {
-		if b.controller {
-			continue
-		}
-		host := b.Host
-		if host == "" || host == "0.0.0.0" || host == "::" {
-			host = "localhost"
-		}
-		return net.JoinHostPort(host, fmt.Sprint(netx.Port(b.l.Addr())))
-	}
-	return ""
 }
 
 // ClusterID returns the cluster's id.
@@ -309,9 +251,7 @@ func (n *Node) halt(ctx context.Context, epoch id.BrokerEpoch) error {
 	if n.ctl != nil {
 		n.ctl.Shutdown(drain)
 	}
-	for _, b := range n.listeners {
-		_ = b.l.Close() // listeners that never served; for the others a second close
-	}
+	n.listeners.close() // those that never served; for the others a second close
 	if n.publish != nil {
 		n.publish.close()
 	}

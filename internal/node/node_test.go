@@ -169,7 +169,7 @@ func TestAdvertisedPortIsTheOneGiven(t *testing.T) {
 	}
 	b := n.replicas.Image().Cluster.Broker(n.nodeID)
 	e, ok := b.Endpoint("PLAINTEXT")
-	if !ok || int(e.Port) != netx.Port(n.listeners[0].l.Addr()) || e.Port == 0 || e.Host != "127.0.0.1" {
-		t.Errorf("registered as %+v, listens at %v", b.Endpoints, n.listeners[0].l.Addr())
+	if !ok || int(e.Port) != netx.Port(n.listeners.all()[0].l.Addr()) || e.Port == 0 || e.Host != "127.0.0.1" {
+		t.Errorf("registered as %+v, listens at %v", b.Endpoints, n.listeners.all()[0].l.Addr())
 	}
 }

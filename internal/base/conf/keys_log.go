@@ -65,7 +65,7 @@ func logKeys() []Key {
 			Doc: "Default of the topic config index.interval.bytes."},
 		{Name: "log.index.size.max.bytes", Type: Int, Default: "10485760", Rule: atLeast(4), Mode: ClusterWide, State: Done,
 			Doc: "Default of the topic config segment.index.bytes."},
-		{Name: "log.initial.task.delay.ms", Type: Long, Default: "30000", Rule: atLeast(0), Internal: true,
+		{Name: "log.initial.task.delay.ms", Type: Long, Default: "30000", Rule: atLeast(0), Internal: true, State: Done,
 			Doc: "Delay of the first background work after the start."},
 		{Name: "log.message.timestamp.after.max.ms", Type: Long, Default: "3600000", Rule: atLeast(0), Mode: ClusterWide, State: Done,
 			Doc: "Default of the topic config message.timestamp.after.max.ms."},

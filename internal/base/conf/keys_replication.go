@@ -5,7 +5,7 @@ func replicationKeys() []Key {
 	return []Key{
 		{Name: "auto.leader.rebalance.enable", Type: Boolean, Default: "true",
 			Doc: "Whether the controller gives leadership back to preferred replicas by itself."},
-		{Name: "controlled.shutdown.enable", Type: Boolean, Default: "true",
+		{Name: "controlled.shutdown.enable", Type: Boolean, Default: "true", State: Done,
 			Doc: "Whether leadership moves away before the broker stops."},
 		{Name: "controller.socket.timeout.ms", Type: Int, Default: "30000",
 			Doc: "Socket timeout of requests to the controller."},

@@ -27,7 +27,7 @@ func topicKeys() []Key {
 			Doc: "Replicas whose fetching is throttled on the follower: a list of partition:broker, or * for all."},
 		{Name: "index.interval.bytes", Type: Int, Default: "4096", Rule: atLeast(0), Synonyms: []Synonym{{"log.index.interval.bytes", 1}}, State: Done,
 			Doc: "How many bytes of log lie between two entries of the offset index; smaller values make lookups exact and indexes large."},
-		{Name: "internal.segment.bytes", Type: Int, Null: true, Internal: true,
+		{Name: "internal.segment.bytes", Type: Int, Null: true, Internal: true, State: Done,
 			Doc: "Segment size for tests; it may be smaller than segment.bytes allows."},
 		{Name: "leader.replication.throttled.replicas", Type: List, Default: "", Rule: throttledReplicas(),
 			Doc: "Replicas whose reading is throttled on the leader: a list of partition:broker, or * for all."},

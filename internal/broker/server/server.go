@@ -85,7 +85,7 @@ type Server struct {
 	mu        sync.Mutex
 	conns     map[*conn]struct{}
 	perIP     map[string]int
-	listeners map[net.Listener]struct{}
+	listeners map[net.Listener]string // and their names
 	limits    Limits
 	stopping  bool
 	room      chan struct{} // closed and renewed when a connection ends while an acceptor waits
@@ -112,7 +112,7 @@ func New(o Options) *Server {
 	if o.Idle == 0 {
 		o.Idle = DefaultIdle
 	}
-	s := &Server{opts: o, log: o.Logger, conns: map[*conn]struct{}{}, perIP: map[string]int{}, listeners: map[net.Listener]struct{}{},
+	s := &Server{opts: o, log: o.Logger, conns: map[*conn]struct{}{}, perIP: map[string]int{}, listeners: map[net.Listener]string{},
 		stop: make(chan struct{}), room: make(chan struct{}), allGone: make(chan struct{})}
 	s.limits = Limits{Connections: math.MaxInt, PerIP: math.MaxInt}
 	if o.Limits != nil {
@@ -133,7 +133,7 @@ func (s *Server) Serve(l net.Listener, peer ConnTemplate) error {
 		s.mu.Unlock()
 		return errors.Join(errClosed, l.Close())
 	}
-	s.listeners[l] = struct{}{}
+	s.listeners[l] = peer.Listener
 	s.wg.Add(1)
 	s.mu.Unlock()
 	defer s.wg.Done()
@@ -322,10 +322,35 @@ func (s *Server) Stats() Stats {
 func (s *Server) CloseListeners() {
 	s.mu.Lock()
 	ls := s.listeners
-	s.listeners = map[net.Listener]struct{}{}
+	s.listeners = map[net.Listener]string{}
 	s.mu.Unlock()
 	for l := range ls {
 		_ = l.Close() // stops Accept, which is all we want
+	}
+}
+
+// CloseListener stops accepting on the listener of this name and ends its connections, whatever they wait for.
+func (s *Server) CloseListener(name string) {
+	s.mu.Lock()
+	var gone []*conn
+	for c := range s.conns {
+		if c.info.Listener == name {
+			gone = append(gone, c)
+		}
+	}
+	var ls []net.Listener
+	for l, n := range s.listeners {
+		if n == name {
+			ls = append(ls, l)
+			delete(s.listeners, l)
+		}
+	}
+	s.mu.Unlock()
+	for _, l := range ls {
+		_ = l.Close() // stops Accept, which is all we want
+	}
+	for _, c := range gone {
+		c.kill()
 	}
 }
 
