@@ -39,7 +39,8 @@ type Options struct {
 	ProducerExpirationInterval time.Duration // producer.id.expiration.check.interval.ms
 	InitialDelay               time.Duration // log.initial.task.delay.ms: before the first retention check
 
-	bufs *buffers
+	bufs    *buffers
+	dynamic *dynamic
 }
 
 // withDefaults returns a copy with Kafka's defaults where nothing was set.
@@ -72,6 +73,7 @@ func (o *Options) withDefaults() *Options {
 	set(&c.ProducerExpiration, 24*time.Hour)
 	set(&c.ProducerExpirationInterval, 10*time.Minute)
 	set(&c.InitialDelay, 30*time.Second)
+	c.dynamic = newDynamic(&c)
 	return &c
 }
 

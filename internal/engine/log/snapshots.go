@@ -141,7 +141,7 @@ func (p *producerState) readSnapshot(at *place, start id.Offset, nowMs int64, o 
 		switch {
 		case err == nil:
 			p.entries, p.end, p.snapshotEnd = entries, end, end
-			p.expire(nowMs, o.ProducerExpiration)
+			p.expire(nowMs, o.producerExpiration())
 			for pid, e := range p.entries {
 				if e.txnFirst >= 0 {
 					p.ongoing = insertTxn(p.ongoing, transaction{producer: pid, first: e.txnFirst, lastOffset: id.NoOffset})

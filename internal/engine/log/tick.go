@@ -99,7 +99,7 @@ func (m *Manager) Tick(now time.Time) {
 		})
 	}
 	if isDue(&m.due.producers, m.o.ProducerExpirationInterval) {
-		m.each(func(l *Log) error { l.expireProducers(now, m.o.ProducerExpiration); return nil })
+		m.each(func(l *Log) error { l.expireProducers(now, m.o.producerExpiration()); return nil })
 	}
 	if isDue(&m.due.sweep, sweepInterval) {
 		m.each(func(l *Log) error { l.sweep(); return nil })
