@@ -113,6 +113,9 @@ func (l *Log) append(v *record.Validated, c *Config, info AppendInfo) (AppendRes
 
 // segmentFor rolls if it must and returns the segment for the append.
 func (l *Log) segmentFor(v *record.Validated, c *Config) (*segment, error) {
+	if err := l.ensure(); err != nil {
+		return nil, err
+	}
 	seg := l.active()
 	roll, err := seg.shouldRoll(rollParams{
 		maxBytes: c.SegmentBytes, bytes: int64(len(v.Bytes)), maxAge: c.SegmentAge, maxIndexBytes: c.SegmentIndexBytes,

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/base/vfs"
@@ -125,4 +126,62 @@ func BenchmarkOpenIdlePartitions(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// New logs on a real disk: what a caller waits for, and what it costs in all until their directories are there.
+func BenchmarkCreateLogs(b *testing.B) {
+	for _, born := range []bool{false, true} {
+		b.Run(fmt.Sprintf("directories=%v", born), func(b *testing.B) {
+			o := managerOptions(b, vfs.OS(), &clock{ms: epochMs}, b.TempDir())
+			m := mustOpen(b, o)
+			n := int32(0)
+			for b.Loop() {
+				l, err := m.Create(partition("topic-with-a-name", n), CreateOptions{TopicID: id.UUID{1: 9}, Config: o.Config})
+				if err == nil {
+					err = l.AssignEpoch(0, 0)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+				n++
+				if born {
+					m.tickBirths()
+				}
+			}
+			b.StopTimer()
+			for _, d := range m.dirs {
+				d.fail("end", d.path, fmt.Errorf("the benchmark is over")) // closing properly syncs every log
+			}
+			m.Close(1)
+		})
+	}
+}
+
+// Deleting many logs with one call, and removing their files later.
+func BenchmarkDelete1000Logs(b *testing.B) {
+	o := managerOptions(b, vfs.OS(), &clock{ms: epochMs}, b.TempDir())
+	m := mustOpen(b, o)
+	var create, births, del time.Duration
+	for b.Loop() {
+		t := time.Now()
+		var tps []id.TopicPartition
+		for n := range int32(1000) {
+			tps = append(tps, partition("topic-with-a-name", n))
+			mustCreate(b, m, tps[n])
+		}
+		create += time.Since(t)
+		t = time.Now()
+		m.tickBirths()
+		births += time.Since(t)
+		t = time.Now()
+		if err := m.Delete(tps...); err != nil {
+			b.Fatal(err)
+		}
+		del += time.Since(t)
+	}
+	b.ReportMetric(create.Seconds()*1000/float64(b.N), "ms/create")
+	b.ReportMetric(births.Seconds()*1000/float64(b.N), "ms/births")
+	b.ReportMetric(del.Seconds()*1000/float64(b.N), "ms/delete")
+	b.StopTimer()
+	m.Close(1)
 }

@@ -15,7 +15,10 @@ import (
 	"github.com/moldau-io/moldau/internal/record"
 )
 
-var tp0 = id.TopicPartition{Topic: "t"}
+var (
+	tp0 = id.TopicPartition{Topic: "t"}
+	tp1 = id.TopicPartition{Topic: "t", Partition: 1}
+)
 
 func crashConfig() Config {
 	c := testConfig()
@@ -66,6 +69,7 @@ func (w *world) run() {
 		w.m.Close(7)
 		return
 	}
+	w.m.Create(tp1, CreateOptions{TopicID: id.MetadataTopicID, Config: crashConfig()}) // never written to
 	for i := range 8 {
 		w.append(1, 200+i*50)
 	}
@@ -185,12 +189,22 @@ func (w *world) check(disk vfs.FS, least id.Offset) error {
 		return fmt.Errorf("open: %w", err)
 	}
 	defer m.Close(8)
+	other, err := m.Create(tp1, CreateOptions{TopicID: id.MetadataTopicID, Config: crashConfig()})
+	if err != nil {
+		return fmt.Errorf("create: %w", err)
+	}
+	if r, err := other.AppendAsLeader(batchSpec{}.build(w.t), AppendInfo{LeaderEpoch: 9}); err != nil || r.BaseOffset != 0 {
+		return fmt.Errorf("append to an empty log: %+v, %w", r, err)
+	}
 	l, ok := m.Get(tp0)
 	if !ok {
 		if least > 0 {
 			return fmt.Errorf("the log is gone, its end was %d", least)
 		}
 		return nil
+	}
+	if least > 0 && l.TopicID().IsZero() {
+		return errors.New("the topic id is gone")
 	}
 	if l.EndOffset() < least {
 		return fmt.Errorf("log end %d, promised was %d", l.EndOffset(), least)
@@ -341,7 +355,7 @@ func TestFullDiskRecovers(t *testing.T) {
 	}
 	c := crashConfig()
 	c.SegmentBytes = 1 << 20
-	if w.l, err = w.m.Create(tp0, CreateOptions{Config: c}); err != nil {
+	if w.l, err = w.m.Create(tp0, CreateOptions{TopicID: id.MetadataTopicID, Config: c}); err != nil {
 		t.Fatal(err)
 	}
 	w.append(0, 300)
@@ -373,7 +387,7 @@ func TestFailedSyncTakesDirectoryOffline(t *testing.T) {
 	if w.m, err = Open(w.options(w.fault)); err != nil {
 		t.Fatal(err)
 	}
-	if w.l, err = w.m.Create(tp0, CreateOptions{Config: crashConfig()}); err != nil {
+	if w.l, err = w.m.Create(tp0, CreateOptions{TopicID: id.MetadataTopicID, Config: crashConfig()}); err != nil {
 		t.Fatal(err)
 	}
 	w.append(0, 300)

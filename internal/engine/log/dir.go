@@ -21,20 +21,29 @@ type logDir struct {
 	brokerEpoch id.BrokerEpoch
 
 	offline atomic.Pointer[StorageError]
+	names   dirNames
+	hosted  int // logs in it; guarded by the manager's mutex
 
 	// What moved since its checkpoint was written.
 	hwChanged      atomic.Bool
 	startsChanged  atomic.Bool
 	durableChanged atomic.Bool
 
-	checkpointing sync.Mutex // one writer of checkpoint files at a time; held across disk access, taken after a log's mutex
+	taken         atomic.Int64 // how often logs were taken away
+	settled       atomic.Int64 // of taken, how much is durable
+	settling      sync.Mutex   // held while that is made durable
+	checkpointing sync.Mutex   // one writer of checkpoint files at a time; held across disk access, taken after a log's mutex
 
 	// The manager's ears; all nil without a manager.
 	onFail        func()
 	onWork        func(*Log)
 	checkpointNow func() error // writes the recovery points
 	startsNow     func() error // writes the log start offsets
+	settleNow     func() error // makes durable that logs were taken away
 }
+
+// unsettled reports whether logs were taken away that a power loss may bring back.
+func (d *logDir) unsettled() bool { return d.settled.Load() != d.taken.Load() }
 
 // err is why the directory is offline, nil while it works.
 func (d *logDir) err() error {

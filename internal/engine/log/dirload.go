@@ -174,6 +174,7 @@ func (m *Manager) loadOne(d *logDir, tp id.TopicPartition, path string, s dirSta
 		return fmt.Errorf("partition %v has two directories: %s and %s; remove the one that failed last", tp, other.Path(), path)
 	}
 	m.logs[tp] = l
+	d.hosted++
 	return nil
 }
 

@@ -36,6 +36,13 @@
 // until it is garbage). A truncation below the high watermark, which only a follower does, may cut a section short: then ReadAt
 // returns io.ErrUnexpectedEOF, and the connection that was sending it must be closed.
 //
+// # New logs, logs that go
+//
+// A Manager's new log is there at once, in memory; its directory is made in the background or by the first append, and made
+// durable by the first flush, before the durable end moves. What goes is renamed first: "-delete" directories are removed after
+// file.delete.delay.ms, "-stray" ones (found on disk, but not this node's by the metadata) are kept for ever. A rename is made
+// durable, and the checkpoints forget the log, before another log gets a directory.
+//
 // # Disk faults
 //
 // An append that fails (full disk, short write) is taken back by truncating the file to its old end; it returns a StorageError

@@ -66,12 +66,24 @@ func (l *Log) sync(done func() bool) error {
 // other bytes stand there than were synced; truncations has changed then, and the durable end does not move.
 func (l *Log) syncOnce() error {
 	l.mu.Lock()
+	if err := l.ensure(); err != nil {
+		l.mu.Unlock()
+		return err
+	}
+	if l.fresh && l.epochsDirty {
+		if err := l.writeEpochs(); err != nil {
+			l.mu.Unlock()
+			return err
+		}
+	}
 	segs := *l.segments.Load()
 	from := len(segs) - 1
 	for from > 0 && !segs[from-1].synced {
 		from--
 	}
-	dirSync := slices.ContainsFunc(segs[from:], func(s *segment) bool { return s.needsDirSync })
+	// A finished segment has index files that were made after the directory was synced for its log file.
+	dirSync := from < len(segs)-1 || slices.ContainsFunc(segs[from:], func(s *segment) bool { return s.needsDirSync })
+	names, bornAt := !l.rooted, l.bornAt
 	target, before := l.EndOffset(), l.truncations
 	l.mu.Unlock()
 
@@ -86,7 +98,11 @@ func (l *Log) syncOnce() error {
 			return l.dir.fail("flush", l.tp.String(), err)
 		}
 	}
-	if dirSync {
+	if names {
+		if err := l.syncNames(bornAt); err != nil && l.gone.Load() == nil {
+			return l.dir.fail("flush directory of", l.tp.String(), err)
+		}
+	} else if dirSync {
 		if err := l.at.fs.SyncDir(l.Path()); err != nil && l.gone.Load() == nil {
 			return l.dir.fail("flush directory of", l.tp.String(), err)
 		}
@@ -95,8 +111,9 @@ func (l *Log) syncOnce() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := from; i < len(segs); i++ {
-		segs[i].needsDirSync = segs[i].needsDirSync && !dirSync
+		segs[i].needsDirSync = segs[i].needsDirSync && !dirSync && !names
 	}
+	l.rooted, l.fresh = true, false
 	if l.truncations != before {
 		return nil
 	}

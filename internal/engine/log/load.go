@@ -37,8 +37,10 @@ func (l *Log) load(o LogOptions, created bool) error {
 		}
 	}
 	segs = segs[below:]
-	if err := l.loadEpochs(dir.epochs, len(segs) > 0); err != nil {
-		return err
+	if !created {
+		if err := l.loadEpochs(dir.epochs, len(segs) > 0); err != nil {
+			return err
+		}
 	}
 	if err := l.repairIndexes(dir, o.CleanShutdown); err != nil {
 		return l.storageError("rebuild indexes of", err)
@@ -347,9 +349,11 @@ func (l *Log) findEnd(start id.Offset) (id.Offset, error) {
 	for {
 		segs := *l.segments.Load()
 		if len(segs) == 0 {
-			s, err := createSegment(l.at, start, l.nowMs(), l.jitter())
-			if err != nil {
-				return 0, err
+			s := emptySegment(l.at, start, l.nowMs(), l.jitter())
+			if l.born {
+				if err := s.createFiles(); err != nil {
+					return 0, err
+				}
 			}
 			l.setSegments([]*segment{s})
 			return start, nil

@@ -52,6 +52,11 @@ type Log struct {
 
 	producersLoaded bool // producers hold the state at producers.end
 
+	born   bool  // the directory and the first segment's file are there
+	bornAt int64 // the directory's number among those made in its parent; 0 when it was found
+	fresh  bool  // made by this process and never flushed: leader epochs are not written yet
+	rooted bool  // the names of the directory and its files are durable
+
 	flush flushState
 }
 
@@ -82,7 +87,27 @@ type LogOptions struct {
 func OpenLog(o LogOptions) (*Log, error) {
 	opts := (&Options{FS: o.FS, Logger: o.Logger, Now: o.Now}).withDefaults()
 	d := &logDir{path: filepath.Dir(o.Dir), o: opts}
-	return openLog(o, d, opts)
+	l, err := openLog(o, d, opts)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.fresh {
+		return l, nil
+	}
+	// The owner has files of its own in the directory.
+	if err = l.ensure(); err == nil {
+		if err = l.active().createFiles(); err == nil {
+			err = opts.FS.SyncDir(d.path)
+		}
+	}
+	if err != nil {
+		l.dropFiles()
+		return nil, fmt.Errorf("open log %v: %w", o.TopicPartition, l.storageError("create log directory", err))
+	}
+	l.fresh = false
+	return l, nil
 }
 
 func openLog(o LogOptions, d *logDir, opts *Options) (*Log, error) {
@@ -90,23 +115,20 @@ func openLog(o LogOptions, d *logDir, opts *Options) (*Log, error) {
 	l.flush.cond.L = &l.flush.mu
 	l.cfg.Store(&o.Config)
 	l.unstable.Store(-1)
-	created := false
-	if _, err := opts.FS.Stat(o.Dir); errors.Is(err, fs.ErrNotExist) {
-		created = true
-		if err := opts.FS.MkdirAll(o.Dir, 0o755); err != nil {
-			return nil, l.storageError("create log directory", err)
-		}
-		if err := opts.FS.SyncDir(filepath.Dir(o.Dir)); err != nil {
-			return nil, l.storageError("create log directory", err)
-		}
+	_, err := opts.FS.Stat(o.Dir)
+	created := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !created {
+		return nil, l.storageError("look for", err)
 	}
-	var err error
-	var malformed *errMalformedMeta
-	switch l.topicID, err = readTopicID(opts.FS, o.Dir); {
-	case errors.As(err, &malformed):
-		return nil, fmt.Errorf("open log %v: %w", l.tp, err)
-	case err != nil:
-		return nil, l.storageError("read partition.metadata of", err)
+	l.born, l.fresh, l.rooted = !created, created, !created && o.CleanShutdown
+	if !created {
+		var malformed *errMalformedMeta
+		switch l.topicID, err = readTopicID(opts.FS, o.Dir); {
+		case errors.As(err, &malformed):
+			return nil, fmt.Errorf("open log %v: %w", l.tp, err)
+		case err != nil:
+			return nil, l.storageError("read partition.metadata of", err)
+		}
 	}
 	if err := l.load(o, created); err != nil {
 		return nil, fmt.Errorf("open log %v: %w", l.tp, err)
@@ -137,8 +159,11 @@ func (l *Log) Close() error {
 		l.dropFiles()
 		return err
 	}
+	err := l.ensure()
 	// The active segment is finished so that the next start finds its largest timestamp; it may still be appended to then.
-	err := l.active().finish()
+	if err == nil {
+		err = l.active().finish()
+	}
 	if err == nil {
 		err = l.active().writeIndexes()
 	}
@@ -271,15 +296,22 @@ func (l *Log) AssignEpoch(e id.LeaderEpoch, start id.Offset) error {
 	return l.assignEpoch(e, start)
 }
 
-// assignEpoch needs mu. The file is written at once: an epoch must never be missing from it.
+// assignEpoch needs mu. The file is written at once, unless nothing of the log is durable yet.
 func (l *Log) assignEpoch(e id.LeaderEpoch, start id.Offset) error {
 	if !l.epochs.assign(e, start) {
+		return nil
+	}
+	if l.fresh {
+		l.epochsDirty = true
 		return nil
 	}
 	return l.writeEpochs()
 }
 
 func (l *Log) writeEpochs() error {
+	if err := l.ensure(); err != nil {
+		return err
+	}
 	if err := checkpoint.WriteEpochs(l.at.fs, l.at.path(fileEpochs), l.epochs.snapshot()); err != nil {
 		l.epochsDirty = true
 		return l.fault("write leader epochs of", err)
@@ -324,13 +356,19 @@ func (l *Log) SetTopicID(u id.UUID) error {
 	if !l.topicID.IsZero() {
 		return &InconsistentTopicIDError{TopicPartition: l.tp, Have: l.topicID, Want: u}
 	}
-	text := "version: 0\ntopic_id: " + u.String()
-	if err := vfs.ReplaceFile(l.at.fs, l.at.path(filePartitionMeta), ".tmp", []byte(text)); err != nil {
+	l.topicID = u
+	if !l.born {
+		return nil
+	}
+	if err := vfs.ReplaceFile(l.at.fs, l.at.path(filePartitionMeta), ".tmp", l.metadataText()); err != nil {
+		l.topicID = id.UUID{}
 		return l.fault("write partition.metadata of", err)
 	}
-	l.topicID = u
 	return nil
 }
+
+// metadataText is the content of partition.metadata. It needs mu.
+func (l *Log) metadataText() []byte { return []byte("version: 0\ntopic_id: " + l.topicID.String()) }
 
 // errMalformedMeta reports a partition.metadata that says nothing sensible: it may belong to another incarnation.
 type errMalformedMeta struct {
@@ -342,16 +380,27 @@ func (e *errMalformedMeta) Error() string {
 	return fmt.Sprintf("%s is malformed: %q", e.path, e.text)
 }
 
-// readTopicID reads partition.metadata of a partition's directory; the id is zero when there is none. A file of nothing, or of
-// zero bytes, is one that a power loss kept from the disk: it was written, but not synced, when the log was created.
+// tornMetadata reports a beginning of what metadataText returns, followed by nothing or by zero bytes: what a power loss left of a
+// file that was written, but not synced, when the log was created.
+func tornMetadata(b []byte) bool {
+	const head, idBytes = "version: 0\ntopic_id: ", 22
+	b = bytes.TrimRight(b, "\x00")
+	n := min(len(b), len(head))
+	return len(b) < len(head)+idBytes && string(b[:n]) == head[:n]
+}
+
+// readTopicID reads partition.metadata of a partition's directory; the id is zero when there is none. A torn file counts as none
+// and is removed, because Apache Kafka would not start with it.
 func readTopicID(fsys vfs.FS, dir string) (id.UUID, error) {
 	path := filepath.Join(dir, filePartitionMeta)
 	b, err := vfs.ReadFile(fsys, path, 4096)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.Trim(b, "\x00")) == 0 {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return id.UUID{}, nil
-	}
-	if err != nil {
+	case err != nil:
 		return id.UUID{}, err
+	case tornMetadata(b):
+		return id.UUID{}, fsys.Remove(path)
 	}
 	lines := strings.Split(strings.ReplaceAll(string(b), "\r\n", "\n"), "\n")
 	field := func(i int, name string) (string, bool) {

@@ -96,6 +96,7 @@ type Manager struct {
 	creating map[id.TopicPartition]chan struct{} // closed when the creation is over
 	work     map[*Log]time.Time                  // logs with background work, and when it is due
 	deleting []deletion
+	unborn   []*Log // new logs whose directories are to be made
 	loaded   bool
 	closed   bool
 }
@@ -141,6 +142,7 @@ func (m *Manager) openDirs() error {
 		}
 		d := &logDir{path: path, o: m.o, onFail: m.dirFailed, onWork: m.logWants}
 		d.checkpointNow = func() error { return m.checkpointRecoveryPoints(d) }
+		d.settleNow = func() error { return m.settle(d) }
 		d.startsNow = func() error { return m.checkpointStartOffsets(d) }
 		m.dirs = append(m.dirs, d)
 		if err := d.open(); err != nil && !IsOffline(err) {
@@ -151,15 +153,19 @@ func (m *Manager) openDirs() error {
 }
 
 func (m *Manager) anyOnline() error {
-	var errs []error
+	var all error
 	for _, d := range m.dirs {
 		err := d.err()
-		if err == nil {
+		switch {
+		case err == nil:
 			return nil
+		case all == nil:
+			all = err
+		default: // the start's one line, so no errors.Join
+			all = fmt.Errorf("%w; %w", all, err)
 		}
-		errs = append(errs, err)
 	}
-	return fmt.Errorf("no log directory works: %w", errors.Join(errs...))
+	return fmt.Errorf("no log directory works: %w", all)
 }
 
 // open creates and locks the directory and reads its meta.properties.
@@ -191,7 +197,7 @@ func (d *logDir) open() error {
 func LockDir(fsys vfs.FS, dir string) (interface{ Close() error }, error) {
 	lock, err := fsys.Lock(filepath.Join(dir, fileLock))
 	if errors.Is(err, vfs.ErrLocked) {
-		return nil, fmt.Errorf("log directory %s is in use by another process or another instance in this process: %w", dir, err)
+		return nil, fmt.Errorf("Failed to acquire lock on file %s in %s. A Kafka instance in another process or thread is using this directory. (%w)", fileLock, dir, err)
 	}
 	return lock, err
 }
@@ -259,6 +265,9 @@ func (m *Manager) Create(tp id.TopicPartition, o CreateOptions) (*Log, error) {
 		done := make(chan struct{})
 		m.creating[tp] = done
 		dir, err := m.placeLocked(o.DirectoryID)
+		if err == nil {
+			dir.hosted++
+		}
 		m.mu.Unlock()
 
 		var l *Log
@@ -269,9 +278,13 @@ func (m *Manager) Create(tp id.TopicPartition, o CreateOptions) (*Log, error) {
 		delete(m.creating, tp)
 		if err == nil {
 			m.logs[tp] = l
+			m.unborn = append(m.unborn, l)
+		} else if dir != nil {
+			dir.hosted--
 		}
 		m.mu.Unlock()
 		close(done)
+		m.poke()
 		if err != nil {
 			return nil, fmt.Errorf("create log %v: %w", tp, err)
 		}
@@ -281,10 +294,6 @@ func (m *Manager) Create(tp id.TopicPartition, o CreateOptions) (*Log, error) {
 
 // placeLocked chooses a directory: the wanted one, or the working one with the fewest logs.
 func (m *Manager) placeLocked(want id.UUID) (*logDir, error) {
-	counts := map[*logDir]int{}
-	for _, l := range m.logs {
-		counts[l.dir]++
-	}
 	var best *logDir
 	for _, d := range m.dirs {
 		if d.err() != nil {
@@ -293,7 +302,7 @@ func (m *Manager) placeLocked(want id.UUID) (*logDir, error) {
 		if !want.IsZero() && d.id == want {
 			return d, nil
 		}
-		if best == nil || counts[d] < counts[best] {
+		if best == nil || d.hosted < best.hosted {
 			best = d
 		}
 	}
@@ -357,6 +366,7 @@ func (m *Manager) takeAway(partitions []id.TopicPartition, suffix string) error 
 	for _, tp := range partitions {
 		if l := m.logs[tp]; l != nil {
 			delete(m.logs, tp)
+			l.dir.hosted--
 			delete(m.work, l)
 			byDir[l.dir] = append(byDir[l.dir], l)
 		}
@@ -372,26 +382,25 @@ func (m *Manager) takeAway(partitions []id.TopicPartition, suffix string) error 
 
 // takeAwayFrom does so with logs of one directory that nobody finds any more.
 func (m *Manager) takeAwayFrom(d *logDir, logs []*Log, suffix string) error {
+	var moved []*Log
 	for i, l := range logs {
-		if err := m.moveAway(l, suffix); err != nil {
+		ok, err := m.moveAway(l, suffix)
+		if err != nil {
 			for _, l := range logs[i:] {
 				l.setGone(ErrDeleted)
 				l.dropFiles()
 			}
 			return err
 		}
+		if ok {
+			moved = append(moved, l)
+		}
 	}
-	if d.err() != nil {
-		return nil // the files are out of reach; a restart finds them stray
+	if d.err() != nil || len(moved) == 0 {
+		return nil // the files are out of reach, and a restart finds them stray; or there are none
 	}
-	if err := m.o.FS.SyncDir(d.path); err != nil {
-		return d.fail("delete", d.path, err)
-	}
-	// The checkpoints must not speak of the logs any more: others of the same names may be created next.
-	if err := errors.Join(d.lowered(), m.forgetStarts(d)); err != nil {
-		return err
-	}
-	for _, l := range logs {
+	d.taken.Add(1) // Tick makes it durable
+	for _, l := range moved {
 		if suffix != suffixDirDelete {
 			m.o.Logger.Warn("log does not belong on this node by the metadata and was moved aside", "partition", l.tp.String(), "path", l.Path())
 			l.mu.Lock()
@@ -407,21 +416,43 @@ func (m *Manager) takeAwayFrom(d *logDir, logs []*Log, suffix string) error {
 	return nil
 }
 
-// moveAway renames a log's directory once whoever was changing the log is done.
-func (m *Manager) moveAway(l *Log, suffix string) error {
+// settle makes durable that logs were taken away from a directory. It happens before a new log gets a directory there: the
+// checkpoints must not speak of an earlier one of the same name.
+func (m *Manager) settle(d *logDir) error {
+	d.settling.Lock()
+	defer d.settling.Unlock()
+	taken := d.taken.Load()
+	if d.settled.Load() == taken {
+		return nil
+	}
+	if err := d.err(); err != nil {
+		return err
+	}
+	if err := m.o.FS.SyncDir(d.path); err != nil {
+		return d.fail("delete", d.path, err)
+	}
+	if err := errors.Join(d.lowered(), m.forgetStarts(d)); err != nil {
+		return err
+	}
+	d.settled.Store(taken)
+	return nil
+}
+
+// moveAway renames a log's directory once whoever was changing the log is done; false when there is nothing to rename.
+func (m *Manager) moveAway(l *Log, suffix string) (bool, error) {
 	l.setGone(ErrDeleted)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.dir.err() != nil {
+	if l.dir.err() != nil || !l.born && !vfs.Exists(m.o.FS, l.Path()) {
 		l.dropFiles()
-		return nil
+		return false, nil
 	}
 	path := filepath.Join(l.dir.path, movedDirName(l.tp, suffix))
 	if err := m.o.FS.Rename(l.Path(), path); err != nil {
-		return l.dir.fail("delete", l.tp.String(), err)
+		return false, l.dir.fail("delete", l.tp.String(), err)
 	}
 	l.at.dir.Store(&path)
-	return nil
+	return true, nil
 }
 
 // DirInfo describes one log directory.

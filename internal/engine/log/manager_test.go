@@ -230,6 +230,7 @@ func TestPlacement(t *testing.T) {
 	if err != nil || l.DirectoryID() != want.DirectoryID || filepath.Dir(l.Path()) != want.Path {
 		t.Errorf("%v %v", l.Path(), err)
 	}
+	m.Tick(ck.now()) // the directories are made
 	// One directory fails: the others serve, and new logs go there.
 	mustAppend(t, l, batchSpec{})
 	x.Add(vfs.Rule{Op: vfs.OpSync, Path: "*.log", Nth: 1, Err: syscall.EIO})

@@ -130,7 +130,7 @@ func randomHistory(t *testing.T, rng *rand.Rand) error {
 			return fmt.Errorf("open: %w", err)
 		}
 		if err == nil {
-			if w.l, err = w.m.Create(tp0, CreateOptions{Config: crashConfig()}); err == nil {
+			if w.l, err = w.m.Create(tp0, CreateOptions{TopicID: id.MetadataTopicID, Config: crashConfig()}); err == nil {
 				w.maxStart = max(w.maxStart, w.l.StartOffset())
 				w.resume()
 				w.randomSteps(rng)

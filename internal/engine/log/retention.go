@@ -147,7 +147,7 @@ func (l *Log) Tick(now time.Time) (next time.Time, err error) {
 	if l.Err() != nil {
 		return time.Time{}, nil
 	}
-	if l.epochsDirty {
+	if l.epochsDirty && !l.fresh {
 		if err := l.writeEpochs(); err != nil {
 			return time.Time{}, err
 		}

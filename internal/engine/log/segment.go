@@ -44,14 +44,25 @@ func newSegment(at *place, base id.Offset, nowMs int64, jitter time.Duration) *s
 	return s
 }
 
-// createSegment makes an empty segment; with an error it returns what has to be removed. Kafka wants the index files to be there: without .index it rescans the segment.
-func createSegment(at *place, base id.Offset, nowMs int64, jitter time.Duration) (*segment, error) {
+// emptySegment is a segment whose files have yet to be made.
+func emptySegment(at *place, base id.Offset, nowMs int64, jitter time.Duration) *segment {
 	s := newSegment(at, base, nowMs, jitter)
 	s.maxTS, s.maxTSOffset, s.maxTSKnown, s.needsDirSync = -1, base, true, true
+	return s
+}
+
+// createSegment makes an empty segment; with an error it returns what has to be removed.
+func createSegment(at *place, base id.Offset, nowMs int64, jitter time.Duration) (*segment, error) {
+	s := emptySegment(at, base, nowMs, jitter)
+	return s, s.createFiles()
+}
+
+// createFiles makes the files empty. Kafka wants the index files to be there: without .index it rescans the segment.
+func (s *segment) createFiles() error {
 	for _, h := range []*handle{&s.log, &s.index.h, &s.times.h} {
 		f, err := h.acquire(true)
 		if err != nil {
-			return s, err
+			return err
 		}
 		size, err := f.Size()
 		if err == nil && size != 0 {
@@ -60,10 +71,10 @@ func createSegment(at *place, base id.Offset, nowMs int64, jitter time.Duration)
 		}
 		h.release()
 		if err != nil {
-			return s, err
+			return err
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // rollParams are what shouldRoll decides upon.

@@ -163,7 +163,8 @@ func TestSetAside(t *testing.T) {
 
 // What a power loss leaves of partition.metadata when its content was not synced counts as none; anything else stops the start.
 func TestTornPartitionMetadata(t *testing.T) {
-	for text, want := range map[string]string{"": "", "\x00\x00\x00": "", "version: 0\n": "is malformed", "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAA": "is malformed"} {
+	for text, want := range map[string]string{"": "", "\x00\x00\x00": "", "vers\x00\x00": "", "version: 0\ntopic_id: AAAA": "", "topic_id: x": "is malformed",
+		"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAA!": "is malformed", "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAA": "is malformed"} {
 		disk, ck := mem(t), &clock{ms: epochMs}
 		openTest(t, disk, testConfig(), nil).Close()
 		vfs.WriteFile(disk, "/data/t-0/partition.metadata", []byte(text))

@@ -85,6 +85,8 @@ func (m *Manager) Tick(now time.Time) {
 		*at = later(now, interval)
 		return true
 	}
+	m.tickMoved()
+	m.tickBirths()
 	m.tickLogs(now)
 	m.removeDeleted(now)
 	if isDue(&m.due.retention, m.o.RetentionCheckInterval) {

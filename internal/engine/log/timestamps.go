@@ -143,6 +143,9 @@ func firstRecord(b record.Batch, match func(o id.Offset, ts int64) bool) (Timest
 // walkFrom visits the batches of a segment from the one that holds offset on, until visit says that it is done. load reads the
 // batch and checks its CRC.
 func (l *Log) walkFrom(s timedSegment, offset id.Offset, visit func(h header, load func() (record.Batch, error)) (bool, error)) error {
+	if s.bytes == 0 {
+		return nil // the file may not have been made yet
+	}
 	f, err := s.log.acquire(false)
 	if err != nil {
 		return err

@@ -144,6 +144,9 @@ func (l *Log) TruncateFullyAndStartAt(offset id.Offset) error {
 
 // restartAt needs mu.
 func (l *Log) restartAt(offset id.Offset) error {
+	if err := l.ensure(); err != nil {
+		return err
+	}
 	l.truncations++
 	if int64(offset) < l.durable.Load() {
 		l.durable.Store(int64(offset))
