@@ -26,6 +26,7 @@ type ReplicaDesk struct {
 	logger        *slog.Logger
 	produces      sync.Pool // of *produceTask
 	fetches       sync.Pool // of *fetchTask
+	failures      failureLog
 }
 
 // ReplicaDeskDeps is what a ReplicaDesk needs.
@@ -118,7 +119,29 @@ func (d *ReplicaDesk) replicaCode(err error, what, topic string, n int32) wire.E
 	}
 	code := replica.ErrorCode(err)
 	if code == wire.ErrUnknownServerError || code == wire.ErrKafkaStorageError {
-		d.logger.Error(what+" failed", "topic", topic, "partition", n, "error", err)
+		if kept, ok := d.failures.admit(time.Now()); ok {
+			d.logger.Error(what+" failed", "topic", topic, "partition", n, "error", err, "similar_not_logged", kept)
+		}
 	}
 	return code
+}
+
+// failureLog lets one line per second into the log: on a full disk every produce fails, and the log may be on that disk.
+type failureLog struct {
+	mu   sync.Mutex
+	last time.Time
+	kept int // lines since last
+}
+
+// admit reports whether a line may be logged now, and how many were not since the last one.
+func (f *failureLog) admit(now time.Time) (kept int, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now.Sub(f.last) < time.Second {
+		f.kept++
+		return 0, false
+	}
+	kept = f.kept
+	f.last, f.kept = now, 0
+	return kept, true
 }
