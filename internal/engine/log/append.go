@@ -274,6 +274,13 @@ func (l *Log) roll(base id.Offset) (*segment, error) {
 	if err := old.finish(); err != nil {
 		return nil, l.fault("finish segment of", err)
 	}
+	if !l.rooted {
+		// A power loss must not keep this segment's name and lose that of the one before: the log would seem to begin here.
+		if err := l.syncNames(l.bornAt); err != nil {
+			return nil, l.dir.fail("flush directory of", l.tp.String(), err)
+		}
+		l.rooted = true
+	}
 	seg, err := createSegment(l.at, base, l.nowMs(), l.jitter())
 	if err != nil {
 		if err := seg.remove(); err != nil {

@@ -73,6 +73,7 @@ func TestStrayLogs(t *testing.T) {
 			first.stop()
 		} else {
 			first.stop = func() { first.Close() }
+			first.logs.Tick(time.Now()) // the directories are made
 			fs = fs.CrashClone(1)
 		}
 		boot := func(r *rig) []logrec.MetadataRecord {
