@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/broker/server"
 	"github.com/moldau-io/moldau/internal/engine/replica"
 	"github.com/moldau-io/moldau/internal/record"
@@ -25,10 +26,27 @@ type produceTask struct {
 	app     replica.AppendRequest
 	results []replica.AppendResult
 	places  []producePlace // of each appended partition in the answer
+	named   map[producedPartition]struct{}
+	spoilt  []spoiltEntry // usually none
 	done    func([]replica.AppendResult)
 }
 
 type producePlace struct{ topic, partition int }
+
+// producedPartition is how a request names a partition: by the name of its topic or, from version 13 on, by its id.
+type producedPartition struct {
+	topic     string
+	topicID   id.UUID
+	partition int32
+}
+
+// spoiltEntry is an entry that is not appended, of a partition that the request names again with one that is. Kafka tells of the
+// first and does the second.
+type spoiltEntry struct {
+	producePlace
+	code    wire.ErrorCode
+	message string
+}
 
 // produce serves Produce 3 to 13: authorize, check what can be told without the log, append, answer when the log says so. Batches
 // are handed down as they lie in the frame.
@@ -47,6 +65,9 @@ func (d *ReplicaDesk) produce(req *server.Request) {
 		t.refuse(wire.ErrTransactionalIDAuthorizationFailed)
 		return
 	}
+	if t.repeats() {
+		t.merge(req.Version())
+	}
 	t.shape()
 	t.app.Acks = t.in.Acks
 	t.app.Timeout = time.Duration(t.in.TimeoutMs) * time.Millisecond
@@ -60,6 +81,68 @@ func (d *ReplicaDesk) produce(req *server.Request) {
 		return
 	}
 	d.replicas.Append(&t.app, t.results, t.done)
+}
+
+// repeats reports whether a partition is named more than once.
+func (t *produceTask) repeats() bool {
+	topics := t.in.TopicData
+	if len(topics) == 0 || len(topics) == 1 && len(topics[0].PartitionData) < 2 {
+		return false
+	}
+	if t.named == nil {
+		t.named = map[producedPartition]struct{}{}
+	}
+	n := 0
+	for i := range topics {
+		for j := range topics[i].PartitionData {
+			t.named[producedPartition{topics[i].Name, topics[i].TopicID, topics[i].PartitionData[j].Index}] = struct{}{}
+			n++
+		}
+	}
+	repeated := len(t.named) < n
+	if clear(t.named); n > maxKept {
+		t.named = nil
+	}
+	return repeated
+}
+
+// merge leaves one entry of each partition, as Kafka does by collecting them in a map: the last that can be appended or, if none
+// can, the last. An entry that cannot still is what the partition's answer tells of.
+func (t *produceTask) merge(version int16) {
+	topicOf := map[producedPartition]int{}
+	placeOf := map[producedPartition]producePlace{}
+	good := map[producedPartition]bool{}
+	var out []api.ProduceRequestTopicData
+	for i := range t.in.TopicData {
+		topic := &t.in.TopicData[i]
+		key := producedPartition{topic: topic.Name, topicID: topic.TopicID}
+		at, ok := topicOf[key]
+		if !ok {
+			at = len(out)
+			topicOf[key] = at
+			out = append(out, api.ProduceRequestTopicData{Name: topic.Name, TopicID: topic.TopicID})
+		}
+		parts := &out[at].PartitionData
+		for _, p := range topic.PartitionData {
+			key.partition = p.Index
+			code, message := checkProduced(p.Records.Bytes, version)
+			place, again := placeOf[key]
+			switch {
+			case !again:
+				place = producePlace{at, len(*parts)}
+				placeOf[key] = place
+				*parts = append(*parts, p)
+			case code == wire.ErrNone || !good[key]:
+				(*parts)[place.partition] = p
+			}
+			if code == wire.ErrNone {
+				good[key] = true
+			} else {
+				t.spoilt = append(t.spoilt, spoiltEntry{place, code, message})
+			}
+		}
+	}
+	t.in.TopicData = out
 }
 
 // shape makes the answer's skeleton: the request's topics and partitions in the request's order.
@@ -189,7 +272,22 @@ func (t *produceTask) appended(results []replica.AppendResult) {
 			t.hint(out, topic)
 		}
 	}
+	t.spoil()
 	t.answer()
+}
+
+// spoil tells of the entries that were left out.
+func (t *produceTask) spoil() {
+	for _, e := range t.spoilt {
+		out := &t.out.Responses[e.topic].PartitionResponses[e.partition]
+		if out.ErrorCode == wire.ErrUnknownTopicOrPartition || out.ErrorCode == wire.ErrUnknownTopicID {
+			continue // nothing else was looked at
+		}
+		refused := api.NewProduceResponseResponsePartitionResponse()
+		refused.Index, refused.ErrorCode, refused.ErrorMessage = out.Index, e.code, textOrNull(e.message)
+		refused.BaseOffset, refused.LogAppendTimeMs, refused.LogStartOffset = -1, -1, -1
+		*out = refused
+	}
 }
 
 // explain adds what is wrong with single records (KIP-467).
@@ -264,7 +362,7 @@ func (t *produceTask) free() {
 	clear(t.results)
 	t.in = api.ProduceRequest{}
 	t.app = replica.AppendRequest{Partitions: t.app.Partitions[:0]}
-	t.results, t.places = t.results[:0], t.places[:0]
+	t.results, t.places, t.spoilt = t.results[:0], t.places[:0], nil
 	t.out = api.ProduceResponse{Responses: t.out.Responses[:0]}
 	desk := t.desk
 	t.desk, t.req = nil, nil

@@ -270,6 +270,49 @@ func TestProduceAndFetchAllVersions(t *testing.T) {
 	}
 }
 
+// A partition that a request names twice counts once, as in Kafka, which collects the entries in a map.
+func TestProduceNamesPartitionTwice(t *testing.T) {
+	r := newReplicaRig(t)
+	c := r.dial()
+	bad := func(b []byte) []byte { return b[:40] }
+	for _, version := range []int16{8, 13} {
+		topic := fmt.Sprintf("t%d", version)
+		u := r.topic(topic, 2)
+		req := produceTo(topic, u, version, -1, clientBatch(t, 1, nil), clientBatch(t, 2, nil), clientBatch(t, 4, nil))
+		req.TopicData[0].PartitionData[2].Index = 0
+		again := produceTo(topic, u, version, -1, clientBatch(t, 8, nil)).TopicData[0]
+		req.TopicData = append(req.TopicData, again)
+		resp := ask[api.ProduceResponse](c, req, version)
+		if len(resp.Responses) != 1 || len(resp.Responses[0].PartitionResponses) != 2 {
+			t.Fatalf("version %d: %+v", version, resp)
+		}
+		for i, p := range resp.Responses[0].PartitionResponses {
+			if p.Index != int32(i) || p.ErrorCode != wire.ErrNone || p.BaseOffset != 0 {
+				t.Errorf("version %d: %+v", version, p)
+			}
+		}
+		ends := func(want0, want1 int64) {
+			t.Helper()
+			f := ask[api.FetchResponse](c, fetchFrom(topic, u, version, 0, 0), version)
+			if p := f.Responses[0].Partitions; p[0].HighWatermark != want0 || p[1].HighWatermark != want1 {
+				t.Errorf("version %d: ends at %d and %d", version, p[0].HighWatermark, p[1].HighWatermark)
+			}
+		}
+		ends(8, 2) // the last entry alone
+		// A bad entry is what the answer tells of, wherever it stands; the good one is appended nevertheless.
+		for i, batches := range [][2][]byte{{bad(clientBatch(t, 1, nil)), clientBatch(t, 1, nil)}, {clientBatch(t, 1, nil), bad(clientBatch(t, 1, nil))}} {
+			req := produceTo(topic, u, version, -1, batches[0], clientBatch(t, 1, nil), batches[1])
+			req.TopicData[0].PartitionData[2].Index = 0
+			resp := ask[api.ProduceResponse](c, req, version)
+			parts := resp.Responses[0].PartitionResponses
+			if len(parts) != 2 || parts[0].ErrorCode != wire.ErrInvalidRecord || parts[0].BaseOffset != -1 || parts[1].ErrorCode != wire.ErrNone {
+				t.Errorf("version %d: %+v", version, parts)
+			}
+			ends(9+int64(i), 3+int64(i))
+		}
+	}
+}
+
 func TestProduceErrors(t *testing.T) {
 	r := newReplicaRig(t)
 	u := r.topic("t", 1)
