@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/conf"
@@ -141,7 +143,7 @@ func (n *Node) limits(b *conf.Broker) *server.Limits {
 func (n *Node) openBroker(context.Context) error {
 	b := n.o.Config
 	n.metrics, n.requests = metric.NewRegistry(), newRequestMetrics()
-	n.replicas = replica.New(replica.Options{Self: n.nodeID, Logs: n.logs, Configs: topicConfigs{n}, Logger: n.log.With("component", "replica"),
+	n.replicas = replica.New(replica.Options{Self: n.nodeID, Logs: n.logs, Configs: topicConfigs{n, new(sync.Map)}, Logger: n.log.With("component", "replica"),
 		LagMax: b.Millis("replica.lag.time.max.ms")})
 	n.groups = coord.NewGroups(b, n.replicas, n.log.With("component", "groups"))
 	n.pids = handler.NewProducerIDBlocks(allocator{n}, nil, n.log.With("component", "producer-ids"))
@@ -289,6 +291,9 @@ func (n *Node) applyConfig(delta *image.Delta, img *image.Image) error {
 	if err != nil {
 		return fmt.Errorf("dynamic configuration keeps its former values: %w", err)
 	}
+	for _, w := range b.Unheeded(n.config.Load()) {
+		n.log.Warn(w.Message, "key", w.Key)
+	}
 	n.config.Store(b)
 	n.srv.SetLimits(*n.limits(b))
 	n.logs.SetProducerExpiration(b.Millis("producer.id.expiration.ms"))
@@ -306,8 +311,12 @@ func (n *Node) applyLifecycle(_ *image.Delta, img *image.Image) error {
 	return nil
 }
 
-// topicConfigs resolves topic configurations over the broker's current one.
-type topicConfigs struct{ n *Node }
+// topicConfigs resolves topic configurations over the broker's current one. Of each key without effect it says so once, whatever
+// the number of topics that set it.
+type topicConfigs struct {
+	n    *Node
+	said *sync.Map // by key
+}
 
 func (t topicConfigs) TopicConfig(img *image.Image, topic string) replica.TopicConfig {
 	b := t.n.config.Load()
@@ -316,6 +325,14 @@ func (t topicConfigs) TopicConfig(img *image.Image, topic string) replica.TopicC
 		t.n.log.Error("stored topic configuration cannot be read, defaults count", "topic", topic, "err", err)
 		if c, err = conf.ResolveTopic(b, nil); err != nil {
 			return replica.TopicConfig{Log: log.DefaultConfig(), MinInSyncReplicas: 1}
+		}
+	}
+	for _, w := range c.Unheeded() {
+		if strings.HasPrefix(topic, "__") {
+			break // nobody but the broker configures internal topics
+		}
+		if _, said := t.said.LoadOrStore(w.Key, true); !said {
+			t.n.log.Warn(w.Message, "key", w.Key, "topic", topic)
 		}
 	}
 	return replica.FromConf(c)

@@ -3,7 +3,11 @@ package node
 import (
 	"encoding/binary"
 	"io"
+	"log/slog"
 	"net"
+	"runtime"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,4 +78,73 @@ func TestControllerListenerByName(t *testing.T) {
 			t.Errorf("listener %s: broker registration %v, produce %v", b.Name, served[wire.BrokerRegistration], served[wire.Produce])
 		}
 	}
+}
+
+// TestKeysWithoutEffectAreSaid: once when they are set, with the reason.
+func TestKeysWithoutEffectAreSaid(t *testing.T) {
+	var out lines
+	o := options(t, "/data", nil)
+	o.FS, o.Logger = vfs.NewMem(), slog.New(slog.NewTextHandler(&out, nil))
+	n, err := start(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alter := func(kind int8, name, key, value string) {
+		t.Helper()
+		done := make(chan error, 1)
+		req := &api.IncrementalAlterConfigsRequest{Resources: []api.IncrementalAlterConfigsRequestResource{{ResourceType: kind, ResourceName: name,
+			Configs: []api.IncrementalAlterConfigsRequestResourceConfig{{Name: key, Value: &value}}}}}
+		n.line.Start(req, 1, time.Now().Add(10*time.Second), func(m wire.Message, err error) {
+			if err == nil && m.(*api.IncrementalAlterConfigsResponse).Responses[0].ErrorCode != wire.ErrNone {
+				err = m.(*api.IncrementalAlterConfigsResponse).Responses[0].ErrorCode
+			}
+			done <- err
+		})
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	topics := api.NewCreateTopicsRequest()
+	for _, name := range []string{"a", "b"} {
+		value := "compact"
+		topics.Topics = append(topics.Topics, api.CreateTopicsRequestTopic{Name: name, NumPartitions: 1, ReplicationFactor: 1,
+			Configs: []api.CreateTopicsRequestTopicConfig{{Name: "cleanup.policy", Value: &value}}})
+	}
+	created := make(chan error, 1)
+	n.line.Start(topics, 7, time.Now().Add(10*time.Second), func(_ wire.Message, err error) { created <- err })
+	if err := <-created; err != nil {
+		t.Fatal(err)
+	}
+	alter(4, "1", "log.cleaner.threads", "2")
+	alter(4, "1", "log.retention.ms", "1000")
+	alter(4, "", "num.io.threads", "9")
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(out.String(), "num.io.threads"); {
+		if time.Now().After(deadline) {
+			t.Fatalf("not said: %s", out.String())
+		}
+		runtime.Gosched()
+	}
+	for key, want := range map[string]int{"cleanup.policy": 1, "log.cleaner.threads": 1, "num.io.threads": 1, "log.retention.ms": 0} {
+		if got := strings.Count(out.String(), "The configuration '"+key+"' is accepted but has no effect yet: "+key+" "); got != want {
+			t.Errorf("%s is said %d times, want %d", key, got, want)
+		}
+	}
+}
+
+// lines is a log for several writers.
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

@@ -29,6 +29,7 @@ Moldau reads Apache Kafka's ` + "`server.properties`" + ` and knows every key of
 - **refused**: ignoring the key would be dangerous, so another value than its default stops the start with the reason.
 
 Keys that are not listed are warned about and kept. A listener's security protocol other than PLAINTEXT is refused.
+Values for one listener (` + "`listener.name.<name>.<key>`" + `) are read and checked and have no effect yet; a warning says so.
 Broker keys change while the broker runs if their scope says so: *per-broker* for one broker, *cluster-wide* for all or for one.
 `
 
@@ -84,6 +85,9 @@ func writeRow(out *strings.Builder, k *conf.Key) {
 		place = strings.Join(names, ", ")
 	}
 	doc := k.Doc
+	if r := k.Reason(); r != "" {
+		doc += " The key " + r + "."
+	}
 	if k.Internal {
 		doc = "(internal) " + doc
 	}

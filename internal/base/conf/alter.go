@@ -256,6 +256,9 @@ func (b *Broker) ValidateDynamicBroker(next map[string]string, perBroker bool) e
 	if len(single) > 0 && !perBroker {
 		return requestf("Cannot update these configs at default cluster level, broker id must be specified: [%s]", strings.Join(single, ", "))
 	}
+	if err := refuseValues(resolved); err != nil {
+		return asRequest(err)
+	}
 	defaults, own := resolved, b.dynBroker
 	if perBroker {
 		defaults, own = b.dynDefault, resolved

@@ -234,3 +234,12 @@ func sortLines(s string) string {
 	slices.Sort(lines)
 	return strings.Join(lines, "\n") + "\n"
 }
+
+// TestRefusedKeysStayRefused: what stops a start is not let in through a dynamic change.
+func TestRefusedKeysStayRefused(t *testing.T) {
+	b := load(t, "")
+	err := b.ValidateDynamicBroker(map[string]string{"listener.name.plaintext.principal.builder.class": "a.B"}, true)
+	if e, ok := err.(*Error); !ok || !e.Request || !strings.Contains(e.Message, "not supported yet") {
+		t.Errorf("a principal builder: %v", err)
+	}
+}

@@ -38,7 +38,7 @@ func topicKeys() []Key {
 		{Name: "max.compaction.lag.ms", Type: Long, Default: "9223372036854775807", Rule: atLeast(1), Synonyms: []Synonym{{"log.cleaner.max.compaction.lag.ms", 1}},
 			Doc: "Longest time a record of a compacted topic may stay out of reach of the cleaner."},
 		{Name: "max.decompressed.message.bytes", Type: Int, Default: "2147483639", Rule: between(1, 2147483639), Synonyms: []Synonym{{"max.decompressed.message.bytes", 1}},
-			Doc: "Upper bound of what one compressed batch may expand to when the broker has to look inside."},
+			Doc: "Largest record, decompressed, of a compressed batch that the broker has to look into."},
 		{Name: "max.message.bytes", Type: Int, Default: "1048588", Rule: atLeast(0), Synonyms: []Synonym{{"message.max.bytes", 1}}, State: Done,
 			Doc: "Largest record batch, after compression, that the topic takes."},
 		{Name: "message.timestamp.after.max.ms", Type: Long, Default: "3600000", Rule: atLeast(0), Synonyms: []Synonym{{"log.message.timestamp.after.max.ms", 1}}, State: Done,

@@ -74,8 +74,48 @@ func keyWarnings(b *Broker) []Warning {
 		switch {
 		case !known && !strings.HasPrefix(name, "config.providers.") && !hasPluginPrefix(name):
 			out = append(out, Warning{name, "The configuration '" + name + "' is not a known key."})
-		case known && k.State == Inert && !isDefault(k, b.static[name]):
-			out = append(out, Warning{name, "The configuration '" + name + "' is accepted but has no effect yet."})
+		case known && hasNoEffect(k, name) && !isDefault(k, b.static[name]):
+			out = append(out, withoutEffect(k, name))
+		}
+	}
+	return out
+}
+
+// hasNoEffect reports whether a name, of a key or with a listener before it, is only read. No key counts for single listeners
+// yet.
+func hasNoEffect(k *Key, name string) bool { return k.State == Inert || k.Name != name }
+
+func withoutEffect(k *Key, name string) Warning {
+	text := "The configuration '" + name + "' is accepted but has no effect yet"
+	if r := k.Reason(); r != "" {
+		text += ": " + k.Name + " " + r
+	} else if k.Name != name {
+		text += ": " + k.Name + " counts for all listeners alike"
+	}
+	return Warning{name, text + "."}
+}
+
+// Unheeded names the dynamic values that this snapshot has, another than before, and that have no effect.
+func (b *Broker) Unheeded(before *Broker) []Warning {
+	var out []Warning
+	for _, name := range slices.Sorted(maps.Keys(b.originals)) {
+		text := b.originals[name]
+		if old, had := before.originals[name]; had && old == text || b.static[name] == text {
+			continue
+		}
+		if k, known := lookupBrokerName(name); known && hasNoEffect(k, name) && !isDefault(k, text) {
+			out = append(out, withoutEffect(k, name))
+		}
+	}
+	return out
+}
+
+// Unheeded names a topic's own values that have no effect.
+func (t *Topic) Unheeded() []Warning {
+	var out []Warning
+	for _, name := range slices.Sorted(maps.Keys(t.overrides)) {
+		if k, known := Lookup(TopicScope, name); known && k.State == Inert && !isDefault(k, t.overrides[name]) {
+			out = append(out, withoutEffect(k, name))
 		}
 	}
 	return out

@@ -85,6 +85,7 @@ func TestRefused(t *testing.T) {
 		"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer": "authorizer.class.name",
 		"remote.log.storage.system.enable=true":                                         "remote.log.storage.system.enable",
 		"create.topic.policy.class.name=a.B":                                            "create.topic.policy.class.name",
+		"listener.name.plaintext.principal.builder.class=a.B":                           "listener.name.plaintext.principal.builder.class",
 		"listeners=SSL://:9092,CONTROLLER://:9093\nlistener.security.protocol.map=SSL:SSL,CONTROLLER:PLAINTEXT\nsecurity.inter.broker.protocol=SSL": "security protocol SSL",
 	} {
 		_, _, err := Load(mustParse(t, combined+text), nil)
@@ -99,7 +100,7 @@ func TestRefused(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	_, warnings, err := Load(mustParse(t, combined+"frob=1\nlog.cleaner.threads=2\nnum.partitions=3\nbackground.threads=10\n"+
-		"listener.name.plaintext.ssl.keystore.location=x\nlistener.name.plaintext.nope=1\nbroker.heartbeat.interval.ms=8000"), nil)
+		"listener.name.plaintext.ssl.keystore.location=x\nlistener.name.plaintext.max.connections=9\nmax.connections=9\nlistener.name.plaintext.nope=1\nbroker.heartbeat.interval.ms=8000"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +108,7 @@ func TestWarnings(t *testing.T) {
 	for _, w := range warnings {
 		keys = append(keys, w.Key)
 	}
-	want := "broker.heartbeat.interval.ms frob listener.name.plaintext.nope listener.name.plaintext.ssl.keystore.location log.cleaner.threads"
+	want := "broker.heartbeat.interval.ms frob listener.name.plaintext.max.connections listener.name.plaintext.nope listener.name.plaintext.ssl.keystore.location log.cleaner.threads"
 	if got := strings.Join(keys, " "); got != want {
 		t.Errorf("warned of %s, want %s", got, want)
 	}

@@ -44,6 +44,9 @@ func TestTable(t *testing.T) {
 					t.Errorf("%s: synonym %s is %s", k.Name, s.Name, b.Mode)
 				}
 			}
+			if (k.Reason() == "") != (k.State == Done) {
+				t.Errorf("%s %s is %s: reason %q", k.Scope, k.Name, k.State, k.Reason())
+			}
 			if k.State == Refused && k.Scope != BrokerScope {
 				t.Errorf("%s is refused, but only properties are", k.Name)
 			}

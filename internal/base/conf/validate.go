@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -309,16 +310,21 @@ func refuse(b *Broker) error {
 				"only PLAINTEXT listeners can be served", e.Name, e.Protocol)
 		}
 	}
-	for _, k := range keyTable().scoped[BrokerScope] {
-		text, set := b.static[k.Name]
-		if !set || k.State != Refused || isDefault(k, text) {
+	return refuseValues(b.static)
+}
+
+// refuseValues looks for refused keys, plain or for one listener, with another value than their default.
+func refuseValues(values map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		k, known := lookupBrokerName(name)
+		if !known || k.State != Refused || isDefault(k, values[name]) {
 			continue
 		}
-		shown := text
+		shown := values[name]
 		if k.Sensitive() {
 			shown = "[hidden]"
 		}
-		return failf("Invalid value %s for configuration %s: not supported yet, and ignoring it would be dangerous; leave the key out", shown, k.Name)
+		return failf("Invalid value %s for configuration %s: not supported yet; %s %s; leave the key out", shown, name, k.Name, k.Reason())
 	}
 	return nil
 }
