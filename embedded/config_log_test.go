@@ -23,7 +23,7 @@ const hour = time.Hour
 // quickLogs lets the background work of logs run all the time.
 func quickLogs(more ...string) map[string]string {
 	m := map[string]string{
-		"log.initial.task.delay.ms":               "1",
+		"log.initial.task.delay.ms":               "0",
 		"log.retention.check.interval.ms":         "10",
 		"log.flush.scheduler.interval.ms":         "10",
 		"log.flush.offset.checkpoint.interval.ms": "10",
@@ -279,7 +279,7 @@ func logProofs() []proof {
 		staticProof("default.replication.factor", "2", nil, func(w *world) {
 			w.want(w.tryCreate("t", 1), wire.ErrInvalidReplicationFactor)
 		}),
-		staticProof("log.retention.check.interval.ms", "10", map[string]string{"log.initial.task.delay.ms": "1"}, retentionRuns),
+		staticProof("log.retention.check.interval.ms", "10", map[string]string{"log.initial.task.delay.ms": "0"}, retentionRuns),
 		staticProof("log.initial.task.delay.ms", "50", map[string]string{"log.retention.check.interval.ms": "50"}, retentionRuns),
 		staticProof("log.flush.scheduler.interval.ms", "10", map[string]string{"log.flush.offset.checkpoint.interval.ms": "10"}, func(w *world) {
 			w.create("t", 1, "flush.ms", "1")
@@ -323,6 +323,8 @@ func logProofs() []proof {
 			w.want(vfs.Exists(mem, "/data/__cluster_metadata-0"), false)
 		}},
 		{key: "num.recovery.threads.per.data.dir", how: static, see: recoveryThreads},
+		{key: "num.recovery.threads.per.data.dir", how: broker, see: func(t *testing.T) { recoveryThreadsStored(t, "1") }},
+		{key: "num.recovery.threads.per.data.dir", how: cluster, see: func(t *testing.T) { recoveryThreadsStored(t, "") }},
 	}
 	// A topic of one replica has effectively one as its minimum: the effect shows with followers only.
 	for _, how := range []string{static, broker, cluster} {
@@ -411,6 +413,9 @@ func recoveryThreads(t *testing.T) {
 	mem := vfs.NewMem()
 	w := rawNode(t, mem, nil)
 	w.create("t", partitions)
+	for p := range int32(partitions) {
+		w.must("t", batch{partition: p})
+	}
 	w.stop()
 	for _, threads := range []int{partitions, 1} {
 		g := &gate{FS: mem, want: partitions, open: make(chan struct{}), patience: patience}
@@ -421,6 +426,21 @@ func recoveryThreads(t *testing.T) {
 		w.want(g.most, threads)
 		w.stop()
 	}
+}
+
+// recoveryThreadsStored: a dynamic number counts at the next start. By default there would be two.
+func recoveryThreadsStored(t *testing.T, name string) {
+	mem := vfs.NewMem()
+	w := rawNode(t, mem, nil)
+	w.create("t", 3)
+	for p := range int32(3) {
+		w.must("t", batch{partition: p})
+	}
+	w.alter(4, name, "num.recovery.threads.per.data.dir", "1")
+	w.stop()
+	g := &gate{FS: mem, want: 3, open: make(chan struct{}), patience: 50 * time.Millisecond}
+	w = rawNode(t, g, nil)
+	w.want(g.most, 1)
 }
 
 // gate lets nobody touch a partition of topic t for the first time until as many as it wants are there, or its patience ends.

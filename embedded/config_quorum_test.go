@@ -32,7 +32,7 @@ func quorumProofs() []proof {
 		{key: "process.roles", how: static, elsewhere: "internal/node.TestWhatIsNotSupportedIsRefused"},
 		{key: "controller.quorum.voters", how: static, elsewhere: "internal/node.TestWhatIsNotSupportedIsRefused"},
 		{key: "controller.listener.names", how: static, elsewhere: "internal/node.TestControllerListenerByName"},
-		{key: "initial.broker.registration.timeout.ms", how: static, elsewhere: "internal/broker/lifecycle.TestMachine"},
+		{key: "initial.broker.registration.timeout.ms", how: static, elsewhere: "internal/broker/lifecycle.TestRegistrationTimesOut"},
 		{key: "controller.quorum.bootstrap.servers", how: static, see: dynamicQuorum},
 
 		staticProof("broker.session.timeout.ms", "100", map[string]string{"broker.heartbeat.interval.ms": "60000"}, func(w *world) {

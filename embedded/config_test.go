@@ -50,11 +50,8 @@ func TestConfigEffects(t *testing.T) {
 	}
 }
 
-// startsOnly are dynamic keys that count only while a node starts: a change of theirs is seen at no running node, Kafka's neither.
-var startsOnly = map[string]bool{
-	"num.recovery.threads.per.data.dir": true, // the logs are open by then
-	"config.providers":                  true, // they are asked when the properties are read
-}
+// readOnce are dynamic keys whose dynamic value nothing can show: config.providers are asked when the properties are read.
+var readOnce = map[string]bool{"config.providers": true}
 
 // TestEveryDoneKeyIsProven compares the tables of keys with the proofs.
 func TestEveryDoneKeyIsProven(t *testing.T) {
@@ -81,7 +78,7 @@ func TestEveryDoneKeyIsProven(t *testing.T) {
 			switch {
 			case scope == conf.TopicScope:
 				ways = []string{topic}
-			case startsOnly[k.Name] || k.Mode == conf.ReadOnly:
+			case readOnce[k.Name] || k.Mode == conf.ReadOnly:
 			case k.Mode == conf.PerBroker:
 				ways = append(ways, broker)
 			default:

@@ -297,6 +297,7 @@ func (n *Node) applyConfig(delta *image.Delta, img *image.Image) error {
 	n.config.Store(b)
 	n.srv.SetLimits(*n.limits(b))
 	n.logs.SetProducerExpiration(b.Millis("producer.id.expiration.ms"))
+	n.logs.SetRecoveryThreads(int(b.Int("num.recovery.threads.per.data.dir"))) // counts at a start, whose first image comes before the logs
 	return n.changeListeners(b)
 }
 

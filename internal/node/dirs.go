@@ -62,7 +62,7 @@ func (n *Node) openDirs(context.Context) error {
 		HighWatermarkInterval:      b.Millis("replica.high.watermark.checkpoint.interval.ms"),
 		ProducerExpiration:         b.Millis("producer.id.expiration.ms"),
 		ProducerExpirationInterval: b.Millis("producer.id.expiration.check.interval.ms"),
-		InitialDelay:               b.Millis("log.initial.task.delay.ms"),
+		InitialDelay:               max(b.Millis("log.initial.task.delay.ms"), 1), // 0 would take the default
 	})
 	if err != nil {
 		return fmt.Errorf("open the log directories: %w", err)

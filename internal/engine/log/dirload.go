@@ -101,7 +101,7 @@ func (m *Manager) loadDir(d *logDir, o LoadOptions) (dirState, error) {
 		return s, nil
 	}
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, m.o.RecoveryThreads)
+	slots := make(chan struct{}, m.o.recoveryThreads())
 	var mu sync.Mutex
 	var first error
 	for _, e := range entries {

@@ -8,11 +8,13 @@ import (
 // dynamic are the options that may change while logs are open.
 type dynamic struct {
 	producerExpiration atomic.Int64 // nanoseconds
+	recoveryThreads    atomic.Int64
 }
 
 func newDynamic(o *Options) *dynamic {
 	d := new(dynamic)
 	d.producerExpiration.Store(int64(o.ProducerExpiration))
+	d.recoveryThreads.Store(int64(o.RecoveryThreads))
 	return d
 }
 
@@ -26,5 +28,16 @@ func (o *Options) producerExpiration() time.Duration {
 func (m *Manager) SetProducerExpiration(d time.Duration) {
 	if d > 0 {
 		m.o.dynamic.producerExpiration.Store(int64(d))
+	}
+}
+
+// recoveryThreads is num.recovery.threads.per.data.dir as it stands.
+func (o *Options) recoveryThreads() int { return int(o.dynamic.recoveryThreads.Load()) }
+
+// SetRecoveryThreads changes how many logs of a directory Load opens, and Close closes, side by side. A number below 1 changes
+// nothing.
+func (m *Manager) SetRecoveryThreads(n int) {
+	if n > 0 {
+		m.o.dynamic.recoveryThreads.Store(int64(n))
 	}
 }

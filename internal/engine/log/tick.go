@@ -329,7 +329,7 @@ func (m *Manager) Close(epoch id.BrokerEpoch) error {
 	failed := make(map[*logDir]error)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, max(4, m.o.RecoveryThreads*len(m.dirs)))
+	slots := make(chan struct{}, max(4, m.o.recoveryThreads()*len(m.dirs)))
 	for _, l := range logs {
 		slots <- struct{}{}
 		wg.Go(func() {

@@ -1,0 +1,42 @@
+package lifecycle_test
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/broker/lifecycle"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
+)
+
+// takenLine answers every registration as a controller does to which another broker of this id is alive.
+type takenLine struct{}
+
+func (takenLine) Start(req wire.Request, _ int16, _ time.Time, done func(wire.Message, error)) {
+	if _, ok := req.(*api.BrokerRegistrationRequest); !ok {
+		done(nil, errors.New("nothing but registrations can come"))
+		return
+	}
+	done(&api.BrokerRegistrationResponse{ErrorCode: wire.ErrDuplicateBrokerRegistration, BrokerEpoch: -1}, nil)
+}
+
+// TestRegistrationTimesOut: initial.broker.registration.timeout.ms is how long a broker tries to register, to the moment.
+func TestRegistrationTimesOut(t *testing.T) {
+	for _, limit := range []time.Duration{3 * time.Second, 90 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			m := lifecycle.New(lifecycle.Options{NodeID: 1, HeartbeatInterval: 2 * time.Second, SessionTimeout: 9 * time.Second, RegistrationTimeout: limit, Line: takenLine{}})
+			defer m.Close()
+			start := time.Now()
+			m.Start()
+			<-m.Failed()
+			if took := time.Since(start); took != limit {
+				t.Errorf("gave up after %v, want %v", took, limit)
+			}
+			if err := m.Err(); !errors.Is(err, lifecycle.ErrNotRegistered) {
+				t.Errorf("failed with %v", err)
+			}
+		})
+	}
+}
