@@ -40,10 +40,10 @@ func networkKeys() []Key {
 		{Name: "socket.listen.backlog.size", Type: Int, Default: "50", Rule: atLeast(1),
 			Doc: "Connections that may wait to be accepted; Go's runtime takes the system's limit."},
 		{Name: "socket.receive.buffer.bytes", Type: Int, Default: "102400", State: Done,
-			Doc: "Receive buffer of a connection; -1 leaves it to the system."},
+			Doc: "Receive buffer of a connection; -1 leaves it to the system, and so does the default, because a set size costs throughput."},
 		{Name: "socket.request.max.bytes", Type: Int, Default: "104857600", Rule: atLeast(1), State: Done,
 			Doc: "Largest request that is taken."},
 		{Name: "socket.send.buffer.bytes", Type: Int, Default: "102400", State: Done,
-			Doc: "Send buffer of a connection; -1 leaves it to the system."},
+			Doc: "Send buffer of a connection; -1 leaves it to the system, and so does the default, because a set size costs throughput."},
 	}
 }
