@@ -9,6 +9,7 @@ import (
 	"os"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,7 +78,7 @@ func (rc *rawConn) readStep(fd uintptr) bool {
 		return true
 	}
 	for {
-		n, err := unix.Read(int(fd), buf)
+		n, err := readNow(fd, buf)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -93,6 +94,25 @@ func (rc *rawConn) readStep(fd uintptr) bool {
 		}
 		return true
 	}
+}
+
+// readNow and writeNow are read(2) and write(2) on a socket that never blocks, without telling the scheduler that a system call
+// begins: it would take the processor away from a call it sees twice, and pay with a thread change what costs a few microseconds.
+// They must not be used on files.
+func readNow(fd uintptr, b []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
+}
+
+func writeNow(fd uintptr, b []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
 }
 
 // hungUp reports whether the peer has closed its side, without taking anything from the socket.
@@ -167,7 +187,7 @@ func (rc *rawConn) writeBytes(fd int, o *outgoing) (int, error) {
 	var n int
 	var err error
 	if len(v) == 1 && flags&unix.MSG_MORE == 0 {
-		n, err = unix.Write(fd, v[0]) // most answers: the cheapest call
+		n, err = writeNow(uintptr(fd), v[0]) // most answers: the cheapest call
 	} else {
 		n, err = unix.SendmsgBuffers(fd, v, nil, nil, flags)
 	}
