@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"sync/atomic"
+	"syscall"
 )
 
 // OS returns the operating system's file system.
@@ -50,6 +51,15 @@ func (osFS) Lock(path string) (io.Closer, error) {
 		return nil, &fs.PathError{Op: "lock", Path: path, Err: err}
 	}
 	return f, nil
+}
+
+// OpenFileLimit is how many descriptors the process may have open, files and sockets (RLIMIT_NOFILE).
+func OpenFileLimit() int {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+		return 1024
+	}
+	return int(min(uint64(r.Cur), 1<<20)) // unlimited is a large number
 }
 
 type osFile struct {

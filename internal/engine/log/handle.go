@@ -13,19 +13,21 @@ import (
 
 // place is where a log's files are: a directory that may be renamed while they are open.
 type place struct {
-	fs  vfs.FS
-	dir atomic.Pointer[string]
+	fs    vfs.FS
+	files *openFiles
+	dir   atomic.Pointer[string]
 }
 
-func newPlace(fsys vfs.FS, dir string) *place {
-	p := &place{fs: fsys}
+func newPlace(fsys vfs.FS, files *openFiles, dir string) *place {
+	p := &place{fs: fsys, files: files}
 	p.dir.Store(&dir)
 	return p
 }
 
 func (p *place) path(name string) string { return filepath.Join(*p.dir.Load(), name) }
 
-// handle opens a segment's file when it is first needed and closes it when it was not needed for a while. It counts who is
+// handle opens a segment's file when it is first needed and closes it when it was not needed for a while, or when others are
+// needed and too many are open. It counts who is
 // using the open file, so that nobody's file is closed under him; a dropped handle closes with its last user.
 //
 // Its mutex is held across open, close and rename, never across reads and writes.
@@ -37,6 +39,8 @@ type handle struct {
 	mu      sync.Mutex
 	f       vfs.File
 	users   int32
+	slot    int    // in openFiles.ring, while f is open
+	hot     bool   // used since openFiles last looked
 	touched bool   // used since the last sweep
 	dropped bool   // no further use
 	renamed string // second suffix, such as ".deleted"
@@ -66,14 +70,18 @@ func (h *handle) acquire(create bool) (vfs.File, error) {
 		if create {
 			flag |= os.O_CREATE
 		}
+		if err := h.at.files.add(h); err != nil {
+			return nil, &fs.PathError{Op: "open", Path: h.pathLocked(), Err: err}
+		}
 		f, err := h.at.fs.OpenFile(h.pathLocked(), flag, 0o644)
 		if err != nil {
+			h.at.files.remove(h)
 			return nil, err
 		}
 		h.f = f
 	}
 	h.users++
-	h.touched = true
+	h.hot, h.touched = true, true
 	return h.f, nil
 }
 
@@ -82,8 +90,7 @@ func (h *handle) release() {
 	defer h.mu.Unlock()
 	h.users--
 	if h.users == 0 && h.dropped && h.f != nil {
-		h.f.Close() // nothing was written since the last sync that anybody waits for
-		h.f = nil
+		h.close() // nothing was written since the last sync that anybody waits for
 	}
 }
 
@@ -92,8 +99,7 @@ func (h *handle) sweep() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.f != nil && h.users == 0 && !h.touched {
-		h.f.Close()
-		h.f = nil
+		h.close()
 	}
 	h.touched = false
 }
@@ -106,6 +112,12 @@ func (h *handle) drop() error {
 	if h.f == nil || h.users > 0 {
 		return nil
 	}
+	return h.close()
+}
+
+// close needs mu and an open file.
+func (h *handle) close() error {
+	h.at.files.remove(h)
 	err := h.f.Close()
 	h.f = nil
 	return err

@@ -111,7 +111,7 @@ func OpenLog(o LogOptions) (*Log, error) {
 }
 
 func openLog(o LogOptions, d *logDir, opts *Options) (*Log, error) {
-	l := &Log{tp: o.TopicPartition, at: newPlace(opts.FS, o.Dir), dir: d, o: opts}
+	l := &Log{tp: o.TopicPartition, at: newPlace(opts.FS, opts.files, o.Dir), dir: d, o: opts}
 	l.flush.cond.L = &l.flush.mu
 	l.cfg.Store(&o.Config)
 	l.unstable.Store(-1)

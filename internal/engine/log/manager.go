@@ -39,7 +39,12 @@ type Options struct {
 	ProducerExpirationInterval time.Duration // producer.id.expiration.check.interval.ms
 	InitialDelay               time.Duration // log.initial.task.delay.ms: before the first retention check
 
+	// MaxOpenFiles is how many files of segments stay open; half as many more may be open while they are read. 0: half of what
+	// the process may have, the rest is for connections.
+	MaxOpenFiles int
+
 	bufs    *buffers
+	files   *openFiles
 	dynamic *dynamic
 }
 
@@ -47,6 +52,10 @@ type Options struct {
 func (o *Options) withDefaults() *Options {
 	c := *o
 	c.bufs = &buffers{}
+	if c.MaxOpenFiles == 0 {
+		c.MaxOpenFiles = vfs.OpenFileLimit() / 2
+	}
+	c.files = newOpenFiles(c.MaxOpenFiles)
 	if c.FS == nil {
 		c.FS = vfs.OS()
 	}
