@@ -2,16 +2,8 @@ package embedded_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"math"
-	"net"
-	"net/http"
-	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -190,112 +182,6 @@ func TestTenNodesShareNothing(t *testing.T) {
 	for i, n := range nodes {
 		wantAll(t, consume(t, client(t, n, kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())), i+1), 10*i, 10*i+i+1)
 	}
-}
-
-// series reads one figure; NaN where it is not served.
-func series(text, name string) float64 {
-	for line := range strings.Lines(text) {
-		if rest, ok := strings.CutPrefix(line, name+" "); ok {
-			v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
-			if err != nil {
-				break
-			}
-			return v
-		}
-	}
-	return math.NaN()
-}
-
-// TestMetricsMove: what is served has been seen to take the value it should.
-func TestMetricsMove(t *testing.T) {
-	n := embedded.Start(t, embedded.WithMetrics(), embedded.With("max.connections.per.ip.overrides", "127.0.0.1:50"), embedded.With("num.partitions", "2"))
-	before := scrape(t, n)
-	c := client(t, n, kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	produce(t, c, "m", 0, 42)
-	consume(t, client(t, n, kgo.ConsumeTopics("m"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(time.Minute)), 42)
-	if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: "__cluster_metadata", Value: []byte("x")}).FirstErr(); err == nil {
-		t.Error("wrote to a topic that does not exist")
-	}
-	garbage, err := net.Dial("tcp", n.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer garbage.Close()
-	if _, err := garbage.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadAll(garbage); err != nil && !errors.Is(err, syscall.ECONNRESET) {
-		t.Fatal(err)
-	}
-	// The consumer waits in the purgatory by now; requests are counted after their answers were sent.
-	want := map[string]float64{
-		"kafka_server_brokertopicmetrics_messagesin_total":                                 42,
-		"kafka_server_brokertopicmetrics_messagesin_total{topic=\"m\"}":                    42,
-		"kafka_server_replicamanager_partitioncount":                                       2,
-		"kafka_server_replicamanager_leadercount":                                          2,
-		"kafka_server_replicamanager_atminisrpartitioncount":                               2,
-		"kafka_server_replicamanager_produceridcount":                                      1,
-		"kafka_server_delayedoperationpurgatory_purgatorysize{delayedOperation=\"Fetch\"}": 2,
-		"kafka_log_log_logendoffset{topic=\"m\",partition=\"0\"}":                          42,
-		"kafka_log_log_logstartoffset{topic=\"m\",partition=\"0\"}":                        0,
-		"kafka_log_log_numlogsegments{topic=\"m\",partition=\"0\"}":                        1,
-		"kafka_controller_kafkacontroller_activecontrollercount":                           1,
-		"kafka_controller_kafkacontroller_activebrokercount":                               1,
-		"kafka_controller_kafkacontroller_globaltopiccount":                                1,
-		"kafka_controller_kafkacontroller_globalpartitioncount":                            2,
-		"kafka_server_raft_metrics_current_leader":                                         1,
-		"kafka_server_raft_metrics_current_epoch":                                          1,
-		"kafka_server_raft_metrics_number_of_voters":                                       1,
-		"kafka_network_requestmetrics_requests_total{request=\"Produce\"}":                 1,
-		"moldau_server_malformed_total":                                                    1,
-	}
-	grows := []string{
-		"kafka_server_brokertopicmetrics_bytesin_total", "kafka_server_brokertopicmetrics_bytesout_total",
-		"kafka_server_brokertopicmetrics_totalproducerequests_total", "kafka_server_brokertopicmetrics_totalfetchrequests_total",
-		"kafka_log_log_size{topic=\"m\",partition=\"0\"}", "kafka_server_socket_server_metrics_connection_count",
-		"kafka_server_socket_server_metrics_connection_creation_total", "kafka_server_raft_metrics_high_watermark",
-		"kafka_server_raft_metrics_log_end_offset", "kafka_network_requestmetrics_totaltimems_count{request=\"Produce\"}",
-		"kafka_network_requestmetrics_totaltimems_sum{request=\"Metadata\"}", "kafka_network_requestmetrics_localtimems_sum{request=\"Produce\"}",
-		"kafka_network_requestmetrics_requestqueuetimems_count{request=\"Produce\"}", "kafka_network_requestmetrics_responsesendtimems_count{request=\"Produce\"}",
-		"kafka_network_requestmetrics_requestbytes_sum{request=\"Produce\"}",
-	}
-	check := func(text string) (wrong []string) {
-		for name, x := range want {
-			if got := series(text, name); got != x && !(math.IsNaN(got) && math.IsNaN(x)) {
-				wrong = append(wrong, fmt.Sprintf("%s is %v, want %v", name, got, x))
-			}
-		}
-		for _, name := range grows {
-			was := series(before, name)
-			if got := series(text, name); !(got > was || math.IsNaN(was) && got > 0) {
-				wrong = append(wrong, fmt.Sprintf("%s went from %v to %v", name, was, got))
-			}
-		}
-		return wrong
-	}
-	var wrong []string
-	for deadline := time.Now().Add(5 * time.Second); ; {
-		if wrong = check(scrape(t, n)); len(wrong) == 0 || time.Now().After(deadline) {
-			break
-		}
-	}
-	for _, w := range wrong {
-		t.Error(w)
-	}
-}
-
-func scrape(t *testing.T, n *embedded.Node) string {
-	t.Helper()
-	resp, err := http.Get("http://" + n.MetricsAddr() + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }
 
 func BenchmarkStart(b *testing.B) {

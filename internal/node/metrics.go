@@ -6,21 +6,29 @@ import (
 
 	"github.com/moldau-io/moldau/internal/base/metric"
 	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/core/group"
 	"github.com/moldau-io/moldau/internal/engine/replica"
 	"github.com/moldau-io/moldau/internal/wire"
 )
 
-// maxAPIKey bounds the API keys that have request metrics of their own.
-const maxAPIKey = 127
+// Request metrics are kept by API key, up to maxAPIKey, and for fetches once more by who asked.
+const (
+	maxAPIKey     = 127
+	fetchConsumer = maxAPIKey + 1
+	fetchFollower = maxAPIKey + 2
+	requestKinds  = maxAPIKey + 3
+	// maxVersion bounds the API versions that are counted apart; later ones count as this one.
+	maxVersion = 31
+)
 
 // requestMetrics are Kafka's RequestMetrics: how many requests there were, and where their time went.
 type requestMetrics struct {
-	byKey [maxAPIKey + 1]atomic.Pointer[apiMetrics]
+	kinds [requestKinds]atomic.Pointer[apiMetrics]
 }
 
 type apiMetrics struct {
-	requests                           atomic.Int64
-	total, queue, local, send, request metric.Histogram // microseconds; request: bytes
+	requests                           [maxVersion + 1]atomic.Int64 // by version
+	total, queue, local, send, request metric.Histogram             // microseconds; request: bytes
 }
 
 func newRequestMetrics() *requestMetrics { return &requestMetrics{} }
@@ -29,14 +37,25 @@ func (m *requestMetrics) observe(o server.Observation) {
 	if o.Key < 0 || o.Key > maxAPIKey {
 		return
 	}
-	a := m.byKey[o.Key].Load()
+	m.count(int(o.Key), o)
+	if o.Key == wire.Fetch {
+		kind := fetchConsumer
+		if o.FromFollower {
+			kind = fetchFollower
+		}
+		m.count(kind, o)
+	}
+}
+
+func (m *requestMetrics) count(kind int, o server.Observation) {
+	a := m.kinds[kind].Load()
 	if a == nil {
 		a = new(apiMetrics)
-		if !m.byKey[o.Key].CompareAndSwap(nil, a) {
-			a = m.byKey[o.Key].Load()
+		if !m.kinds[kind].CompareAndSwap(nil, a) {
+			a = m.kinds[kind].Load()
 		}
 	}
-	a.requests.Add(1)
+	a.requests[min(max(o.Version, 0), maxVersion)].Add(1)
 	a.request.Observe(int64(o.RequestBytes))
 	a.total.Observe(o.SentAt.Sub(o.ReceivedAt).Microseconds())
 	a.queue.Observe(o.StartedAt.Sub(o.ReceivedAt).Microseconds())
@@ -44,20 +63,37 @@ func (m *requestMetrics) observe(o server.Observation) {
 	a.send.Observe(o.SentAt.Sub(o.AnsweredAt).Microseconds())
 }
 
+func kindName(kind int) string {
+	switch kind {
+	case fetchConsumer:
+		return "FetchConsumer"
+	case fetchFollower:
+		return "FetchFollower"
+	}
+	return wire.APIKey(kind).String()
+}
+
 func (m *requestMetrics) source(emit metric.Emit, summary metric.EmitSummary) {
 	const toMs = 1e-3
-	for key := range m.byKey {
-		a := m.byKey[key].Load()
+	for kind := range m.kinds {
+		a := m.kinds[kind].Load()
 		if a == nil {
 			continue
 		}
-		name := wire.APIKey(key).String()
-		emit(metric.Name("network", "RequestMetrics", "RequestsPerSec"), metric.Counter, float64(a.requests.Load()), "request", name)
-		summary(metric.Name("network", "RequestMetrics", "TotalTimeMs"), &a.total, toMs, "request", name)
-		summary(metric.Name("network", "RequestMetrics", "RequestQueueTimeMs"), &a.queue, toMs, "request", name)
-		summary(metric.Name("network", "RequestMetrics", "LocalTimeMs"), &a.local, toMs, "request", name)
-		summary(metric.Name("network", "RequestMetrics", "ResponseSendTimeMs"), &a.send, toMs, "request", name)
-		summary(metric.Name("network", "RequestMetrics", "RequestBytes"), &a.request, 1, "request", name)
+		name := kindName(kind)
+		for version := range a.requests {
+			if n := a.requests[version].Load(); n > 0 {
+				emit(metric.Name("network", "RequestMetrics", "RequestsPerSec"), metric.Counter, float64(n), "request", name, "version", strconv.Itoa(version))
+			}
+		}
+		for _, x := range []struct {
+			name  string
+			h     *metric.Histogram
+			scale float64
+		}{{"TotalTimeMs", &a.total, toMs}, {"RequestQueueTimeMs", &a.queue, toMs}, {"LocalTimeMs", &a.local, toMs},
+			{"ResponseSendTimeMs", &a.send, toMs}, {"RequestBytes", &a.request, 1}} {
+			summary(metric.Name("network", "RequestMetrics", x.name), x.h, x.scale, "request", name)
+		}
 	}
 }
 
@@ -65,6 +101,7 @@ func (n *Node) addMetrics() {
 	n.metrics.Add(n.requests.source)
 	n.metrics.Add(n.replicaMetrics)
 	n.metrics.Add(n.serverMetrics)
+	n.metrics.Add(n.groupMetrics)
 	n.metrics.Add(n.controllerMetrics)
 }
 
@@ -75,16 +112,16 @@ func (n *Node) replicaMetrics(emit metric.Emit, _ metric.EmitSummary) {
 			value *atomic.Int64
 		}{{"MessagesInPerSec", &t.MessagesIn}, {"BytesInPerSec", &t.BytesIn}, {"BytesOutPerSec", &t.BytesOut},
 			{"BytesRejectedPerSec", &t.BytesRejected}, {"TotalProduceRequestsPerSec", &t.TotalProduceRequests},
-			{"FailedProduceRequestsPerSec", &t.FailedProduceRequests}, {"TotalFetchRequestsPerSec", &t.TotalFetchRequests},
-			{"FailedFetchRequestsPerSec", &t.FailedFetchRequests}} {
+			{"FailedProduceRequestsPerSec", &t.FailedProduceRequests}, {"TotalFetchRequestsPerSec", &t.TotalFetchRequests}} {
 			emit(metric.Name("server", "BrokerTopicMetrics", x.name), metric.Counter, float64(x.value.Load()), labels...)
 		}
 	}
 	topic(&n.replicas.Metrics().All)
 	n.replicas.EachTopic(func(name string, t *replica.TopicMetrics) { topic(t, "topic", name) })
 	g := n.replicas.Gauges()
-	// UnderReplicatedPartitions and OfflineReplicaCount come with replication: a series is served once a test has seen it move.
-	for name, value := range map[string]int{"PartitionCount": g.Partitions, "LeaderCount": g.Leaders, "UnderMinIsrPartitionCount": g.UnderMinISR,
+	// UnderReplicatedPartitions, UnderMinIsrPartitionCount and OfflineReplicaCount come with replication: a series is served once a
+	// test has seen it move.
+	for name, value := range map[string]int{"PartitionCount": g.Partitions, "LeaderCount": g.Leaders,
 		"AtMinIsrPartitionCount": g.AtMinISR, "ProducerIdCount": g.ProducerIDs} {
 		emit(metric.Name("server", "ReplicaManager", name), metric.Gauge, float64(value))
 	}
@@ -102,7 +139,10 @@ func (n *Node) replicaMetrics(emit metric.Emit, _ metric.EmitSummary) {
 }
 
 func (n *Node) serverMetrics(emit metric.Emit, _ metric.EmitSummary) {
-	s := n.srv.Stats()
+	doorMetrics(emit, n.srv.Stats(), n.memory.InUse())
+}
+
+func doorMetrics(emit metric.Emit, s server.Stats, requestMemory int64) {
 	emit(metric.Name("server", "socket-server-metrics", "connection-count"), metric.Gauge, float64(s.Connections))
 	emit(metric.Name("server", "socket-server-metrics", "connection-creation-total"), metric.Counter, float64(s.Accepted))
 	emit("moldau_server_malformed_total", metric.Counter, float64(s.Malformed))
@@ -110,7 +150,24 @@ func (n *Node) serverMetrics(emit metric.Emit, _ metric.EmitSummary) {
 	emit("moldau_server_refused_total", metric.Counter, float64(s.Refused))
 	emit("moldau_server_shed_total", metric.Counter, float64(s.Shed))
 	emit("moldau_server_panics_total", metric.Counter, float64(s.Panics))
-	emit("moldau_server_request_memory_bytes", metric.Gauge, float64(n.memory.InUse()))
+	emit("moldau_server_request_memory_bytes", metric.Gauge, float64(requestMemory))
+}
+
+func (n *Node) groupMetrics(emit metric.Emit, _ metric.EmitSummary) {
+	all, byState := 0, map[string]int{}
+	code := n.groups.ReadAll(func(s *group.Shard) {
+		for _, g := range s.ListGroups(nil, nil) {
+			all++
+			byState[g.GroupState]++
+		}
+	})
+	if code != wire.ErrNone {
+		return // groups still load: no figure is better than a wrong one
+	}
+	emit(metric.Name("coordinator_group", "GroupMetadataManager", "NumGroups"), metric.Gauge, float64(all))
+	for _, state := range []string{"Stable", "Empty"} {
+		emit(metric.Name("coordinator_group", "GroupMetadataManager", "NumGroups"+state), metric.Gauge, float64(byState[state]))
+	}
 }
 
 func (n *Node) controllerMetrics(emit metric.Emit, _ metric.EmitSummary) {

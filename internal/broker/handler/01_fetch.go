@@ -45,6 +45,7 @@ func (d *ReplicaDesk) fetch(req *server.Request) {
 		replicaID = t.in.ReplicaState.ReplicaID
 	}
 	follower := replicaID >= 0
+	req.FromFollower = follower
 	t.read(d, version)
 	session, code := d.sessions.Open(fetchsession.Request{SessionID: t.in.SessionID, Epoch: t.in.SessionEpoch, UsesTopicIDs: version >= 13,
 		FromFollower: follower, Partitions: t.asked, Forgotten: t.forgotten})

@@ -68,6 +68,8 @@ type Request struct {
 	// Unsupported is set for an ApiVersions request of a version that is not served: Body is empty and the answer is encoded in
 	// version 0 (KIP-511). Requests of other APIs do not reach their handler with such a version.
 	Unsupported bool
+	// FromFollower is set by the handler of Fetch before it answers: a replica asked, not a consumer. The metrics keep them apart.
+	FromFollower bool
 
 	sink     sink
 	frame    frameRef

@@ -60,6 +60,7 @@ type Observation struct {
 	SentAt        time.Time // the socket had taken the last byte
 	RequestBytes  int
 	ResponseBytes int // 0 if there was no answer
+	FromFollower  bool
 }
 
 // Stats counts what happened at the door. All fields only grow, except Connections.

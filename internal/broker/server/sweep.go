@@ -100,7 +100,8 @@ func (s *Server) observe(r *Request, size int, sent time.Time) {
 		return
 	}
 	s.opts.Observe(Observation{Key: r.Key(), Version: r.Version(), Listener: r.Conn.Listener, ReceivedAt: r.ReceivedAt,
-		StartedAt: r.StartedAt, AnsweredAt: r.finished, SentAt: sent, RequestBytes: r.size, ResponseBytes: size})
+		StartedAt: r.StartedAt, AnsweredAt: r.finished, SentAt: sent, RequestBytes: r.size, ResponseBytes: size,
+		FromFollower: r.FromFollower})
 }
 
 // rateLimited logs at most one warning per interval and says how many it kept back.
