@@ -14,6 +14,7 @@ import (
 	"github.com/moldau-io/moldau/internal/base/conf"
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/base/vfs"
+	"github.com/moldau-io/moldau/internal/record"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
@@ -43,6 +44,7 @@ func topicEffects() []topicEffect {
 		{key: "compression.lz4.level", value: "1", brokers: same("compression.lz4.level", "1"), configs: []string{"compression.type", "lz4"}, observe: packed},
 		{key: "compression.zstd.level", value: "19", brokers: same("compression.zstd.level", "19"), configs: []string{"compression.type", "zstd"}, observe: packed},
 		{key: "max.message.bytes", value: "1000", brokers: same("message.max.bytes", "1000"), observe: large, before: "NONE", after: "MESSAGE_TOO_LARGE"},
+		{key: "max.decompressed.message.bytes", value: "1000", brokers: same("max.decompressed.message.bytes", "1000"), observe: expanded, before: "NONE", after: "INVALID_RECORD"},
 		{key: "message.timestamp.after.max.ms", value: "60000", brokers: same("log.message.timestamp.after.max.ms", "60000"),
 			observe: dated(hour / 2), before: "NONE", after: "INVALID_TIMESTAMP"},
 		{key: "message.timestamp.before.max.ms", value: "60000", brokers: same("log.message.timestamp.before.max.ms", "60000"),
@@ -91,6 +93,12 @@ func packed(w *world, topic string) string {
 
 func large(w *world, topic string) string {
 	_, code := w.produce(topic, batch{values: [][]byte{make([]byte, 2000)}})
+	return code.Name()
+}
+
+// expanded produces a small batch of one large record.
+func expanded(w *world, topic string) string {
+	_, code := w.produce(topic, batch{values: [][]byte{make([]byte, 2000)}, codec: record.Gzip})
 	return code.Name()
 }
 

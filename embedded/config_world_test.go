@@ -242,12 +242,14 @@ type batch struct {
 	producer  bool      // idempotent, as pid
 	pid       id.ProducerID
 	key       []byte
+	codec     record.Codec
 }
 
 // produce sends one batch with acks=all and returns its first offset.
 func (w *world) produce(topic string, b batch) (int64, wire.ErrorCode) {
 	w.t.Helper()
 	o := record.NewOptions()
+	o.Compression.Codec = b.codec
 	if b.producer {
 		o.ProducerID, o.ProducerEpoch, o.BaseSequence = b.pid, 0, 0
 	}

@@ -25,6 +25,7 @@ type Iterator struct {
 	src    []byte  // what can be parsed now
 	stream *stream // where more of src comes from; nil when src is all there is
 	skim   bool    // keys and values are not wanted: records larger than the window are skipped through
+	most   int     // bytes that a record of a compressed batch may have; 0: any
 }
 
 // Records starts an iteration over b. limitBytes bounds what a compressed payload may decompress to; it does not matter for
@@ -47,6 +48,14 @@ func (b Batch) Records(limitBytes int) Iterator {
 	return it
 }
 
+// BoundRecords makes a record of more bytes end the iteration, if the batch is compressed; 0 is no bound. Its size is seen before
+// the record is decompressed.
+func (it *Iterator) BoundRecords(bytes int) {
+	if it.stream != nil {
+		it.most = bytes
+	}
+}
+
 // Next fills r with the next record; false at the end and on an error, which Err then returns.
 func (it *Iterator) Next(r *Record) bool {
 	if it.err != nil || it.left == 0 {
@@ -54,6 +63,9 @@ func (it *Iterator) Next(r *Record) bool {
 	}
 	for {
 		size, rest, ok := readVarint(it.src)
+		if ok && it.most > 0 && int(size) > it.most {
+			return it.fail(reasonTooLarge(size, it.most))
+		}
 		if ok && size >= 0 && int(size) <= len(rest) {
 			return it.take(r, rest[:size:size], rest[size:])
 		}
@@ -140,6 +152,10 @@ const (
 
 func reasonSize(want, got int) string {
 	return fmt.Sprintf("Invalid record size: expected to read %d bytes in record payload, but instead read %d", want, got)
+}
+
+func reasonTooLarge(size int32, most int) string {
+	return fmt.Sprintf("Invalid record size: %d exceeds the configured maximum record size of %d.", size, most)
 }
 
 func reasonRecordCut(size int32, remaining int) string {

@@ -44,6 +44,8 @@ type ValidateOptions struct {
 	MaxSegmentBytes int // segment.bytes; 0: no bound
 	// DecompressedLimit bounds what one batch may decompress to.
 	DecompressedLimit int
+	// MaxRecordBytes is max.decompressed.message.bytes: a record of a compressed batch may have as many; 0: no bound.
+	MaxRecordBytes int
 	// Scratch, if not nil, lends its memory when a batch must be rewritten: Validated.Bytes is then valid until its next use.
 	Scratch *Builder
 }

@@ -127,6 +127,7 @@ type walker struct {
 func (w *walker) walk(b Batch, o *ValidateOptions, to *Builder) error {
 	w.consecutive, w.maxTimestampMs = true, NoTimestamp
 	it := b.Records(o.DecompressedLimit)
+	it.BoundRecords(o.MaxRecordBytes)
 	it.skim = to == nil
 	defer it.Close()
 	var r Record

@@ -134,6 +134,7 @@ func TestValidateRefuses(t *testing.T) {
 				{2, "Invalid timestamp type in message DefaultRecord(offset=2, timestamp=1699999999002, key=1 bytes, value=2 bytes). Producer should not set timestamp type to LogAppendTime."},
 			}},
 		{"decompression bomb", bomb, opt(func(o *ValidateOptions) { o.DecompressedLimit = 1 << 20 }), wire.ErrMessageTooLarge, "records compressed with zstd take more than 1048576 bytes", nil},
+		{"record over the bound", withCodec(t, Gzip, []plain{{Key: []byte("k"), Value: make([]byte, 1000)}}), opt(func(o *ValidateOptions) { o.MaxRecordBytes = 1000 }), wire.ErrInvalidRecord, "Invalid record size: 1008 exceeds the configured maximum record size of 1000.", nil},
 		{"decompression bomb that would be recompressed", withCodec(t, Zstd, []plain{{Key: []byte("k"), Value: make([]byte, maxRewriteBytes)}}), opt(func(o *ValidateOptions) { o.DecompressedLimit = 1 << 30; o.KeepCodec = false; o.Target.Codec = Gzip }), wire.ErrMessageTooLarge, "records compressed with zstd take more than 67108864 bytes", nil},
 		{"wrong raft epoch", good, opt(func(o *ValidateOptions) { o.Origin = OriginRaftLeader; o.ProduceVersion = 0; o.LeaderEpoch = 4 }), wire.ErrInvalidRecord, "Append from Raft leader did not set the batch epoch correctly, expected 4 but the batch has -1", nil},
 		{"replicated out of order", append(append([]byte(nil), good...), good...), opt(func(o *ValidateOptions) { o.Origin = OriginReplication; o.ProduceVersion = 0 }), wire.ErrUnknownServerError, "Out of order offsets found in append to t-3: 0 after 2", nil},
@@ -339,5 +340,19 @@ func TestValidateFollower(t *testing.T) {
 	v, err := Validate(append(in, in[:30]...), o)
 	if err != nil || v.Batches != 2 || v.FirstOffset != 10 || v.LastOffset != 13 || v.LastEpoch != 5 || v.OffsetOfMaxTimestamp != 11 || v.TrimmedBytes != whole/3+30 || v.Records != 4 {
 		t.Fatalf("%+v, %v", v, err)
+	}
+}
+
+// TestBoundOfRecordsIsForCompressedOnes: what was not compressed is bounded by the batch's size, and a record at the bound passes.
+func TestBoundOfRecordsIsForCompressedOnes(t *testing.T) {
+	for codec, most := range map[Codec]int{None: 10, Gzip: 1008} {
+		b := withCodec(t, codec, []plain{{Key: []byte("k"), Value: make([]byte, 1000)}})
+		it := Batch(b).Records(1 << 20)
+		it.BoundRecords(most)
+		var r Record
+		if !it.Next(&r) || it.Err() != nil {
+			t.Errorf("%v, at most %d bytes: %v", codec, most, it.Err())
+		}
+		it.Close()
 	}
 }

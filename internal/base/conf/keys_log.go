@@ -97,7 +97,7 @@ func logKeys() []Key {
 			Doc: "Default of the topic config segment.bytes."},
 		{Name: "log.segment.delete.delay.ms", Type: Long, Default: "60000", Rule: atLeast(0), Mode: ClusterWide, State: Done,
 			Doc: "Default of the topic config file.delete.delay.ms."},
-		{Name: "max.decompressed.message.bytes", Type: Int, Default: "2147483639", Rule: between(1, 2147483639), Mode: ClusterWide,
+		{Name: "max.decompressed.message.bytes", Type: Int, Default: "2147483639", Rule: between(1, 2147483639), Mode: ClusterWide, State: Done,
 			Doc: "Default of the topic config of the same name."},
 		{Name: "message.max.bytes", Type: Int, Default: "1048588", Rule: atLeast(0), Mode: ClusterWide, State: Done,
 			Doc: "Default of the topic config max.message.bytes."},

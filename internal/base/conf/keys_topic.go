@@ -37,7 +37,7 @@ func topicKeys() []Key {
 			Doc: "With tiered storage, the time for which data stays on local disk; -2 means as retention.ms."},
 		{Name: "max.compaction.lag.ms", Type: Long, Default: "9223372036854775807", Rule: atLeast(1), Synonyms: []Synonym{{"log.cleaner.max.compaction.lag.ms", 1}},
 			Doc: "Longest time a record of a compacted topic may stay out of reach of the cleaner."},
-		{Name: "max.decompressed.message.bytes", Type: Int, Default: "2147483639", Rule: between(1, 2147483639), Synonyms: []Synonym{{"max.decompressed.message.bytes", 1}},
+		{Name: "max.decompressed.message.bytes", Type: Int, Default: "2147483639", Rule: between(1, 2147483639), Synonyms: []Synonym{{"max.decompressed.message.bytes", 1}}, State: Done,
 			Doc: "Largest record, decompressed, of a compressed batch that the broker has to look into."},
 		{Name: "max.message.bytes", Type: Int, Default: "1048588", Rule: atLeast(0), Synonyms: []Synonym{{"message.max.bytes", 1}}, State: Done,
 			Doc: "Largest record batch, after compression, that the topic takes."},

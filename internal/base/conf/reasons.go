@@ -38,7 +38,6 @@ var reasons = []reason{
 	{"quota. controller.quota. replication.quota. alter.log.dirs.replication.quota. leader.replication.throttled. follower.replication.throttled. replica.alter.log.dirs.io.", waitsForQuotas},
 	{"max.connection.creation.rate$", waitsForQuotas + ", and connections come as fast as they are accepted"},
 	{"queued.max.", "is not needed: a connection's next request is read when the one before is answered, and memory for requests has a bound of its own"},
-	{"max.decompressed.message.bytes$", "waits; what a batch expands to has a fixed bound of 1 GiB"},
 	{"metric.reporters$ metrics.num.samples$ metrics.recording.level$ metrics.sample.window.ms$ kafka.metrics. telemetry.", "is about Java's metrics; Moldau exports Prometheus metrics"},
 	{"interval.ms$ match$ metrics$", "waits for client telemetry, which is not offered"},
 	{"num.io.threads$ num.network.threads$ background.threads$ num.replica.alter.log.dirs.threads$", javaOnly + ": goroutines need no number"},

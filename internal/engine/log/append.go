@@ -60,6 +60,7 @@ func (l *Log) validateOptions(c *Config, info AppendInfo) record.ValidateOptions
 		MaxBatchBytes:     c.MaxMessageBytes,
 		MaxSegmentBytes:   int(c.SegmentBytes),
 		DecompressedLimit: decompressLimit,
+		MaxRecordBytes:    c.MaxRecordBytes,
 	}
 	if c.LogAppendTime {
 		o.TimestampType = record.LogAppendTime

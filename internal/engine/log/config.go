@@ -26,6 +26,7 @@ type Config struct {
 	LogAppendTime      bool          // message.timestamp.type is LogAppendTime
 	TimestampBeforeMax time.Duration // message.timestamp.before.max.ms
 	TimestampAfterMax  time.Duration // message.timestamp.after.max.ms
+	MaxRecordBytes     int           // max.decompressed.message.bytes; 0: no bound
 	KeepCodec          bool          // compression.type is producer
 	Compression        record.Compression
 }

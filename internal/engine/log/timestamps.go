@@ -93,7 +93,7 @@ func (l *Log) findTimestamp(segs []timedSegment, ts int64) (TimestampOffset, err
 			if err != nil {
 				return false, err
 			}
-			r, err = firstRecord(b, func(o id.Offset, t int64) bool { return t >= ts && o >= start })
+			r, err = firstRecord(b, l.cfg.Load().MaxRecordBytes, func(o id.Offset, t int64) bool { return t >= ts && o >= start })
 			return r.Found, err
 		})
 		// Only the first segment that reaches the timestamp is searched.
@@ -121,15 +121,16 @@ func (l *Log) findMax(segs []timedSegment) (TimestampOffset, error) {
 		if err != nil {
 			return false, err
 		}
-		r, err = firstRecord(b, func(_ id.Offset, t int64) bool { return t >= h.maxTS })
+		r, err = firstRecord(b, l.cfg.Load().MaxRecordBytes, func(_ id.Offset, t int64) bool { return t >= h.maxTS })
 		return r.Found, err
 	})
 	return r, err
 }
 
-// firstRecord finds the first record that matches.
-func firstRecord(b record.Batch, match func(o id.Offset, ts int64) bool) (TimestampOffset, error) {
+// firstRecord finds the first record that matches, unless one of more than most bytes comes before it.
+func firstRecord(b record.Batch, most int, match func(o id.Offset, ts int64) bool) (TimestampOffset, error) {
 	it := b.Records(decompressLimit)
+	it.BoundRecords(most)
 	defer it.Close()
 	var r record.Record
 	for it.Next(&r) {

@@ -23,6 +23,7 @@ func FromConf(t *conf.Topic) TopicConfig {
 			SegmentIndexBytes:  int64(t.SegmentIndexBytes),
 			IndexIntervalBytes: int64(t.IndexIntervalBytes),
 			MaxMessageBytes:    int(t.MaxMessageBytes),
+			MaxRecordBytes:     int(t.MaxDecompressedMessageBytes),
 			RetentionTime:      t.Retention,
 			RetentionBytes:     t.RetentionBytes,
 			FileDeleteDelay:    t.FileDeleteDelay,
