@@ -159,6 +159,14 @@ func (l *Log) Close() error {
 		l.dropFiles()
 		return err
 	}
+	if l.fresh && l.EndOffset() == 0 {
+		// Nothing was ever written, so nothing can be lost: thousands of new partitions must not make a shutdown long.
+		err := l.ensure()
+		l.setGone(ErrClosed)
+		l.dropFiles()
+		l.mu.Unlock()
+		return err
+	}
 	err := l.ensure()
 	// The active segment is finished so that the next start finds its largest timestamp; it may still be appended to then.
 	if err == nil {

@@ -348,15 +348,6 @@ func (m *Manager) Logs() []*Log {
 	return out
 }
 
-// SetTopicConfig gives all logs of a topic a new configuration.
-func (m *Manager) SetTopicConfig(topic string, c Config) {
-	for _, l := range m.Logs() {
-		if l.tp.Topic == topic {
-			l.SetConfig(c)
-		}
-	}
-}
-
 // Delete takes logs out of service at once, renames their directories and removes the files after file.delete.delay.ms. A
 // partition without a log is no error. Many partitions in one call cost little more than one.
 func (m *Manager) Delete(partitions ...id.TopicPartition) error {

@@ -98,13 +98,13 @@ func (m *Manager) applyConfigs(delta *image.Delta, img *image.Image) {
 // watermark go on.
 func (m *Manager) configure(t *topic, img *image.Image) {
 	c := m.configs.TopicConfig(img, t.name)
-	m.logs.SetTopicConfig(t.name, c.Log)
 	for _, p := range t.hosted() {
 		if p == nil {
 			continue
 		}
 		p.mu.Lock()
 		p.config = c
+		p.log.SetConfig(c.Log)
 		p.mu.Unlock()
 		p.reconsider()
 		p.settleProduces()
