@@ -40,7 +40,7 @@ lint: ## gofmt, vet and the house's own rules
 
 generate: ## codecs from internal/wire/schema, docs/config.md from the key table
 	$(GO) run ./tool/wiregen
-	$(GO) run ./tool/confdoc
+	$(GO) run ./tool/confdoc > docs/config.md
 
 bench: build ## ratios beside Apache Kafka in one run (needs ../shared/oracle)
 	$(GO) run ./bench/run $(ARGS)
