@@ -770,3 +770,53 @@ func BenchmarkProduceRoundTrip(b *testing.B) {
 		})
 	}
 }
+
+// A hundred fetches wait for days; their clients go away, by closing or by a reset, and so do the waits.
+func TestFetchEndsWithItsClient(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere a waiting connection does not notice")
+	}
+	r := newReplicaRig(t)
+	u := r.topic("t", 1)
+	before := runtime.NumGoroutine()
+	var clients []*wireClient
+	for range 100 {
+		c := r.dial()
+		req := fetchFrom("t", u, 13, 0)
+		req.MaxWaitMs = 1<<31 - 1
+		c.send(req, 13, "test")
+		clients = append(clients, c)
+	}
+	awaitWaiting := func(want int) {
+		t.Helper()
+		deadline := time.Now().Add(10 * time.Second)
+		for r.replicas.Gauges().WaitingFetches != want {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d fetches wait, not %d", r.replicas.Gauges().WaitingFetches, want)
+			}
+			<-time.After(5 * time.Millisecond)
+		}
+	}
+	awaitWaiting(100)
+	for i, c := range clients[:99] {
+		if i%2 == 0 {
+			c.conn.(*net.TCPConn).SetLinger(0)
+		}
+		c.conn.Close()
+	}
+	awaitWaiting(1) // the one whose client is still there
+	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before+3; <-time.After(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+		}
+	}
+	// It is answered as ever.
+	if resp := ask[api.ProduceResponse](r.dial(), produceTo("t", u, 8, 1, clientBatch(t, 1, nil)), 8); resp.Responses[0].PartitionResponses[0].ErrorCode != wire.ErrNone {
+		t.Errorf("%+v", resp)
+	}
+	awaitWaiting(0)
+	clients[99].conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := clients[99].conn.Read(make([]byte, 100)); n == 0 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}

@@ -22,7 +22,8 @@
 //   - Memory grows with the bytes that arrived, not with the size a frame announces, and big frames of all connections share one
 //     bound (Memory). A peer that holds memory without sending is cut when others need it.
 //   - Nothing a peer sends ends the process: a panic in a handler closes that connection, is counted and logged.
-//   - One sweeper goroutine closes idle connections; there is no timer per connection.
+//   - One sweeper goroutine closes idle connections, and those whose peer went while a handler waits in their reader; there is no
+//     timer per connection.
 //
 // Who owns what: the reader goroutine owns the inbound buffer; conn.mu guards the ring and the write side; a frame's memory
 // belongs to its request until it is answered.

@@ -6,7 +6,11 @@ import (
 	"time"
 )
 
-// sweep is the one goroutine that closes idle connections and lets rested memory go.
+// goneEvery is how often connections whose reader waits in a handler are asked whether the peer is still there: one system call
+// each, a hundredth of a second for ten thousand.
+const goneEvery = time.Second
+
+// sweep is the one goroutine that closes idle connections and those whose peer went, and lets rested memory go.
 func (s *Server) sweep() {
 	defer s.wg.Done()
 	every := 30 * time.Second
@@ -15,6 +19,8 @@ func (s *Server) sweep() {
 	}
 	t := time.NewTicker(every)
 	defer t.Stop()
+	gone := time.NewTicker(min(every, goneEvery))
+	defer gone.Stop()
 	lastTrim := time.Now()
 	for {
 		select {
@@ -22,11 +28,12 @@ func (s *Server) sweep() {
 			return
 		case now := <-t.C:
 			s.sweepIdle(now)
-			s.sweepGone()
 			if now.Sub(lastTrim) >= time.Minute {
 				s.opts.Memory.Trim()
 				lastTrim = now
 			}
+		case <-gone.C:
+			s.sweepGone()
 		}
 	}
 }
@@ -55,10 +62,15 @@ func (s *Server) sweepIdle(now time.Time) {
 // peer that only stopped sending loses its answer after a while, too: nothing tells the two apart.
 func (s *Server) sweepGone() {
 	s.mu.Lock()
-	conns := s.snapshotLocked()
+	var waiting []*conn
+	for c := range s.conns {
+		if c.raw != nil && c.handling.Load() {
+			waiting = append(waiting, c)
+		}
+	}
 	s.mu.Unlock()
-	for _, c := range conns {
-		if c.raw != nil && c.handling.Load() && c.raw.hungUp() {
+	for _, c := range waiting {
+		if c.handling.Load() && c.raw.hungUp() {
 			c.kill()
 		}
 	}
