@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"sync"
@@ -142,22 +141,6 @@ func follow(ctx context.Context, r io.Reader, reports chan<- []report) {
 				return
 			}
 			batch = make([]report, 0, 4096)
-		}
-	}
-}
-
-func freePort() int {
-	for {
-		a, err := net.Listen("tcp", "localhost:0")
-		if err != nil {
-			panic(err)
-		}
-		port := a.Addr().(*net.TCPAddr).Port
-		b, err := net.Listen("tcp", fmt.Sprintf("localhost:%d", port+101))
-		a.Close()
-		if err == nil {
-			b.Close()
-			return port
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/moldau-io/moldau/internal/base/netx"
 )
 
 var (
@@ -135,7 +138,10 @@ func startNode() (stop func(), addr string, err error) {
 		return nil, "", err
 	}
 	script := filepath.Join("test", "interop", "node")
-	port := freePort()
+	port, err := netx.FreePair(rand.New(rand.NewPCG(uint64(os.Getpid()), uint64(time.Now().UnixNano()))), 101)
+	if err != nil {
+		return nil, "", err
+	}
 	if out, err := exec.Command(script, "start", "--port", fmt.Sprint(port), "--dir", dir).CombinedOutput(); err != nil {
 		return nil, "", fmt.Errorf("starting the node: %w: %s", err, out)
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -18,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/moldau-io/moldau/bench/load"
+	"github.com/moldau-io/moldau/internal/base/netx"
 )
 
 const oracle = "../shared/oracle/kafka"
@@ -42,7 +44,10 @@ func newServer(who string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	port := freePort()
+	port, err := netx.FreePair(rand.New(rand.NewPCG(uint64(os.Getpid()), uint64(time.Now().UnixNano()))), 101)
+	if err != nil {
+		return nil, err
+	}
 	s := &server{who: who, dir: dir, addr: fmt.Sprintf("localhost:%d", port)}
 	switch who {
 	case "kafka":
@@ -262,20 +267,4 @@ func readPid(path string) int {
 	b, _ := os.ReadFile(path)
 	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
 	return n
-}
-
-func freePort() int {
-	for {
-		a, err := net.Listen("tcp", "localhost:0")
-		if err != nil {
-			panic(err)
-		}
-		port := a.Addr().(*net.TCPAddr).Port
-		b, err := net.Listen("tcp", fmt.Sprintf("localhost:%d", port+101))
-		a.Close()
-		if err == nil {
-			b.Close()
-			return port
-		}
-	}
 }

@@ -3,13 +3,15 @@ package diff
 import (
 	"flag"
 	"fmt"
-	"net"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/moldau-io/moldau/internal/base/netx"
 )
 
 var (
@@ -122,24 +124,14 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// freePort finds a port whose controller neighbour (port+101) is free too: both nodes' start scripts use the pair.
+// freePort finds a port for a node: its controller listens 101 above.
 func freePort(t *testing.T) int {
 	t.Helper()
-	for range 100 {
-		a, err := net.Listen("tcp", "localhost:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := a.Addr().(*net.TCPAddr).Port
-		b, err := net.Listen("tcp", fmt.Sprintf("localhost:%d", port+101))
-		a.Close()
-		if err == nil {
-			b.Close()
-			return port
-		}
+	port, err := netx.FreePair(rand.New(rand.NewPCG(uint64(os.Getpid()), uint64(time.Now().UnixNano()))), 101)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free pair of ports")
-	return 0
+	return port
 }
 
 // TestScriptsParse holds the scripts to the language and their number to at least 200 distinct rows.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -50,21 +51,19 @@ func newNode(here string, props ...string) (*node, error) {
 	return n, n.start()
 }
 
-// freePair finds a port whose controller neighbour (port+101) is free too.
+// freePair finds a port whose controller neighbour (port+101) is free too, below the range of outgoing connections.
 func freePair() int {
 	for {
-		a, err := net.Listen("tcp", "localhost:0")
-		if err != nil {
-			panic(err)
-		}
-		port := a.Addr().(*net.TCPAddr).Port
-		b, err := net.Listen("tcp", fmt.Sprintf("localhost:%d", port+101))
-		a.Close()
-		if err == nil {
-			b.Close()
+		port := 15000 + rand.IntN(16000)
+		if free(port) && free(port+101) {
 			return port
 		}
 	}
+}
+
+func free(port int) bool {
+	ln, err := net.Listen("tcp", fmt.Sprintf("localhost:%d", port))
+	return err == nil && ln.Close() == nil
 }
 
 func topicOf(stage, name string) string {
