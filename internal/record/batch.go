@@ -78,7 +78,7 @@ func (t TimestampType) String() string {
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Batch is exactly one v2 batch, header and records, as a view over bytes. Its methods require len(b) >= HeaderSize, which
-// holds for whatever Next, FromHeader and Builder hand out.
+// holds for whatever Next and Builder hand out.
 type Batch []byte
 
 // Next cuts the first batch off b. The batch and the rest alias b. It checks lengths and the magic, not the CRC.
@@ -122,25 +122,6 @@ func Peek(b []byte) (sizeBytes int, err error) {
 		return 0, &CorruptError{Reason: fmt.Sprintf("Invalid magic found in record: %d", m)}
 	}
 	return int(length) + LogOverhead, nil
-}
-
-// FromHeader takes the first HeaderSize bytes of a batch, as read from a file, for reading fields only: SizeBytes is the
-// whole batch's, the records are not there, and CheckCRC and Records must not be called. Errors as Next.
-func FromHeader(b []byte) (Batch, error) {
-	size, err := Peek(b)
-	if err != nil {
-		return nil, err
-	}
-	if m := int8(b[posMagic]); m < Magic {
-		return nil, &LegacyError{Magic: m, BaseOffset: id.Offset(binary.BigEndian.Uint64(b)), SizeBytes: size}
-	}
-	if size < HeaderSize {
-		return nil, &CorruptError{Reason: fmt.Sprintf("Record batch is corrupt (the size %d is smaller than the minimum allowed overhead %d)", size, HeaderSize)}
-	}
-	if len(b) < HeaderSize {
-		return nil, ErrIncomplete
-	}
-	return Batch(b[:HeaderSize:HeaderSize]), nil
 }
 
 // BaseOffset is the offset of the first record ever in the batch; compaction may have removed that record.

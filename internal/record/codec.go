@@ -1,7 +1,6 @@
 package record
 
 import (
-	"fmt"
 	"strconv"
 )
 
@@ -29,16 +28,6 @@ func (c Codec) String() string {
 		return "codec(" + strconv.Itoa(int(c)) + ")"
 	}
 	return codecNames[c]
-}
-
-// ParseCodec reads a codec's name. ("uncompressed" and "producer" of the topic config are not codecs.)
-func ParseCodec(name string) (Codec, error) {
-	for i, n := range codecNames {
-		if n == name {
-			return Codec(i), nil
-		}
-	}
-	return None, fmt.Errorf("unknown compression name: %s", name)
 }
 
 // Compression is a codec with its level.

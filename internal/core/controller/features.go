@@ -53,23 +53,6 @@ func SupportedFeatures() []image.VersionRange {
 	return out
 }
 
-// DefaultFeatures are the levels that a cluster formatted at a metadata.version gets, as Kafka's formatter chooses them.
-func DefaultFeatures(v image.MetadataVersion) map[string]int16 {
-	out := map[string]int16{image.MetadataVersionFeature: int16(v)}
-	set := func(name string, level int16, from image.MetadataVersion) {
-		if v >= from {
-			out[name] = level
-		}
-	}
-	set(image.GroupVersionFeature, 1, 22)
-	set(image.TransactionVersionFeature, 2, 24)
-	set(image.ElrVersionFeature, 1, 26)
-	set(image.ShareVersionFeature, 1, 28)
-	set(image.StreamsVersionFeature, 1, 29)
-	set(image.ShareVersionFeature, 2, 31)
-	return out
-}
-
 // BootstrapRecords are the first records of a cluster with the given levels: metadata.version, then the others by name.
 func BootstrapRecords(levels map[string]int16) []image.Record {
 	out := []image.Record{{Message: &logrec.FeatureLevelRecord{

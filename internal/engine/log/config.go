@@ -54,14 +54,6 @@ func DefaultConfig() Config {
 	}
 }
 
-// DurationFromMs turns a config value in milliseconds into a duration; what does not fit becomes Forever.
-func DurationFromMs(ms int64) time.Duration {
-	if ms > math.MaxInt64/int64(time.Millisecond) {
-		return Forever
-	}
-	return time.Duration(ms) * time.Millisecond
-}
-
 // strictFlush reports whether an append must be durable before it counts.
 func (c *Config) strictFlush() bool { return c.FlushMessages == 1 }
 
