@@ -162,6 +162,9 @@ func (l *Log) Close() error {
 	if l.fresh && l.EndOffset() == 0 {
 		// Nothing was ever written, so nothing can be lost: thousands of new partitions must not make a shutdown long.
 		err := l.ensure()
+		if err == nil {
+			err = l.active().createFiles() // Apache Kafka misses absent index files
+		}
 		l.setGone(ErrClosed)
 		l.dropFiles()
 		l.mu.Unlock()
