@@ -336,9 +336,9 @@ func logProofs() []proof {
 	}
 	// A topic of one replica has effectively one as its minimum: the effect shows with followers only.
 	for _, how := range []string{static, broker, cluster} {
-		out = append(out, proof{key: "min.insync.replicas", how: how, elsewhere: "internal/engine/replica.TestConfigsFollowTheImage"})
+		out = append(out, proof{key: "min.insync.replicas", how: how, elsewhere: "internal/engine/replica.TestMinISRFromProperties"})
 	}
-	out = append(out, proof{scope: conf.TopicScope, key: "min.insync.replicas", how: topic, elsewhere: "internal/engine/replica.TestMinISR"})
+	out = append(out, proof{scope: conf.TopicScope, key: "min.insync.replicas", how: topic, elsewhere: "internal/engine/replica.TestMinISRFromProperties"})
 	return append(out, dynamicProofs("producer.id.expiration.ms", "1", map[string]string{"producer.id.expiration.check.interval.ms": "10"}, remembered, "remembered", "forgotten")...)
 }
 

@@ -29,8 +29,26 @@ func quorumProofs() []proof {
 			w := rawNode(t, vfs.NewMem(), map[string]string{"broker.id": "8", "controller.quorum.voters": "8@localhost:9093"}, "node.id")
 			w.want(w.metadata().Brokers[0].NodeID, 8)
 		}},
-		{key: "process.roles", how: static, elsewhere: "internal/node.TestWhatIsNotSupportedIsRefused"},
-		{key: "controller.quorum.voters", how: static, elsewhere: "internal/node.TestWhatIsNotSupportedIsRefused"},
+		{key: "process.roles", how: static, see: func(t *testing.T) { // a node that is less than both does not start as both
+			for role, change := range map[string]map[string]string{
+				"controller": {"listeners": "CONTROLLER://127.0.0.1:0", "advertised.listeners": "CONTROLLER://127.0.0.1:0"},
+				"broker":     {"listeners": "PLAINTEXT://127.0.0.1:0", "advertised.listeners": "PLAINTEXT://127.0.0.1:0", "controller.quorum.voters": "2@localhost:9093"},
+			} {
+				change["process.roles"] = role
+				without := map[string]string{"controller": "inter.broker.listener.name"}[role]
+				_, err := startRaw(t, vfs.NewMem(), properties(change, without))
+				wantError(t, err, "process.roles must be \"broker,controller\": separate roles are not supported yet")
+			}
+		}},
+		{key: "controller.quorum.voters", how: static, see: func(t *testing.T) {
+			for voters, want := range map[string]string{
+				"1@localhost:9093,2@localhost:9094": "only a quorum of one is supported yet",
+				"2@localhost:9093":                  "the node id 1 must be included in the set of voters",
+			} {
+				_, err := startRaw(t, vfs.NewMem(), properties(map[string]string{"controller.quorum.voters": voters}))
+				wantError(t, err, want)
+			}
+		}},
 		{key: "controller.listener.names", how: static, elsewhere: "internal/node.TestControllerListenerByName"},
 		{key: "initial.broker.registration.timeout.ms", how: static, elsewhere: "internal/broker/lifecycle.TestRegistrationTimesOut"},
 		{key: "controller.quorum.bootstrap.servers", how: static, see: dynamicQuorum},
