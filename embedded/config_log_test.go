@@ -268,11 +268,10 @@ func logProofs() []proof {
 		staticProof("auto.create.topics.enable", "false", nil, func(w *world) {
 			var a api.MetadataResponse
 			w.call(9, &api.MetadataRequest{Topics: []api.MetadataRequestTopic{{Name: new("t")}}, AllowAutoTopicCreation: true}, &a)
-			w.call(9, &api.MetadataRequest{Topics: []api.MetadataRequestTopic{{Name: new("t")}}, AllowAutoTopicCreation: true}, &a)
 			w.want(a.Topics[0].ErrorCode, wire.ErrUnknownTopicOrPartition)
-			all := api.MetadataResponse{}
-			w.call(9, &api.MetadataRequest{}, &all)
-			w.want(len(all.Topics), 0)
+			w.create("later", 1) // what was asked of the controller before is done by now
+			w.call(9, &api.MetadataRequest{}, &a)
+			w.want(len(a.Topics), 1)
 		}),
 		staticProof("delete.topic.enable", "false", nil, func(w *world) {
 			w.create("t", 1)
