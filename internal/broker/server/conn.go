@@ -79,23 +79,26 @@ func (c *conn) serve() {
 }
 
 func (c *conn) readLoop() error {
+	var arrived time.Time // when the last bytes came
+	fresh := false        // just now
 	for {
-		f, need, ok, err := c.in.next()
+		f, need, ok, err := c.in.next(arrived)
 		if err != nil {
 			c.complain(err)
 			return errBadPeer
 		}
 		if ok {
-			if err := c.dispatch(f); err != nil {
+			if err := c.dispatch(f, arrived, fresh); err != nil {
 				return err
 			}
+			fresh = false
 			continue
 		}
 		n, err := c.fill(need)
 		if n > 0 {
-			now := time.Now()
-			c.in.filled(n, now)
-			c.activeAt.Store(now.UnixNano())
+			arrived, fresh = time.Now(), true
+			c.in.filled(n, arrived)
+			c.activeAt.Store(arrived.UnixNano())
 			continue
 		}
 		if err != nil {
@@ -123,21 +126,24 @@ func (c *conn) fill(need int) (int, error) {
 	return 0, err
 }
 
-// dispatch starts the request in f, after those before it where their kinds demand it.
-func (c *conn) dispatch(f frameRef) error {
-	received := time.Now()
+// dispatch starts the request in f, after those before it where their kinds demand it. fresh says that received is now: the clock
+// costs as much as a lock, and is read only where time has passed.
+func (c *conn) dispatch(f frameRef, received time.Time, fresh bool) error {
 	r, e, err := c.open(f)
 	if err != nil {
 		f.drop()
 		c.complain(err)
 		return errBadPeer
 	}
-	r.ReceivedAt = received
-	if !c.enter(r, e.Pipelined) {
+	r.ReceivedAt, r.StartedAt = received, received
+	entered, waited := c.enter(r, e.Pipelined)
+	if !entered {
 		f.drop()
 		return errClosed
 	}
-	r.StartedAt = time.Now()
+	if waited || !fresh {
+		r.StartedAt = time.Now()
+	}
 	c.run(e, r)
 	return nil
 }
@@ -170,18 +176,18 @@ func (c *conn) open(f frameRef) (*Request, *apiEntry, error) {
 	return r, e, nil
 }
 
-// enter puts r at the end of the queue once it may start. It returns false if the connection ends first.
-func (c *conn) enter(r *Request, pipelined bool) bool {
+// enter puts r at the end of the queue once it may start; entered is false if the connection ends first.
+func (c *conn) enter(r *Request, pipelined bool) (entered, waited bool) {
 	c.mu.Lock()
 	for !c.dead && !c.draining && c.inFlight > 0 && (!pipelined || c.barrier || c.inFlight >= maxInFlight) {
-		c.waiting = true
+		c.waiting, waited = true, true
 		c.mu.Unlock()
 		<-c.wake
 		c.mu.Lock()
 	}
 	defer c.mu.Unlock()
 	if c.dead || c.draining {
-		return false
+		return false, waited
 	}
 	if c.tail == nil {
 		c.head = r
@@ -191,7 +197,7 @@ func (c *conn) enter(r *Request, pipelined bool) bool {
 	c.tail = r
 	c.inFlight++
 	c.barrier = !pipelined
-	return true
+	return true, waited
 }
 
 // run calls the handler; a panic ends the connection, not the node.

@@ -69,8 +69,8 @@ type inbuf struct {
 }
 
 // next takes a whole frame if one has arrived. Otherwise it returns false and the number of bytes (length field included) that
-// the frame under way needs, 0 if it is not known yet.
-func (in *inbuf) next() (f frameRef, need int, ok bool, err error) {
+// the frame under way needs, 0 if it is not known yet. arrived is when the last bytes came.
+func (in *inbuf) next(arrived time.Time) (f frameRef, need int, ok bool, err error) {
 	have := in.w - in.r
 	if have < 4 {
 		return frameRef{}, 0, false, nil
@@ -95,7 +95,7 @@ func (in *inbuf) next() (f frameRef, need int, ok bool, err error) {
 	in.first = false
 	in.begun.Store(0)
 	if in.w > in.r {
-		in.begun.Store(time.Now().UnixNano())
+		in.begun.Store(arrived.UnixNano())
 	}
 	in.have.Store(int64(in.w - in.r))
 	return f, need, true, nil

@@ -22,7 +22,8 @@ func (l *Log) AppendAsLeader(batches []byte, info AppendInfo) (AppendResult, err
 		return AppendResult{}, err
 	}
 	c := l.cfg.Load()
-	v, err := record.Validate(batches, l.validateOptions(c, info))
+	nowMs := l.nowMs()
+	v, err := record.Validate(batches, l.validateOptions(c, info, nowMs))
 	if err != nil {
 		return AppendResult{}, err
 	}
@@ -31,7 +32,7 @@ func (l *Log) AppendAsLeader(batches []byte, info AppendInfo) (AppendResult, err
 			LogAppendTime: record.NoTimestamp, MaxTimestamp: record.NoTimestamp, OffsetOfMaxTimestamp: id.NoOffset}, nil
 	}
 	l.mu.Lock()
-	r, err := l.append(&v, c, info)
+	r, err := l.append(&v, c, info, nowMs)
 	l.mu.Unlock()
 	if err == nil && r.FlushDue && !info.DeferFlush {
 		r.FlushDue = false
@@ -45,7 +46,7 @@ func (l *Log) AppendAsFollower(batches []byte, leaderEpoch id.LeaderEpoch) (Appe
 	return l.AppendAsLeader(batches, AppendInfo{LeaderEpoch: leaderEpoch, Origin: OriginReplication})
 }
 
-func (l *Log) validateOptions(c *Config, info AppendInfo) record.ValidateOptions {
+func (l *Log) validateOptions(c *Config, info AppendInfo, nowMs int64) record.ValidateOptions {
 	o := record.ValidateOptions{
 		TopicPartition:    l.tp,
 		Origin:            info.Origin,
@@ -56,7 +57,7 @@ func (l *Log) validateOptions(c *Config, info AppendInfo) record.ValidateOptions
 		Compacted:         c.CleanupCompact,
 		TimestampBeforeMs: durationMs(c.TimestampBeforeMax),
 		TimestampAfterMs:  durationMs(c.TimestampAfterMax),
-		NowMs:             l.nowMs(),
+		NowMs:             nowMs,
 		MaxBatchBytes:     c.MaxMessageBytes,
 		MaxSegmentBytes:   int(c.SegmentBytes),
 		DecompressedLimit: decompressLimit,
@@ -68,8 +69,8 @@ func (l *Log) validateOptions(c *Config, info AppendInfo) record.ValidateOptions
 	return o
 }
 
-// append needs mu.
-func (l *Log) append(v *record.Validated, c *Config, info AppendInfo) (AppendResult, error) {
+// append needs mu. nowMs was read before the lock was taken: it is as late as the wait for the lock was long.
+func (l *Log) append(v *record.Validated, c *Config, info AppendInfo, nowMs int64) (AppendResult, error) {
 	if err := l.Err(); err != nil {
 		return AppendResult{}, err
 	}
@@ -97,14 +98,14 @@ func (l *Log) append(v *record.Validated, c *Config, info AppendInfo) (AppendRes
 		r.FlushDue = c.strictFlush() && l.durable.Load() <= int64(dup.lastOffset)
 		return r, nil
 	}
-	seg, err := l.segmentFor(v, c)
+	seg, err := l.segmentFor(v, c, nowMs)
 	if err != nil {
 		return AppendResult{}, err
 	}
 	if err := l.noteEpochs(v); err != nil {
 		return AppendResult{}, err
 	}
-	if err := l.write(seg, v, c); err != nil {
+	if err := l.write(seg, v, c, nowMs); err != nil {
 		return AppendResult{}, err
 	}
 	l.afterWrite(seg, v.LastOffset+1)
@@ -113,14 +114,14 @@ func (l *Log) append(v *record.Validated, c *Config, info AppendInfo) (AppendRes
 }
 
 // segmentFor rolls if it must and returns the segment for the append.
-func (l *Log) segmentFor(v *record.Validated, c *Config) (*segment, error) {
+func (l *Log) segmentFor(v *record.Validated, c *Config, nowMs int64) (*segment, error) {
 	if err := l.ensure(); err != nil {
 		return nil, err
 	}
 	seg := l.active()
 	roll, err := seg.shouldRoll(rollParams{
 		maxBytes: c.SegmentBytes, bytes: int64(len(v.Bytes)), maxAge: c.SegmentAge, maxIndexBytes: c.SegmentIndexBytes,
-		nowMs: l.nowMs(), maxTSInMessages: v.MaxTimestampMs, lastOffsetInMessage: v.LastOffset,
+		nowMs: nowMs, maxTSInMessages: v.MaxTimestampMs, lastOffsetInMessage: v.LastOffset,
 	})
 	if err != nil {
 		return nil, l.fault("append to", err)
@@ -144,7 +145,7 @@ func (l *Log) noteEpochs(v *record.Validated) error {
 }
 
 // write puts the bytes into the segment and its indexes. On an error the segment is as before.
-func (l *Log) write(seg *segment, v *record.Validated, c *Config) error {
+func (l *Log) write(seg *segment, v *record.Validated, c *Config, nowMs int64) error {
 	if err := seg.loadMaxTS(); err != nil {
 		return l.fault("append to", err)
 	}
@@ -162,7 +163,7 @@ func (l *Log) write(seg *segment, v *record.Validated, c *Config) error {
 		seg.note(header{position: position, size: int64(len(b)), base: b.BaseOffset(), last: b.LastOffset(), maxTS: b.MaxTimestamp()}, int64(c.IndexIntervalBytes))
 		position += int64(len(b))
 	}
-	seg.modifiedMs = l.nowMs()
+	seg.modifiedMs = nowMs
 	seg.size.Store(position)
 	return nil
 }
