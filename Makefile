@@ -22,16 +22,16 @@ test: ## unit, scenario, golden, seeded and embedded tests (<= 10 minutes on 2 c
 check-full: race diff interop ## everything CI runs besides `test` (<= 25 minutes more)
 
 race: ## race detector over the concurrent rooms
-	CGO_ENABLED=1 $(GO) test -race -timeout 12m ./internal/broker/... ./internal/engine/... ./internal/base/... ./embedded/...
+	CGO_ENABLED=1 $(GO) test -race -timeout 12m ./internal/broker/... ./internal/engine/... ./internal/base/... ./internal/node/... ./embedded/...
 
-diff: ## side by side with Apache Kafka 4.4: the same requests, the answers field by field
-	$(GO) test -count=1 -timeout 10m -tags diff ./test/diff/...
+diff: build ## side by side with Apache Kafka 4.4: the same requests, the answers field by field
+	$(GO) test -count=1 -timeout 20m ./test/diff -kafka -v
 
 interop: build ## unmodified clients of other houses against a node
 	test/interop/run
 
-soak: ## the large figures (hours), by hand; record them in docs/evidence.md
-	$(GO) test -count=1 -timeout 24h -tags soak ./internal/...
+soak: ## the long runs (hours), by hand: FUZZTIME=30m COUNT=500; record the figures in docs/evidence.md
+	test/soak/run
 
 lint: ## gofmt, vet and the house's own rules
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
