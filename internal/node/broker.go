@@ -206,7 +206,17 @@ func (n *Node) newLifecycle(b *conf.Broker) error {
 	n.ctlLife = lifecycle.NewControllerRegistration(lifecycle.ControllerOptions{NodeID: n.nodeID, IncarnationID: quorum.NewDirectoryID(rng),
 		Endpoints: n.advertised(b.AdvertisedControllerListeners()), Features: controller.SupportedFeatures(), Line: n.line,
 		Logger: n.log.With("component", "lifecycle")})
+	n.assigns = lifecycle.NewAssignments(lifecycle.AssignmentOptions{NodeID: n.nodeID, Epoch: n.life.BrokerEpoch, Where: n.directoryOf,
+		Line: n.line, Logger: n.log.With("component", "lifecycle")})
 	return nil
+}
+
+func (n *Node) directoryOf(tp id.TopicPartition) (id.UUID, bool) {
+	l, ok := n.logs.Get(tp)
+	if !ok {
+		return id.UUID{}, false
+	}
+	return l.DirectoryID(), true
 }
 
 // serve starts everything that runs, registers the broker, and opens the doors when the broker is unfenced.
@@ -318,8 +328,9 @@ func (n *Node) applyGroups(delta *image.Delta, _ *image.Image) error {
 	return nil
 }
 
-func (n *Node) applyLifecycle(_ *image.Delta, img *image.Image) error {
+func (n *Node) applyLifecycle(delta *image.Delta, img *image.Image) error {
 	n.life.ImagePublished(img)
+	n.assigns.ImagePublished(delta, img)
 	n.ctlLife.ImagePublished(img)
 	return nil
 }

@@ -65,6 +65,7 @@ type Node struct {
 	pids     *handler.ProducerIDBlocks
 	life     *lifecycle.Manager
 	ctlLife  *lifecycle.ControllerRegistration
+	assigns  *lifecycle.Assignments
 	srv      *server.Server
 	desk     *handler.ReplicaDesk
 	publish  *publisher
@@ -233,6 +234,9 @@ func (n *Node) halt(ctx context.Context, epoch id.BrokerEpoch) error {
 	}
 	if n.ctlLife != nil {
 		n.ctlLife.Close()
+	}
+	if n.assigns != nil {
+		n.assigns.Close()
 	}
 	if n.groups != nil {
 		n.groups.Close()

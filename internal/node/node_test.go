@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -96,6 +97,23 @@ func TestDirectoryThatIsNoneIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustFail(t, options(t, file, nil), file)
+}
+
+func TestNoDirectoryThatWorksIsRefused(t *testing.T) {
+	o := options(t, "/a,/b", nil)
+	mem := vfs.NewMem()
+	o.FS = mem
+	n, err := Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Shutdown(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	faults := vfs.NewFaults(mem)
+	faults.Add(vfs.Rule{Op: vfs.OpLock, Err: syscall.EROFS})
+	o.FS = faults
+	mustFail(t, o, "no log directory works: ")
 }
 
 func TestSecondNodeOnADirectoryIsRefused(t *testing.T) {

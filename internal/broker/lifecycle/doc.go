@@ -8,6 +8,9 @@
 // when the broker was unfenced. Nothing waits for a fixed time: the first unfence follows as soon as the image holds the
 // registration, and a heartbeat goes out at once whenever something that it carries has changed.
 //
+// Beside it, [Assignments] tells the controller in which log directories the broker holds its partitions (KIP-858), and
+// [ControllerRegistration] registers the controller of the process (KIP-919).
+//
 // The package refuses to decide anything about partitions, and to open or close anything: whoever composes the node listens to
 // Unfenced, Granted and Failed.
 //
