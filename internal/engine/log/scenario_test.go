@@ -28,7 +28,7 @@ import (
 //	truncate to=N; restart at=N; delete-records before=N; epoch-end e=N; assign e=N at=N
 //	state; files; producers; index segment=N; hex file=NAME; remove file=NAME; flip file=NAME at=N; cut file=NAME size=N
 func TestScenarios(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
 		s := &scenario{t: t, disk: mem(t), clock: &clock{ms: epochMs}}
 		s.disk.SetNow(s.clock.now)
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
