@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -47,6 +48,13 @@ func (n *Node) openDirs(context.Context) error {
 			return err
 		}
 	}
+	if !slices.ContainsFunc(b.LogDirs(), func(dir string) bool { return sameDir(dir, n.format.metadataDir) }) {
+		lock, err := log.LockDir(n.fs, n.format.metadataDir) // the others are locked by the log manager
+		if err != nil {
+			return fmt.Errorf("open the metadata directory: %w", err)
+		}
+		n.metaLock = lock
+	}
 	defaults, err := conf.ResolveTopic(b, nil)
 	if err != nil {
 		return fmt.Errorf("topic defaults: %w", err)
@@ -68,6 +76,13 @@ func (n *Node) openDirs(context.Context) error {
 		return fmt.Errorf("open the log directories: %w", err)
 	}
 	return nil
+}
+
+// sameDir reports whether two paths name one directory, whatever the current one is.
+func sameDir(a, b string) bool {
+	x, errA := filepath.Abs(a)
+	y, errB := filepath.Abs(b)
+	return a == b || errA == nil && errB == nil && x == y
 }
 
 // checkDir reads a directory's meta.properties and refuses a directory that is not ours, in Kafka's words where it has some.

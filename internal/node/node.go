@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -54,6 +55,7 @@ type Node struct {
 
 	config atomic.Pointer[conf.Broker] // with the dynamic layers of the newest image
 
+	metaLock io.Closer // of a metadata directory that is no log directory
 	logs     *log.Manager
 	quorum   *quorum.Quorum
 	memory   *server.Memory
@@ -265,6 +267,9 @@ func (n *Node) halt(ctx context.Context, epoch id.BrokerEpoch) error {
 	}
 	if n.logs != nil {
 		errs = append(errs, n.logs.Close(epoch))
+	}
+	if n.metaLock != nil {
+		errs = append(errs, n.metaLock.Close())
 	}
 	n.running.Wait()
 	return errors.Join(errs...)

@@ -124,6 +124,24 @@ func TestSecondNodeOnADirectoryIsRefused(t *testing.T) {
 	mustFail(t, options(t, dir, nil), ".lock")
 }
 
+// TestSecondNodeOnAMetadataDirectoryIsRefused: the lock of a log directory does not cover a metadata directory elsewhere.
+func TestSecondNodeOnAMetadataDirectoryIsRefused(t *testing.T) {
+	root := t.TempDir()
+	meta := filepath.Join(root, "meta")
+	first, err := start(t, options(t, filepath.Join(root, "a"), map[string]string{"metadata.log.dir": meta}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := options(t, filepath.Join(root, "b"), map[string]string{"metadata.log.dir": meta})
+	mustFail(t, second, "Failed to acquire lock on file .lock in "+meta)
+	if err := first.Shutdown(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := start(t, second); err != nil {
+		t.Fatalf("after the first has gone: %v", err)
+	}
+}
+
 func TestTakenPortIsRefused(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

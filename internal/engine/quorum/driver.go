@@ -87,7 +87,7 @@ func (d *driver) loop() error {
 				return err
 			}
 		case r := <-d.snaps.done:
-			if err := d.snaps.finished(r); err != nil {
+			if err := d.snaps.finished(r); err != nil && !log.IsFull(err) { // what could not be cleaned up is next time
 				return err
 			}
 		case <-d.q.poke:
