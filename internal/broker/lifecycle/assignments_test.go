@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,12 +19,22 @@ import (
 
 // wireTape keeps what was sent, for the test to answer.
 type wireTape struct {
+	mu   sync.Mutex
 	reqs []*api.AssignReplicasToDirsRequest
 	done []func(wire.Message, error)
 }
 
 func (l *wireTape) Start(req wire.Request, _ int16, _ time.Time, done func(wire.Message, error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.reqs, l.done = append(l.reqs, req.(*api.AssignReplicasToDirsRequest)), append(l.done, done)
+}
+
+func (l *wireTape) answer(n int, m wire.Message, err error) {
+	l.mu.Lock()
+	done := l.done[n]
+	l.mu.Unlock()
+	done(m, err)
 }
 
 // said tells in a line what a request says.
@@ -65,6 +76,8 @@ func TestAssignments(t *testing.T) {
 		}
 		want := func(n int, text string) {
 			t.Helper()
+			tape.mu.Lock()
+			defer tape.mu.Unlock()
 			got := ""
 			if len(tape.reqs) > 0 {
 				got = said(tape.reqs[len(tape.reqs)-1])
@@ -85,13 +98,13 @@ func TestAssignments(t *testing.T) {
 		disk[id.TopicPartition{Topic: "u", Partition: 0}] = id.UUID{20}
 		publish(&logrec.TopicRecord{Name: "u", TopicID: id.UUID{2}}, partition(2, 0, image.DirUnassigned))
 		want(1, "epoch 7: 1-0 in 10") // one request at a time
-		tape.done[0](nil, errors.New("no answer"))
+		tape.answer(0, nil, errors.New("no answer"))
 		want(1, "epoch 7: 1-0 in 10") // and a pause after a failure
 		<-time.After(time.Second)
 		synctest.Wait()
 		want(2, "epoch 7: 1-0 in 10, 2-0 in 20")
 		publish(&logrec.RemoveTopicRecord{TopicID: id.UUID{2}})
-		tape.done[1](&api.AssignReplicasToDirsResponse{}, nil)
+		tape.answer(1, &api.AssignReplicasToDirsResponse{}, nil)
 		publish(&logrec.PartitionChangeRecord{TopicID: id.UUID{1}, PartitionID: 0, Leader: -2, Directories: []id.UUID{{10}}})
 		<-time.After(time.Minute)
 		want(2, "epoch 7: 1-0 in 10, 2-0 in 20") // the image says it now
