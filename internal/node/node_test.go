@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -140,6 +141,27 @@ func TestSecondNodeOnAMetadataDirectoryIsRefused(t *testing.T) {
 	if _, err := start(t, second); err != nil {
 		t.Fatalf("after the first has gone: %v", err)
 	}
+}
+
+// TestBrokenDiskEndsTheNode: a full disk is waited out, but a disk that fails under the metadata log ends the node, with the reason.
+func TestBrokenDiskEndsTheNode(t *testing.T) {
+	o := options(t, "/data", map[string]string{"metadata.max.idle.interval.ms": "10"})
+	faults := vfs.NewFaults(vfs.NewMem())
+	o.FS = faults
+	n, err := Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults.Add(vfs.Rule{Op: vfs.OpWrite, Path: "*.log", Err: syscall.EIO})
+	select {
+	case <-n.Failed():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the node goes on over a broken disk")
+	}
+	if n.Err() == nil || !strings.Contains(n.Err().Error(), "metadata quorum: ") || !errors.Is(n.Err(), syscall.EIO) {
+		t.Errorf("failed with %v", n.Err())
+	}
+	n.Kill()
 }
 
 func TestTakenPortIsRefused(t *testing.T) {
