@@ -68,7 +68,7 @@ func rdkafkaRow(tool string) func(context.Context, string) (figure, error) {
 			out, err := exec.CommandContext(ctx, tool, "-P", "-t", topic, "-s", "1000", "-c", strconv.Itoa(count), "-a", "-1", "-b", s.addr,
 				"-X", "queue.buffering.max.messages=500000", "-X", "linger.ms=5").CombinedOutput()
 			if err != nil {
-				return 0, 0, fmt.Errorf("%w: %.300s", err, out)
+				return 0, 0, fmt.Errorf("%w: %s", err, out[max(0, len(out)-500):]) // warnings about its own defaults come first
 			}
 			m := regexp.MustCompile(`in (\d+)ms: (\d+) msgs/s and ([\d.]+) MB/s`).FindAllSubmatch(out, -1)
 			if len(m) == 0 {
