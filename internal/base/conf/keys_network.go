@@ -44,6 +44,6 @@ func networkKeys() []Key {
 		{Name: "socket.request.max.bytes", Type: Int, Default: "104857600", Rule: atLeast(1), State: Done,
 			Doc: "Largest request that is taken."},
 		{Name: "socket.send.buffer.bytes", Type: Int, Default: "102400", State: Done,
-			Doc: "Send buffer of a connection; -1 leaves it to the system, and so does the default, because a set size costs throughput."},
+			Doc: "Send buffer of a connection; -1 leaves it to the system."},
 	}
 }
