@@ -116,8 +116,8 @@ func (n *Node) newServer(b *conf.Broker, reg *server.Registry, component string)
 
 // receiveBuffer is the size of a connection's receive buffer, -1 for the system's own. A size that is set stops the system from
 // fitting the buffer to the connection: at Kafka's default a request of 1 MB then arrives in eight reads instead of two. So the
-// default, which Kafka's sample properties repeat, means the system's own. Send buffers keep the set size: without one, a
-// congestion control that paces (BBR) sends large answers in spurts by timer, at half the speed.
+// default, which Kafka's sample properties repeat, means the system's own. Send buffers keep the set size: left
+// to the system, large answers went out at anything between twice and half the speed, from one hour to the next.
 func receiveBuffer(b *conf.Broker) int {
 	const kafkaDefault = 102400
 	n := int(b.Int("socket.receive.buffer.bytes"))
