@@ -121,7 +121,7 @@ func TestOneDirectoryFails(t *testing.T) {
 		}
 	}
 	awaitLeader(t, a, bad, -1) // the controller hears of it
-	n.Kill() // a stop in good order would complain of the logs it cannot close
+	n.Kill()                   // a stop in good order would complain of the logs it cannot close
 	n.Restart()
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		ends, err := a.ListEndOffsets(t.Context(), "t")
