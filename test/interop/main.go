@@ -38,7 +38,7 @@ func clients(home, here string) []client {
 		{"kafkajs", []string{"node", at("kafkajs.js")}, []string{"NODE_PATH=" + home + "/node_modules"}, []string{"none", "gzip"}, true, false},
 		{"franz-go", []string{filepath.Join(home, "franz")}, nil, allCodecs, true, false},
 		{"sarama", []string{filepath.Join(home, "sarama")}, nil, allCodecs, true, false},
-		{"java 2.1.1", java("2.1.1"), nil, allCodecs[:4], true, false}, // zstd came with the broker's 2.1, the client's compression.type knows it too late for some JVMs
+		{"java 2.1.1", java("2.1.1"), nil, allCodecs, true, false},
 		{"java 4.4.0", java("4.4.0"), nil, allCodecs, true, false},
 		{"console tools", []string{at("console.sh")}, []string{"KAFKA=" + at("tool.sh")}, allCodecs, true, false},
 	}
