@@ -50,45 +50,24 @@ func TestSideBySide(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			rows += len(s.rows)
-			// Kafka shows what it has done a little later than it says so, in places that its protocol does not name; a script
-			// with differences is run once more on fresh nodes, and a row counts that differs both times. The others are shown.
-			first := runScript(t, s, kafkaCmd, moldauCmd)
-			if len(first) == 0 {
-				return
-			}
-			second := runScript(t, s, kafkaCmd, moldauCmd)
-			for i, bad := range first {
-				r := &s.rows[i]
-				if len(second[i]) == 0 {
-					t.Logf("%s:%d %s v%d, %s: differed in one of two runs\n\t%s", filepath.Base(file), r.line, r.api, r.version, r.text, strings.Join(bad, "\n\t"))
-					continue
+			kafka, moldau := &side{name: "kafka", command: kafkaCmd}, &side{name: "moldau", command: moldauCmd}
+			for _, x := range []*side{kafka, moldau} {
+				if err := x.start(t.TempDir(), freePort(t), s.props); err != nil {
+					t.Fatal(err)
 				}
-				failed++
-				t.Errorf("%s:%d %s v%d, %s\n\t%s", filepath.Base(file), r.line, r.api, r.version, r.text, strings.Join(bad, "\n\t"))
+				defer x.stop()
+			}
+			for i := range s.rows {
+				r := &s.rows[i]
+				rows++
+				if bad := compareRow(r, kafka, moldau); len(bad) > 0 {
+					failed++
+					t.Errorf("%s:%d %s v%d, %s\n\t%s", filepath.Base(file), r.line, r.api, r.version, r.text, strings.Join(bad, "\n\t"))
+				}
 			}
 		})
 	}
 	fmt.Printf("side by side: %d rows, %d differ\n", rows, failed)
-}
-
-// runScript runs every row on a fresh pair of nodes and returns what differs, by the row's index.
-func runScript(t *testing.T, s *script, kafkaCmd, moldauCmd string) map[int][]string {
-	t.Helper()
-	kafka, moldau := &side{name: "kafka", command: kafkaCmd}, &side{name: "moldau", command: moldauCmd}
-	for _, x := range []*side{kafka, moldau} {
-		if err := x.start(t.TempDir(), freePort(t), s.props); err != nil {
-			t.Fatal(err)
-		}
-		defer x.stop()
-	}
-	differ := map[int][]string{}
-	for i := range s.rows {
-		if bad := compareRow(&s.rows[i], kafka, moldau); len(bad) > 0 {
-			differ[i] = bad
-		}
-	}
-	return differ
 }
 
 // compareRow runs one row on both sides and returns what differs.
