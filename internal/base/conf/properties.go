@@ -46,7 +46,7 @@ func parsePropertiesUTF8(data []byte) (map[string]string, error) {
 }
 
 // ParseProperties reads the format of java.util.Properties.load(InputStream): bytes are ISO-8859-1, "=", ":" or white space
-// ends a key, a backslash at the end of a line continues it, \t \n \r \f and \uXXXX are escapes, and the last value of a key
+// ends a key, a backslash at the end of a line continues it, \t \n \r \f and \u with four hex digits are escapes, and the last value of a key
 // wins. The only error is a malformed \u escape. (A file in UTF-8 with other than ASCII characters reads as in Kafka: wrongly.)
 func ParseProperties(data []byte) (map[string]string, error) {
 	units := make([]uint16, len(data))
