@@ -22,6 +22,7 @@ var (
 	window = flag.Duration("window", 5*time.Second, "timed window of each measurement")
 	warm   = flag.Duration("warm", 15*time.Second, "the same load before the window, for the JVM")
 	rows   = flag.String("rows", "", "only rows whose name contains this")
+	built  = flag.String("moldau", "./moldau", "the Moldau binary")
 	noKafk = flag.Bool("alone", false, "without Apache Kafka: Moldau and the skeleton only")
 )
 
@@ -66,6 +67,14 @@ func run(ctx context.Context) error {
 			}
 		}
 		r.print(got)
+	}
+	for _, s := range allSeries() {
+		if !strings.Contains(s.name, *rows) {
+			continue
+		}
+		if err := s.run(ctx, order); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -93,21 +93,13 @@ offsets.topic.replication.factor=1
 	if err := os.WriteFile(props, []byte(text), 0o644); err != nil {
 		return err
 	}
-	if err := s.spawn("./moldau", "storage", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", props); err != nil {
+	if err := s.spawn(*built, "storage", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", props); err != nil {
 		return err
 	}
-	log, err := os.Create(filepath.Join(s.dir, "server.log"))
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd := exec.Command("./moldau", "start", props, "--metrics", "none")
-	cmd.Stdout, cmd.Stderr = log, log
 	began := time.Now()
-	if err := cmd.Start(); err != nil {
+	if err := s.exec(); err != nil {
 		return err
 	}
-	s.proc, s.pid = cmd, cmd.Process.Pid
 	if err := firstMetadata(s.addr, began.Add(30*time.Second)); err != nil {
 		return err
 	}
@@ -115,10 +107,27 @@ offsets.topic.replication.factor=1
 	return nil
 }
 
+// exec starts Moldau on its directory.
+func (s *server) exec() error {
+	log, err := os.OpenFile(filepath.Join(s.dir, "server.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(*built, "start", filepath.Join(s.dir, "server.properties"), "--metrics", "none")
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	s.proc, s.pid = cmd, cmd.Process.Pid
+	return nil
+}
+
 // firstMetadata asks until the node answers with itself as a broker.
 func firstMetadata(addr string, deadline time.Time) error {
 	req := kmsg.NewPtrMetadataRequest()
 	req.SetVersion(9)
+	req.Topics = []kmsg.MetadataRequestTopic{} // none
 	frame := load.Frame(req)
 	for time.Now().Before(deadline) {
 		c, err := net.Dial("tcp", addr)
