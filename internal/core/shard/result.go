@@ -47,6 +47,9 @@ type Result struct {
 	// Reply answers the ticket of this decision once everything that was written up to now, by this decision and those
 	// before it, is committed. If that fails the driver fails the ticket. Nil if the ticket was answered or stays open.
 	Reply any
+	// Messages go to others, in the core's own types, under the terms of Reply: once everything that was written up to now is
+	// committed, and not at all if that fails.
+	Messages []any
 	// Then, if not nil, is called once when the fate of Records is known.
 	Then Continuation
 }
