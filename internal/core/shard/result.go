@@ -3,6 +3,7 @@ package shard
 import (
 	"time"
 
+	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/wire"
 )
 
@@ -24,6 +25,27 @@ type Record struct {
 	Change any
 }
 
+// Producer is who writes records in a transaction.
+type Producer struct {
+	// ID and Epoch are checked by the log.
+	ID    id.ProducerID
+	Epoch id.ProducerEpoch
+}
+
+// Marker is the control record that ends a transaction in one partition.
+type Marker struct {
+	// Producer is whose transaction ends.
+	Producer
+	// Commit tells the end: committed or aborted.
+	Commit bool
+	// CoordinatorEpoch is the leader epoch of the transaction coordinator that decided; the log refuses older ones.
+	CoordinatorEpoch int32
+	// Version is the transaction.version that the log checks the epoch by.
+	Version int16
+	// Change is what the marker means for the working state; the driver hands it back in Apply.
+	Change any
+}
+
 // Answer ends a ticket.
 type Answer struct {
 	// Ticket is who gets the answer.
@@ -42,6 +64,10 @@ type Result struct {
 	Records []Record
 	// Atomic asks that all Records are in one batch.
 	Atomic bool
+	// Producer, if not nil, writes Records as a part of that producer's transaction: at once, in one batch of their own.
+	Producer *Producer
+	// Marker, if not nil, ends a producer's transaction in this partition. There are no Records then.
+	Marker *Marker
 	// Answers leave at once: they promise nothing that the log would have to hold.
 	Answers []Answer
 	// Reply answers the ticket of this decision once everything that was written up to now, by this decision and those

@@ -2,6 +2,10 @@ package coord
 
 import (
 	"errors"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,35 +30,48 @@ type cell[M Machine] struct {
 	partition int32
 	epoch     id.LeaderEpoch
 
-	dead      atomic.Bool  // ends the cell soon: loading stops, no more ticks
+	dead      atomic.Bool  // ends the cell soon: loading stops, nothing comes in any more
+	up        atomic.Bool  // the state is active
+	busy      atomic.Int64 // who has the cell, waits for it or is about to; each looks for what is pending before he goes
 	inLine    atomic.Int64 // callers that wait for mu
 	hw        atomic.Int64 // high watermark as last heard
 	settled   atomic.Int64 // high watermark as last acted upon, under mu
-	appending atomic.Bool  // the holder of mu is inside Log.Append and will look at hw afterwards
+	due       atomic.Bool  // a deadline may have passed
+	news      atomic.Bool  // the inbox has something
 	scheduled atomic.Pointer[time.Time]
+
+	inboxMu sync.Mutex // may be taken while mu is held
+	inbox   []Event[M]
 
 	mu      sync.Mutex // guards all below
 	state   cellState
 	why     wire.ErrorCode // what callers are told when gone
 	core    M
+	since   time.Time // when it was loaded
+	crashes int       // panics of the cells before it
 	next    id.Offset // of the next record
 	batch   *batch
 	builder *record.Builder
 	wire    []byte // reused for the batch's bytes
+	below   bool   // inside Log.Append
 	written []*op  // decisions whose records are in the log and not committed, in order of offset and of deadline
+	held    []held // messages of such decisions
 	fates   []fate // decisions whose fate is known and not acted upon
 	tickets map[shard.Ticket]Reply
 	last    shard.Ticket
 	out     []delivery
+	leaving []any // messages of committed decisions
 	unwatch func()
 }
 
-// batch is the open batch.
-type batch struct {
-	base  id.Offset
-	began time.Time
-	line  int64 // callers that were in line when it was opened and have not had their turn
-	ops   []*op
+func newCell[M Machine](rt *Runtime[M], partition int32, epoch id.LeaderEpoch) *cell[M] {
+	return &cell[M]{rt: rt, partition: partition, epoch: epoch, tickets: make(map[shard.Ticket]Reply)}
+}
+
+// held are messages that leave when the high watermark reaches required, however long the decision's own ticket waits.
+type held struct {
+	required id.Offset
+	messages []any
 }
 
 // op is a decision whose fate is open.
@@ -79,6 +96,7 @@ type delivery struct {
 
 // enter takes the cell; leave must follow.
 func (c *cell[M]) enter() {
+	c.busy.Add(1)
 	c.inLine.Add(1)
 	c.mu.Lock()
 	c.inLine.Add(-1)
@@ -89,27 +107,42 @@ func (c *cell[M]) enter() {
 
 func (c *cell[M]) do(reply Reply, decide func(M, time.Time, shard.Ticket) shard.Result) {
 	c.enter()
-	if code := c.refusal(); code != wire.ErrNone {
+	code := c.refusal()
+	if code == wire.ErrNone && len(c.tickets) >= c.rt.opts.MaxWaiting {
+		code = wire.ErrCoordinatorNotAvailable
+	}
+	if code != wire.ErrNone {
 		c.out = append(c.out, delivery{reply, nil, code})
 		c.leave()
 		return
 	}
-	if len(c.tickets) >= c.rt.opts.MaxWaiting {
-		c.out = append(c.out, delivery{reply, nil, wire.ErrCoordinatorNotAvailable})
-		c.leave()
-		return
-	}
 	c.last++
-	t := c.last
-	c.tickets[t] = reply
-	now := time.Now()
-	c.carry(now, t, decide(c.core, now, t))
+	c.tickets[c.last] = reply
+	c.decide(c.last, decide)
 	c.leave()
 }
 
-func (c *cell[M]) read(look func(M)) wire.ErrorCode {
+// decide makes a decision; a panic in it is its ticket's answer, and the end of the cell.
+func (c *cell[M]) decide(t shard.Ticket, decide func(M, time.Time, shard.Ticket) shard.Result) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.close(t, nil, wire.ErrUnknownServerError)
+			c.panicked(p)
+		}
+	}()
+	now := time.Now()
+	c.carry(now, t, decide(c.core, now, t))
+}
+
+func (c *cell[M]) read(look func(M)) (code wire.ErrorCode) {
 	c.enter()
-	defer c.leave()
+	defer func() {
+		if p := recover(); p != nil { // nothing was changed, so the cell goes on
+			c.rt.opts.Logger.Error("read of a coordinator panicked", "partition", c.partition, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			code = wire.ErrUnknownServerError
+		}
+		c.leave()
+	}()
 	if code := c.refusal(); code != wire.ErrNone {
 		return code
 	}
@@ -128,10 +161,8 @@ func (c *cell[M]) refusal() wire.ErrorCode {
 	}
 }
 
-// tick does what is due: deadlines of the core, of the open batch and of decisions that wait for their commit.
-func (c *cell[M]) tick() {
-	c.enter()
-	now := time.Now()
+// expire does what is due: deadlines of the core and of decisions that wait for their commit.
+func (c *cell[M]) expire(now time.Time) {
 	for c.state == active {
 		res, ok := c.core.Expire(now)
 		if !ok {
@@ -141,12 +172,12 @@ func (c *cell[M]) tick() {
 	}
 	for len(c.written) > 0 && !c.written[0].deadline.After(now) {
 		c.fates = append(c.fates, fate{c.written[0], wire.ErrRequestTimedOut})
+		c.written[0] = nil
 		c.written = c.written[1:]
 	}
-	c.leave()
 }
 
-// advanced hears of a new high watermark, from any goroutine.
+// advanced hears of a new high watermark, from any goroutine, also from inside Log.Append.
 func (c *cell[M]) advanced(hw id.Offset) {
 	for {
 		old := c.hw.Load()
@@ -157,32 +188,33 @@ func (c *cell[M]) advanced(hw id.Offset) {
 			break
 		}
 	}
-	// Either appending is seen here, then its caller clears it later and looks at hw after that; or not, then a tick does.
-	if !c.appending.Load() {
-		c.rt.schedule(c, time.Time{})
-	}
+	c.wake()
 }
 
-// leave brings the cell to rest, releases it and delivers what came out.
+// leave brings the cell to rest, releases it and delivers what came out. Whatever becomes pending until busy is given back is
+// seen to here; what comes later wakes somebody up.
 func (c *cell[M]) leave() {
 	for {
 		c.settle()
-		out, dead := c.out, c.state == gone
-		c.out = nil
+		out, messages := c.out, c.leaving
+		c.out, c.leaving = nil, nil
 		c.mu.Unlock()
-		for _, d := range out {
-			d.reply(d.body, d.code)
-		}
-		if dead || c.hw.Load() <= c.settled.Load() {
+		c.deliver(out, messages)
+		if !c.pending() && (c.busy.Add(-1) > 0 || !c.pending() || !c.busy.CompareAndSwap(0, 1)) {
 			return
 		}
-		// The watermark moved between settle and Unlock, while appending was still seen as set.
-		c.enter()
+		c.mu.Lock()
 	}
 }
 
-// settle acts on fates, writes the batch if it is time, and follows the high watermark, until nothing is left to do.
+// settle acts on fates, writes the batch if it is time, follows the high watermark, and takes what has come in, until nothing is
+// left to do.
 func (c *cell[M]) settle() {
+	defer func() {
+		if p := recover(); p != nil {
+			c.panicked(p)
+		}
+	}()
 	for c.state == active {
 		now := time.Now()
 		switch {
@@ -194,23 +226,17 @@ func (c *cell[M]) settle() {
 			c.flush()
 		case c.hw.Load() > c.settled.Load():
 			c.commit(id.Offset(c.hw.Load()))
+		case c.due.Load():
+			c.due.Store(false)
+			c.expire(now)
+		case c.news.Load():
+			c.events()
 		default:
 			c.fates = nil
 			c.plan(now)
 			return
 		}
 	}
-}
-
-// ripe says whether the open batch is to be written now.
-func (c *cell[M]) ripe(now time.Time) bool {
-	if c.builder.SizeBytes() >= c.rt.opts.MaxBatchBytes {
-		return true
-	}
-	if c.rt.opts.Linger < 0 {
-		return c.inLine.Load() == 0 || c.batch.line <= 0
-	}
-	return now.Sub(c.batch.began) >= c.rt.opts.Linger
 }
 
 // plan asks for the next tick.
@@ -243,6 +269,14 @@ func (c *cell[M]) commit(hw id.Offset) {
 	if len(c.written) == 0 {
 		c.written = nil
 	}
+	for len(c.held) > 0 && c.held[0].required <= hw {
+		c.leaving = append(c.leaving, c.held[0].messages...)
+		c.held[0] = held{}
+		c.held = c.held[1:]
+	}
+	if len(c.held) == 0 {
+		c.held = nil
+	}
 }
 
 // meet tells a decision its fate.
@@ -271,121 +305,34 @@ func (c *cell[M]) carry(now time.Time, t shard.Ticket, res shard.Result) {
 		c.close(a.Ticket, a.Body, wire.ErrNone)
 	}
 	o := &op{ticket: t, reply: res.Reply, then: res.Then, deadline: now.Add(c.rt.opts.WriteTimeout)}
-	if len(res.Records) > 0 {
-		if code := c.join(now, res); code != wire.ErrNone {
+	if len(res.Records) > 0 || res.Marker != nil {
+		if code := c.join(now, &res); code != wire.ErrNone {
 			c.fates = append(c.fates, fate{o, code})
 			return
 		}
 	}
-	if _, open := c.tickets[t]; !open && o.then == nil {
-		return
-	}
+	_, asked := c.tickets[t]
+	asked = asked || o.then != nil
 	// Also a decision without records waits for those before it: it was made on a state that may yet be taken back.
 	switch {
 	case c.batch != nil:
-		c.batch.ops = append(c.batch.ops, o)
+		c.batch.messages = append(c.batch.messages, res.Messages...)
+		if asked {
+			c.batch.ops = append(c.batch.ops, o)
+		}
 	case c.settled.Load() < int64(c.next):
-		o.required = c.next
-		c.written = append(c.written, o)
+		if len(res.Messages) > 0 {
+			c.held = append(c.held, held{c.next, res.Messages})
+		}
+		if asked {
+			o.required = c.next
+			c.written = append(c.written, o)
+		}
 	default:
-		c.fates = append(c.fates, fate{o, wire.ErrNone})
-	}
-}
-
-// recordOverhead bounds what a record takes in a batch beyond its key and value.
-const recordOverhead = 32
-
-// join adds records to the open batch, writing it where they do not fit.
-func (c *cell[M]) join(now time.Time, res shard.Result) wire.ErrorCode {
-	size := func(r shard.Record) int { return len(r.Key) + len(r.Value) + recordOverhead }
-	need := 0
-	if res.Atomic {
-		for _, r := range res.Records {
-			need += size(r)
+		c.leaving = append(c.leaving, res.Messages...)
+		if asked {
+			c.fates = append(c.fates, fate{o, wire.ErrNone})
 		}
-	}
-	for i, r := range res.Records {
-		if !res.Atomic {
-			need = size(r)
-		}
-		if (i == 0 || !res.Atomic) && c.batch != nil && c.builder.SizeBytes()+need > c.rt.opts.MaxBatchBytes {
-			if code := c.flush(); code != wire.ErrNone {
-				return code
-			}
-		}
-		if c.batch == nil {
-			c.open(now)
-		}
-		c.core.Apply(c.next, r)
-		if err := c.builder.Append(now.UnixMilli(), r.Key, r.Value); err != nil {
-			c.rt.opts.Logger.Error("coordinator record refused", "partition", c.partition, "err", err)
-			c.fail(wire.ErrUnknownServerError)
-			return wire.ErrUnknownServerError
-		}
-		c.next++
-	}
-	return wire.ErrNone
-}
-
-func (c *cell[M]) open(now time.Time) {
-	o := record.NewOptions()
-	o.Compression = c.rt.opts.Compression
-	if c.builder == nil {
-		c.builder = record.NewBuilder(o)
-	} else {
-		c.builder.Reset(o)
-	}
-	c.batch = &batch{base: c.next, began: now, line: c.inLine.Load()}
-}
-
-// flush writes the open batch. The code says why it could not; its decisions have failed then.
-func (c *cell[M]) flush() wire.ErrorCode {
-	b := c.batch
-	bytes, err := c.builder.AppendTo(c.wire[:0])
-	var next id.Offset
-	if err == nil {
-		c.wire = bytes
-		c.appending.Store(true)
-		next, err = c.rt.opts.Log.Append(c.partition, c.epoch, bytes)
-		c.appending.Store(false)
-	}
-	if err != nil {
-		code := errorCode(err)
-		if code == wire.ErrNotLeaderOrFollower || code == wire.ErrFencedLeaderEpoch {
-			c.rt.opts.Logger.Info("coordinator deposed", "partition", c.partition, "leader_epoch", c.epoch)
-			c.die(wire.ErrNotCoordinator)
-			return code
-		}
-		c.rt.opts.Logger.Error("coordinator append failed", "partition", c.partition, "records", len(b.ops), "err", err)
-		c.fail(code)
-		return code
-	}
-	if next != c.next {
-		// Somebody else wrote to the partition: offsets in the core would be wrong from here on.
-		c.rt.opts.Logger.Error("coordinator out of step with its log, reloading", "partition", c.partition, "offset", next, "expected", c.next)
-		c.die(wire.ErrNotCoordinator)
-		c.rt.reload(c)
-		return wire.ErrNotCoordinator
-	}
-	c.batch = nil
-	for _, o := range b.ops {
-		o.required = next
-	}
-	c.written = append(c.written, b.ops...)
-	if cap(c.wire) > c.rt.opts.MaxBatchBytes {
-		c.wire = nil
-	}
-	return wire.ErrNone
-}
-
-// fail takes the open batch back and fails its decisions.
-func (c *cell[M]) fail(code wire.ErrorCode) {
-	b := c.batch
-	c.batch = nil
-	c.next = b.base
-	c.core.Revert(b.base)
-	for _, o := range b.ops {
-		c.fates = append(c.fates, fate{o, code})
 	}
 }
 
@@ -402,12 +349,16 @@ func (c *cell[M]) die(code wire.ErrorCode) {
 		return
 	}
 	c.dead.Store(true)
+	c.up.Store(false)
 	c.state, c.why = gone, code
-	for t := shard.Ticket(1); t <= c.last && len(c.tickets) > 0; t++ {
+	for _, t := range slices.Sorted(maps.Keys(c.tickets)) {
 		c.close(t, nil, code)
 	}
 	var none M
-	c.core, c.batch, c.written, c.fates, c.builder, c.wire = none, nil, nil, nil, nil, nil
+	c.core, c.batch, c.written, c.held, c.fates, c.builder, c.wire = none, nil, nil, nil, nil, nil, nil
+	c.inboxMu.Lock()
+	c.inbox = nil
+	c.inboxMu.Unlock()
 	if c.unwatch != nil {
 		c.unwatch()
 		c.unwatch = nil

@@ -51,7 +51,7 @@ func (l *memLog) part(p int32, epoch id.LeaderEpoch) (*memPartition, error) {
 	return part, nil
 }
 
-func (l *memLog) Append(p int32, epoch id.LeaderEpoch, batch []byte) (id.Offset, error) {
+func (l *memLog) Append(p int32, epoch id.LeaderEpoch, batch Batch) (id.Offset, error) {
 	l.mu.Lock()
 	part, err := l.part(p, epoch)
 	if err == nil {
@@ -61,9 +61,9 @@ func (l *memLog) Append(p int32, epoch id.LeaderEpoch, batch []byte) (id.Offset,
 		l.mu.Unlock()
 		return 0, err
 	}
-	b, rest, err := record.Next(slices.Clone(batch))
+	b, rest, err := record.Next(slices.Clone(batch.Bytes))
 	if err != nil || len(rest) != 0 || b.CheckCRC() != nil {
-		l.t.Errorf("appended %d bytes that are not one batch: %v", len(batch), err)
+		l.t.Errorf("appended %d bytes that are not one batch: %v", len(batch.Bytes), err)
 	}
 	b.SetBaseOffset(part.end)
 	part.batches = append(part.batches, b)

@@ -23,7 +23,8 @@ const OffsetsTopic = "__consumer_offsets"
 // NewGroups returns the group coordinator of a broker, which follows the leadership of __consumer_offsets by itself.
 func NewGroups(c *conf.Broker, m *replica.Manager, logger *slog.Logger) *Groups {
 	o := GroupOptions(c)
-	o.Log, o.Logger = ReplicaLog{Manager: m, Topic: OffsetsTopic}, logger
+	l := ReplicaLog{Manager: m, Topic: OffsetsTopic}
+	o.Log, o.MaxBatchBytes, o.Logger = l, l.MaxBatchBytes, logger
 	r := New(o)
 	m.WatchLeadership(OffsetsTopic, Leadership[*group.Shard]{r})
 	return r
@@ -42,7 +43,6 @@ func GroupOptions(c *conf.Broker) Options[*group.Shard] {
 		Linger:          time.Duration(c.Int("group.coordinator.append.linger.ms")) * time.Millisecond,
 		WriteTimeout:    c.Millis("offsets.commit.timeout.ms"),
 		LoadBufferBytes: int(c.Int("offsets.load.buffer.size")),
-		MaxBatchBytes:   int(c.Int("message.max.bytes")),
 		Compression:     record.Compression{Codec: record.Codec(c.Int("offsets.topic.compression.codec"))},
 	}
 }

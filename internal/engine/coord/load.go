@@ -3,6 +3,7 @@ package coord
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -20,6 +21,7 @@ var errStopped = errors.New("load stopped")
 // load replays the partition and makes the cell active.
 func (c *cell[M]) load() {
 	defer c.rt.running.Done()
+	defer c.loadPanicked()
 	select {
 	case c.rt.loads <- struct{}{}:
 		defer func() { <-c.rt.loads }()
@@ -52,10 +54,23 @@ func (c *cell[M]) load() {
 		return
 	}
 	now := time.Now()
-	c.state, c.core, c.next = active, core, next
+	c.state, c.core, c.next, c.since = active, core, next, now
+	c.up.Store(true)
 	c.rt.opts.Logger.Info("coordinator loaded", "partition", c.partition, "leader_epoch", c.epoch, "records", records, "took", now.Sub(began))
-	c.carry(now, shard.NoTicket, core.Loaded(now, next))
+	c.decide(shard.NoTicket, func(m M, now time.Time, _ shard.Ticket) shard.Result { return m.Loaded(now, next) })
 	c.leave()
+}
+
+// loadPanicked ends a load that has panicked in the core or in the log. It happens again with the same log, so nothing is tried
+// again before the next leadership.
+func (c *cell[M]) loadPanicked() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	c.rt.opts.Logger.Error("coordinator load panicked", "partition", c.partition, "leader_epoch", c.epoch, "panic", fmt.Sprint(p),
+		"stack", string(debug.Stack()))
+	c.end(wire.ErrNotCoordinator)
 }
 
 // replay folds the whole log into core and returns the offset after its end.

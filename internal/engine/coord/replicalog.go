@@ -18,9 +18,15 @@ func (l ReplicaLog) tp(partition int32) id.TopicPartition {
 }
 
 // Append implements Log.
-func (l ReplicaLog) Append(partition int32, epoch id.LeaderEpoch, batch []byte) (id.Offset, error) {
-	res, err := l.Manager.AppendInternal(l.tp(partition), epoch, batch)
+func (l ReplicaLog) Append(partition int32, epoch id.LeaderEpoch, batch Batch) (id.Offset, error) {
+	res, err := l.Manager.AppendMarker(l.tp(partition), epoch, batch.Bytes, batch.TransactionVersion)
 	return res.NextOffset, err
+}
+
+// MaxBatchBytes is Options.MaxBatchBytes for the topic as it is configured.
+func (l ReplicaLog) MaxBatchBytes(partition int32) int {
+	n, _ := l.Manager.MaxBatchBytes(l.tp(partition))
+	return n
 }
 
 // Read implements Log.

@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -29,10 +30,14 @@ type Options[M Machine] struct {
 	WriteTimeout time.Duration
 	// LoadBufferBytes is offsets.load.buffer.size: how much is read at once while loading; 0 means 5 MiB.
 	LoadBufferBytes int
-	// MaxBatchBytes bounds a batch; 0 means Kafka's default of max.message.bytes.
-	MaxBatchBytes int
+	// MaxBatchBytes returns what a batch of a partition may have, its max.message.bytes. Nil, or 0 from it, means Kafka's default.
+	MaxBatchBytes func(partition int32) int
 	// Compression is offsets.topic.compression.codec; the zero value is none.
 	Compression record.Compression
+	// Send takes the messages of committed decisions. It may be nil if the core has none.
+	Send Sender[M]
+	// Fault hears that the log below has panicked: its state is unknown, and the node should end. May be nil.
+	Fault func(error)
 	// MaxWaiting bounds the tickets of one partition; 0 means 131072. Beyond it requests are told COORDINATOR_NOT_AVAILABLE.
 	MaxWaiting int
 }
@@ -68,8 +73,16 @@ func New[M Machine](o Options[M]) *Runtime[M] {
 	if o.LoadBufferBytes <= 0 {
 		o.LoadBufferBytes = 5 << 20
 	}
-	if o.MaxBatchBytes <= 0 {
-		o.MaxBatchBytes = 1<<20 + 12
+	if o.MaxBatchBytes == nil {
+		o.MaxBatchBytes = func(int32) int { return 0 }
+	}
+	if o.Send == nil {
+		o.Send = func(from Origin[M], message any) {
+			o.Logger.Error("coordinator message that nobody sends", "partition", from.Partition(), "message", fmt.Sprintf("%T", message))
+		}
+	}
+	if o.Fault == nil {
+		o.Fault = func(error) {}
 	}
 	if o.MaxWaiting <= 0 {
 		o.MaxWaiting = 1 << 17
@@ -103,7 +116,7 @@ func (r *Runtime[M]) Close() {
 // Elected says that this broker leads a partition in the given epoch. It returns at once; the partition loads on its own. An
 // epoch that is not newer than the known one is ignored.
 func (r *Runtime[M]) Elected(partition int32, epoch id.LeaderEpoch) {
-	c := &cell[M]{rt: r, partition: partition, epoch: epoch, tickets: make(map[shard.Ticket]Reply)}
+	c := newCell(r, partition, epoch)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -141,14 +154,15 @@ func (r *Runtime[M]) discard(c *cell[M]) {
 	}()
 }
 
-// reload starts a partition again whose core and log do not agree.
-func (r *Runtime[M]) reload(old *cell[M]) {
+// reload starts a partition again whose core and log do not agree. crashes is how often that has happened of late.
+func (r *Runtime[M]) reload(old *cell[M], crashes int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || r.cells[old.partition] != old {
 		return
 	}
-	c := &cell[M]{rt: r, partition: old.partition, epoch: old.epoch, tickets: make(map[shard.Ticket]Reply)}
+	c := newCell(r, old.partition, old.epoch)
+	c.crashes = crashes
 	r.cells[old.partition] = c
 	r.running.Add(1)
 	go c.load()
@@ -187,10 +201,12 @@ func (r *Runtime[M]) Do(partition int32, reply Reply, decide func(m M, now time.
 	c.do(reply, decide)
 }
 
-// DoAll makes the same decision in every partition that is loaded, without a reply.
-func (r *Runtime[M]) DoAll(decide func(m M, now time.Time) shard.Result) {
+// DoAll brings an event to every partition led here; those that load get it when they are loaded. It does not wait.
+func (r *Runtime[M]) DoAll(event Event[M]) {
 	for _, c := range r.all() {
-		c.do(func(any, wire.ErrorCode) {}, func(m M, now time.Time, _ shard.Ticket) shard.Result { return decide(m, now) })
+		if !c.post(event) && !c.dead.Load() {
+			r.opts.Logger.Error("coordinator does not follow, an event is lost", "partition", c.partition)
+		}
 	}
 }
 
@@ -228,7 +244,8 @@ func (r *Runtime[M]) run() {
 		}
 		r.tickMu.Unlock()
 		if due {
-			c.tick()
+			c.due.Store(true)
+			c.wake() // and not here: a slow append must not hold up the deadlines of others
 			select {
 			case <-r.stop:
 				return

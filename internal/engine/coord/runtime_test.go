@@ -334,7 +334,7 @@ func TestLingerSharesBatches(t *testing.T) {
 			t.Errorf("%d appends", n)
 		}
 		// a full batch does not wait
-		r2 := start(t, l, func(o *Options[*group.Shard]) { o.Linger, o.MaxBatchBytes = time.Hour, 1000 })
+		r2 := start(t, l, func(o *Options[*group.Shard]) { o.Linger, o.MaxBatchBytes = time.Hour, func(int32) int { return 1000 } })
 		r2.Elected(0, 0)
 		synctest.Wait()
 		for i := range 100 {

@@ -12,7 +12,7 @@ import (
 // this broker does not lead the partition in that epoch; errors wrap a wire.ErrorCode. Safe for concurrent use.
 type Log interface {
 	// Append writes one batch and returns the offset after it. It does not wait for replicas. The bytes are modified, not kept.
-	Append(partition int32, epoch id.LeaderEpoch, batch []byte) (next id.Offset, err error)
+	Append(partition int32, epoch id.LeaderEpoch, batch Batch) (next id.Offset, err error)
 	// Read returns whole batches from offset on, committed or not, at most about maxBytes but at least one; none at the end. It
 	// may use and grow buf.
 	Read(partition int32, epoch id.LeaderEpoch, offset id.Offset, maxBytes int, buf []byte) ([]byte, error)
@@ -21,6 +21,13 @@ type Log interface {
 	// Watch calls advanced with each new high watermark until cancel is called; calls may overlap and overtake each other, and
 	// may come from inside Append. advanced does not block.
 	Watch(partition int32, advanced func(highWatermark id.Offset)) (cancel func(), err error)
+}
+
+// Batch is one batch on its way to the log: records, records of a transaction, or the marker that ends one.
+type Batch struct {
+	Bytes []byte
+	// TransactionVersion says by which rules the epoch of a marker is checked; 0 for everything else.
+	TransactionVersion int16
 }
 
 // Ends are the offsets of a partition, exclusive but for Start.
@@ -45,7 +52,7 @@ type Replayer interface {
 
 // Worker is the part of a Machine that follows its own records.
 type Worker interface {
-	// Apply folds a record of a Result that will have offset at.
+	// Apply folds a record of a Result that will have offset at; of a Result's marker there is only the Change.
 	Apply(at id.Offset, r shard.Record)
 	// Revert takes back every record from offset at on.
 	Revert(at id.Offset)
@@ -60,6 +67,15 @@ type Timed interface {
 	// Expire decides about one passed deadline; ok is false if none has passed.
 	Expire(now time.Time) (res shard.Result, ok bool)
 }
+
+// Event is something that nobody waits for: a message's answer, news of the cluster. It is a decision like any other.
+type Event[M Machine] func(m M, now time.Time) shard.Result
+
+// Sender takes one message of a committed decision. It is called with no lock held, by whoever made the commit known, and does
+// not block: it puts the message into a bounded queue of its own, or does the work in a goroutine. What comes back goes to
+// from.Report. A message is sent at least once, not exactly once: a core that is loaded sends again what its log does not show
+// as done.
+type Sender[M Machine] func(from Origin[M], message any)
 
 // Reply ends a ticket: with the core's answer, or with a code that says why there is none. It is called once, with no lock held,
 // and does not block.

@@ -31,6 +31,12 @@ func (m *Manager) WatchLeadership(topic string, w LeadershipWatcher) {
 // does: NOT_ENOUGH_REPLICAS when it cannot be committed now. It does not wait; AppendResult.NextOffset is committed when the high
 // watermark reaches it (WatchHighWatermark). The batches are modified and not kept.
 func (m *Manager) AppendInternal(tp id.TopicPartition, epoch id.LeaderEpoch, batches []byte) (log.AppendResult, error) {
+	return m.AppendMarker(tp, epoch, batches, 0)
+}
+
+// AppendMarker is AppendInternal for batches that end transactions; transactionVersion says by which rules their epochs are
+// checked.
+func (m *Manager) AppendMarker(tp id.TopicPartition, epoch id.LeaderEpoch, batches []byte, transactionVersion int16) (log.AppendResult, error) {
 	p, err := m.Partition(tp.Topic, tp.Partition)
 	if err != nil {
 		return log.AppendResult{}, err
@@ -48,7 +54,7 @@ func (m *Manager) AppendInternal(tp id.TopicPartition, epoch id.LeaderEpoch, bat
 		p.mu.RUnlock()
 		return log.AppendResult{}, err
 	}
-	res, err := p.log.AppendAsLeader(batches, log.AppendInfo{LeaderEpoch: epoch, Origin: log.OriginCoordinator, DeferFlush: true})
+	res, err := p.log.AppendAsLeader(batches, log.AppendInfo{LeaderEpoch: epoch, Origin: log.OriginCoordinator, TransactionVersion: transactionVersion, DeferFlush: true})
 	moved := false
 	if err == nil {
 		p.appended.Add(int64(res.Bytes))
@@ -68,6 +74,17 @@ func (m *Manager) AppendInternal(tp id.TopicPartition, epoch id.LeaderEpoch, bat
 		m.flusher.add(p, res.LastOffset+1)
 	}
 	return res, nil
+}
+
+// MaxBatchBytes returns max.message.bytes of a partition's topic; ok is false if there is no such partition here.
+func (m *Manager) MaxBatchBytes(tp id.TopicPartition) (n int, ok bool) {
+	p, err := m.Partition(tp.Topic, tp.Partition)
+	if err != nil {
+		return 0, false
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.config.Log.MaxMessageBytes, true
 }
 
 // InternalEnds are the offsets of a partition, all exclusive but Start.

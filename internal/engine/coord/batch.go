@@ -1,0 +1,178 @@
+package coord
+
+import (
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/record"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/logrec"
+)
+
+// batch is the open batch.
+type batch struct {
+	base  id.Offset
+	began time.Time
+	line  int64 // callers that were in line when it was opened and have not had their turn
+	limit int   // of its bytes
+	// alone is a batch that belongs to a transaction: nothing joins it. marker, if there is one, stands for the builder's records.
+	alone    bool
+	marker   []byte
+	version  int16 // of the marker
+	ops      []*op
+	messages []any
+}
+
+// defaultMaxBatchBytes is Kafka's default of max.message.bytes.
+const defaultMaxBatchBytes = 1<<20 + 12
+
+// recordOverhead bounds what a record takes in a batch beyond its key and value.
+const recordOverhead = 32
+
+func sizeOf(r *shard.Record) int { return len(r.Key) + len(r.Value) + recordOverhead }
+
+// join adds the records of a decision to the open batch, writing it where they do not fit.
+func (c *cell[M]) join(now time.Time, res *shard.Result) wire.ErrorCode {
+	if b := c.batch; b != nil && (b.alone || res.Producer != nil || res.Marker != nil) {
+		if code := c.flush(); code != wire.ErrNone {
+			return code
+		}
+	}
+	if res.Marker != nil {
+		return c.mark(now, res.Marker)
+	}
+	atomic := res.Atomic || res.Producer != nil
+	need := 0
+	if atomic {
+		for i := range res.Records {
+			need += sizeOf(&res.Records[i])
+		}
+	}
+	for i := range res.Records {
+		r := &res.Records[i]
+		if !atomic {
+			need = sizeOf(r)
+		}
+		if (i == 0 || !atomic) && c.batch != nil && c.builder.SizeBytes()+need > c.batch.limit {
+			if code := c.flush(); code != wire.ErrNone {
+				return code
+			}
+		}
+		if c.batch == nil {
+			c.open(now, res.Producer)
+		}
+		c.core.Apply(c.next, *r)
+		if err := c.builder.Append(now.UnixMilli(), r.Key, r.Value); err != nil {
+			c.rt.opts.Logger.Error("coordinator record refused", "partition", c.partition, "err", err)
+			c.next++
+			c.fail(wire.ErrUnknownServerError)
+			return wire.ErrUnknownServerError
+		}
+		c.next++
+	}
+	return wire.ErrNone
+}
+
+func (c *cell[M]) open(now time.Time, producer *shard.Producer) {
+	o := record.NewOptions()
+	o.Compression = c.rt.opts.Compression
+	if producer != nil {
+		o.ProducerID, o.ProducerEpoch, o.Transactional, o.BaseSequence = producer.ID, producer.Epoch, true, 0
+	}
+	if c.builder == nil {
+		c.builder = record.NewBuilder(o)
+	} else {
+		c.builder.Reset(o)
+	}
+	limit := c.rt.opts.MaxBatchBytes(c.partition)
+	if limit <= 0 {
+		limit = defaultMaxBatchBytes
+	}
+	c.batch = &batch{base: c.next, began: now, line: c.inLine.Load(), limit: limit, alone: producer != nil}
+}
+
+// mark makes the batch of a marker.
+func (c *cell[M]) mark(now time.Time, m *shard.Marker) wire.ErrorCode {
+	value := logrec.EncodeVersioned(&logrec.EndTxnMarker{CoordinatorEpoch: m.CoordinatorEpoch}, 0)
+	bytes, err := record.EndTxnMarker(m.ID, m.Epoch, m.Commit, now.UnixMilli(), value)
+	if err != nil {
+		c.rt.opts.Logger.Error("transaction marker refused", "partition", c.partition, "err", err)
+		return wire.ErrUnknownServerError
+	}
+	c.batch = &batch{base: c.next, began: now, alone: true, marker: bytes, version: m.Version}
+	c.core.Apply(c.next, shard.Record{Change: m.Change})
+	c.next++
+	return wire.ErrNone
+}
+
+// ripe says whether the open batch is to be written now.
+func (c *cell[M]) ripe(now time.Time) bool {
+	b := c.batch
+	if b.alone || c.builder.SizeBytes() >= b.limit {
+		return true
+	}
+	if c.rt.opts.Linger < 0 {
+		return c.inLine.Load() == 0 || b.line <= 0
+	}
+	return now.Sub(b.began) >= c.rt.opts.Linger
+}
+
+// flush writes the open batch. The code says why it could not; its decisions have failed then.
+func (c *cell[M]) flush() wire.ErrorCode {
+	b := c.batch
+	var err error
+	out := Batch{Bytes: b.marker, TransactionVersion: b.version}
+	if b.marker == nil {
+		if out.Bytes, err = c.builder.AppendTo(c.wire[:0]); err == nil {
+			c.wire = out.Bytes
+		}
+	}
+	var next id.Offset
+	if err == nil {
+		c.below = true
+		next, err = c.rt.opts.Log.Append(c.partition, c.epoch, out)
+		c.below = false
+	}
+	if err != nil {
+		code := errorCode(err)
+		if code == wire.ErrNotLeaderOrFollower || code == wire.ErrFencedLeaderEpoch {
+			c.rt.opts.Logger.Info("coordinator deposed", "partition", c.partition, "leader_epoch", c.epoch)
+			c.die(wire.ErrNotCoordinator)
+			return code
+		}
+		c.rt.opts.Logger.Error("coordinator append failed", "partition", c.partition, "decisions", len(b.ops), "err", err)
+		c.fail(code)
+		return code
+	}
+	if next != c.next {
+		// Somebody else wrote to the partition: offsets in the core would be wrong from here on.
+		c.rt.opts.Logger.Error("coordinator out of step with its log, reloading", "partition", c.partition, "offset", next, "expected", c.next)
+		c.die(wire.ErrNotCoordinator)
+		c.rt.reload(c, c.crashes)
+		return wire.ErrNotCoordinator
+	}
+	c.batch = nil
+	for _, o := range b.ops {
+		o.required = next
+	}
+	c.written = append(c.written, b.ops...)
+	if len(b.messages) > 0 {
+		c.held = append(c.held, held{next, b.messages})
+	}
+	if cap(c.wire) > max(b.limit, defaultMaxBatchBytes) {
+		c.wire = nil
+	}
+	return wire.ErrNone
+}
+
+// fail takes the open batch back and fails its decisions.
+func (c *cell[M]) fail(code wire.ErrorCode) {
+	b := c.batch
+	c.batch = nil
+	c.next = b.base
+	c.core.Revert(b.base)
+	for _, o := range b.ops {
+		c.fates = append(c.fates, fate{o, code})
+	}
+}

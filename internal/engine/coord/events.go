@@ -1,0 +1,130 @@
+package coord
+
+import (
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/wire"
+)
+
+// maxInbox bounds the events that wait for one cell.
+const maxInbox = 1 << 17
+
+// Origin names the cell that a message came from: one leadership of one partition. It is comparable.
+type Origin[M Machine] struct{ c *cell[M] }
+
+// Partition is the partition of the internal topic.
+func (o Origin[M]) Partition() int32 { return o.c.partition }
+
+// Epoch is the leader epoch of the decision.
+func (o Origin[M]) Epoch() id.LeaderEpoch { return o.c.epoch }
+
+// Live is false once the leadership is over: nobody is interested in the message any more. The next leader sends its own.
+func (o Origin[M]) Live() bool { return !o.c.dead.Load() }
+
+// Report brings what became of a message, or anything else, to the core that sent it, and to no later one. It does not wait. It
+// is false if the event was not taken, because the leadership is over or, while Live, because too many wait: try again later.
+func (o Origin[M]) Report(event Event[M]) bool { return o.c.post(event) }
+
+// post leaves an event for whoever has the cell, or wakes somebody up for it.
+func (c *cell[M]) post(e Event[M]) bool {
+	c.inboxMu.Lock()
+	taken := !c.dead.Load() && len(c.inbox) < maxInbox
+	if taken {
+		c.inbox = append(c.inbox, e)
+		c.news.Store(true)
+	}
+	c.inboxMu.Unlock()
+	if taken {
+		c.wake()
+	}
+	return taken
+}
+
+// wake sees to it that somebody looks at what is pending. Whoever is busy with the cell will, before he goes.
+func (c *cell[M]) wake() {
+	if c.up.Load() && c.busy.CompareAndSwap(0, 1) {
+		go func() {
+			c.mu.Lock()
+			c.leave()
+		}()
+	}
+}
+
+// pending says that there is something to do which has not been seen to.
+func (c *cell[M]) pending() bool {
+	return c.up.Load() && (c.hw.Load() > c.settled.Load() || c.due.Load() || c.news.Load())
+}
+
+// events takes the events that have come.
+func (c *cell[M]) events() {
+	c.inboxMu.Lock()
+	all := c.inbox
+	c.inbox = nil
+	c.news.Store(false)
+	c.inboxMu.Unlock()
+	for _, e := range all {
+		if c.state != active {
+			return
+		}
+		now := time.Now()
+		c.carry(now, shard.NoTicket, e(c.core, now))
+	}
+}
+
+// deliver lets out what came out. No lock is held.
+func (c *cell[M]) deliver(out []delivery, messages []any) {
+	for _, m := range messages {
+		c.send(m)
+	}
+	for i := range out {
+		c.answer(&out[i])
+	}
+}
+
+func (c *cell[M]) send(message any) {
+	defer c.outsidePanicked()
+	c.rt.opts.Send(Origin[M]{c}, message)
+}
+
+func (c *cell[M]) answer(d *delivery) {
+	defer c.outsidePanicked()
+	d.reply(d.body, d.code)
+}
+
+// outsidePanicked keeps a panic of a reply or a sender from whoever happens to deliver it. The cell is not touched by it.
+func (c *cell[M]) outsidePanicked() {
+	if p := recover(); p != nil {
+		c.rt.opts.Logger.Error("delivery from a coordinator panicked", "partition", c.partition, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
+}
+
+// Bounds on how often a partition is loaded again after panics.
+const (
+	maxCrashes   = 5
+	crashesCount = time.Minute // a cell that has lived longer counts none of those before it
+)
+
+// panicked ends the cell after a panic p of its core: a decision may have been made by halves. The log has only what was decided
+// in whole, so the partition starts again from there. A panic of the log itself is for the node to judge.
+func (c *cell[M]) panicked(p any) {
+	c.rt.opts.Logger.Error("coordinator panicked", "partition", c.partition, "leader_epoch", c.epoch, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	if c.below {
+		c.die(wire.ErrNotCoordinator)
+		c.rt.opts.Fault(fmt.Errorf("append to partition %d of a coordinator: panic: %v", c.partition, p))
+		return
+	}
+	crashes := 1
+	if time.Since(c.since) < crashesCount {
+		crashes += c.crashes
+	}
+	c.die(wire.ErrNotCoordinator)
+	if crashes > maxCrashes {
+		c.rt.opts.Logger.Error("coordinator gives up until its partition has a new leader epoch", "partition", c.partition)
+		return
+	}
+	c.rt.reload(c, crashes)
+}
