@@ -313,7 +313,11 @@ func (c *Controller) fenceStaleBroker(env Env) Decision {
 			return Decision{}
 		}
 		b := c.img.Cluster.Broker(n)
-		if b == nil || b.Epoch != epoch || b.Fenced {
+		if b == nil {
+			delete(c.beats.brokers, n)
+			continue
+		}
+		if b.Epoch != epoch || b.Fenced {
 			continue
 		}
 		c.beats.of(b).shutdownOffset = -1

@@ -388,6 +388,10 @@ func (c *Controller) decide(env Env, req wire.Message) Decision {
 		return c.alterConfigs(env, r)
 	case *api.UpdateFeaturesRequest:
 		return c.updateFeatures(env, r)
+	case *api.AlterClientQuotasRequest:
+		return c.alterClientQuotas(r)
+	case *api.AlterUserScramCredentialsRequest:
+		return c.alterScram(r)
 	case *api.AllocateProducerIDsRequest:
 		return c.allocateProducerIDs(r)
 	case *api.AlterPartitionRequest:

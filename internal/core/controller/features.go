@@ -126,15 +126,16 @@ func (c *Controller) updateFeatures(env Env, r *api.UpdateFeaturesRequest) Decis
 	for _, name := range c.img.Features.Names() {
 		proposed[name] = c.img.Features.Level(name)
 	}
-	for _, u := range r.FeatureUpdates {
+	updates := featureUpdates(r.FeatureUpdates)
+	for _, u := range updates {
 		proposed[u.Feature] = u.MaxVersionLevel
 	}
 	answer := api.NewUpdateFeaturesResponse()
 	answer.ErrorMessage = nil
 	var records []image.Record
 	elr := false
-	for i := range r.FeatureUpdates {
-		u := &r.FeatureUpdates[i]
+	for i := range updates {
+		u := &updates[i]
 		rec, e := c.updateFeature(env, u, proposed)
 		if e != nil {
 			answer.ErrorCode = e.Code
@@ -156,6 +157,21 @@ func (c *Controller) updateFeatures(env Env, r *api.UpdateFeaturesRequest) Decis
 		records = append(c.elrSafetyRecords(), records...)
 	}
 	return Decision{Records: records, Atomic: true, Answer: answer}
+}
+
+// featureUpdates are the last update of each feature, in the order in which Kafka looks at them: which of several errors is told,
+// and the order of the records, follow from it.
+func featureUpdates(all []api.UpdateFeaturesRequestFeatureUpdate) []api.UpdateFeaturesRequestFeatureUpdate {
+	var out []api.UpdateFeaturesRequestFeatureUpdate
+	for _, u := range all {
+		if i := slices.IndexFunc(out, func(o api.UpdateFeaturesRequestFeatureUpdate) bool { return o.Feature == u.Feature }); i >= 0 {
+			out[i] = u
+		} else {
+			out = append(out, u)
+		}
+	}
+	javaOrder(out, 16, func(u api.UpdateFeaturesRequestFeatureUpdate) string { return u.Feature })
+	return out
 }
 
 // elrSafetyRecords: with ELR there is one min.insync.replicas for all brokers.
@@ -214,6 +230,9 @@ func (c *Controller) updateFeature(env Env, u *api.UpdateFeaturesRequestFeatureU
 			return nil, invalidUpdate(u, "The quorum of this node cannot change its kraft.version.")
 		}
 		return nil, invalidUpdate(u, "Can't downgrade the version of this feature.")
+	}
+	if _, known := LatestFeatures()[u.Feature]; !known {
+		return nil, invalidUpdate(u, "Feature "+u.Feature+" not found.")
 	}
 	if u.Feature == image.ElrVersionFeature && u.MaxVersionLevel >= 1 && image.MetadataVersion(proposed[image.MetadataVersionFeature]) < image.Version40IV1 {
 		return nil, invalidUpdate(u, fmt.Sprintf("%s could not be set to %d because it depends on %s level %d", u.Feature, u.MaxVersionLevel,

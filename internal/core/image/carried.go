@@ -82,6 +82,13 @@ type Quotas struct {
 
 func newQuotas() *Quotas { return &Quotas{byEntity: NewMap[string, *QuotaEntity](HashString)} }
 
+// Of returns the quotas of one entity, or nil. The parts of the entity may come in any order.
+func (q *Quotas) Of(entity []logrec.ClientQuotaRecordEntity) *QuotaEntity {
+	_, key := quotaKey(entity)
+	e, _ := q.byEntity.Get(key)
+	return e
+}
+
 // All iterates over the entities that have quotas.
 func (q *Quotas) All() iter.Seq[*QuotaEntity] {
 	return func(yield func(*QuotaEntity) bool) {
@@ -93,8 +100,9 @@ func (q *Quotas) All() iter.Seq[*QuotaEntity] {
 	}
 }
 
-func (q *Quotas) with(r *logrec.ClientQuotaRecord) *Quotas {
-	entity := slices.Clone(r.Entity)
+// quotaKey returns the parts of an entity in order of type, and the key under which it is kept.
+func quotaKey(parts []logrec.ClientQuotaRecordEntity) ([]logrec.ClientQuotaRecordEntity, string) {
+	entity := slices.Clone(parts)
 	slices.SortFunc(entity, func(a, b logrec.ClientQuotaRecordEntity) int { return strings.Compare(a.EntityType, b.EntityType) })
 	var key strings.Builder
 	for _, e := range entity {
@@ -106,8 +114,13 @@ func (q *Quotas) with(r *logrec.ClientQuotaRecord) *Quotas {
 		}
 		key.WriteByte(0)
 	}
+	return entity, key.String()
+}
+
+func (q *Quotas) with(r *logrec.ClientQuotaRecord) *Quotas {
+	entity, key := quotaKey(r.Entity)
 	n := &QuotaEntity{Entity: entity, Values: map[string]float64{}}
-	if old, ok := q.byEntity.Get(key.String()); ok {
+	if old, ok := q.byEntity.Get(key); ok {
 		n.Values = maps.Clone(old.Values)
 	}
 	if r.Remove {
@@ -116,9 +129,9 @@ func (q *Quotas) with(r *logrec.ClientQuotaRecord) *Quotas {
 		n.Values[r.Key] = r.Value
 	}
 	if len(n.Values) == 0 {
-		return &Quotas{byEntity: q.byEntity.Without(key.String())}
+		return &Quotas{byEntity: q.byEntity.Without(key)}
 	}
-	return &Quotas{byEntity: q.byEntity.With(key.String(), n)}
+	return &Quotas{byEntity: q.byEntity.With(key, n)}
 }
 
 func (q *Quotas) records(emit func(Record) bool) bool {
