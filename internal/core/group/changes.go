@@ -110,12 +110,14 @@ func (s *Shard) Apply(at id.Offset, r shard.Record) {
 
 // Revert takes back the changes of all records from offset at on: their batch was lost.
 func (s *Shard) Revert(at id.Offset) {
-	for len(s.changes) > 0 {
-		c := s.changes[len(s.changes)-1]
+	for len(s.changes) > s.done {
+		last := len(s.changes) - 1
+		c := s.changes[last]
 		if c.at < at {
 			break
 		}
-		s.changes = s.changes[:len(s.changes)-1]
+		s.changes[last] = change{}
+		s.changes = s.changes[:last]
 		if c.undo != nil {
 			c.undo()
 		}
@@ -131,18 +133,21 @@ func (s *Shard) Revert(at id.Offset) {
 
 // Committed makes the changes of all records below the high watermark visible to reads.
 func (s *Shard) Committed(highWatermark id.Offset) {
-	n := 0
-	for n < len(s.changes) && s.changes[n].at < highWatermark {
-		s.forget(s.changes[n], true)
-		n++
+	for s.done < len(s.changes) && s.changes[s.done].at < highWatermark {
+		s.forget(s.changes[s.done], true)
+		s.changes[s.done] = change{}
+		s.done++
 	}
-	if n == len(s.changes) {
-		clear(s.changes)
-		s.changes = s.changes[:0]
-		return
+	// The done ones are moved away when they are the most, so that each costs the same however far the watermark lags.
+	if s.done == len(s.changes) {
+		s.changes, s.done = s.changes[:0], 0
+	} else if s.done > minDone && s.done > len(s.changes)/2 {
+		s.changes, s.done = slices.Delete(s.changes, 0, s.done), 0
 	}
-	s.changes = slices.Delete(s.changes, 0, n)
 }
+
+// minDone is how many done changes are left where they are.
+const minDone = 1024
 
 // committedGroup returns the group as of the high watermark, or nil.
 func (s *Shard) committedGroup(name string) *entry {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
@@ -199,4 +200,28 @@ func randomJoin(w *world, rnd *rand.Rand, name, who string) {
 		req.MemberID, req.GroupInstanceID = pick(w, rnd, name)
 	}
 	w.do(who, int16(rnd.IntN(10)), func(t Turn) shard.Result { return w.s.JoinGroup(t, req) })
+}
+
+// BenchmarkLaggingWatermark commits offsets with the high watermark a long way behind, and moves it record by record.
+func BenchmarkLaggingWatermark(b *testing.B) {
+	for _, lag := range []int{100, 100_000} {
+		b.Run(fmt.Sprint(lag), func(b *testing.B) {
+			s := New(DefaultConfig(), rand.New(rand.NewPCG(1, 1)))
+			at := 0
+			commit := func() {
+				res := s.OffsetCommit(Turn{Ticket: 1, Version: 9}, &api.OffsetCommitRequest{GroupID: "g", GenerationIDOrMemberEpoch: -1, RetentionTimeMs: -1,
+					Topics: []api.OffsetCommitRequestTopic{{Name: "t", Partitions: []api.OffsetCommitRequestTopicPartition{{CommittedOffset: int64(at)}}}}})
+				s.Apply(id.Offset(at), res.Records[0])
+				at++
+			}
+			for range lag {
+				commit()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				commit()
+				s.Committed(id.Offset(at - lag))
+			}
+		})
+	}
 }

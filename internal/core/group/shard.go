@@ -69,8 +69,9 @@ type Shard struct {
 	offsets offsetTable
 	txns    openTxns
 
-	// changes that are not committed, oldest first, and the open changes of each group by what they changed.
+	// changes that are not committed, oldest first from done on, and the open changes of each group by what they changed.
 	changes []change
+	done    int
 	open    map[string]*openChanges
 	next    id.Offset // where the next record goes
 
