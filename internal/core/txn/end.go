@@ -133,14 +133,16 @@ func (s *Shard) endPlain(p Producer, t *Transaction, commit bool) EndResult {
 func (s *Shard) endBumping(p Producer, t *Transaction, commit bool, version int16) EndResult {
 	// After an end that changed the producer id the repetition carries the old id and its last epoch.
 	overflowed := t.PreviousProducerID == p.ID && p.Epoch == maxEpoch-1 && t.Epoch == 0
-	repeated := overflowed || int(t.Epoch) == int(p.Epoch)+1
+	// One epoch behind is the repetition only if the end bumped the epoch. If a client without bumps ended the transaction
+	// here, the epoch came from its InitProducerId, which fenced whoever has the one before (Apache Kafka lets it back in).
+	repeated := overflowed || int(t.Epoch) == int(p.Epoch)+1 && bumps(t.ClientVersion)
 	if t.ProducerID != p.ID && !overflowed {
 		return endError(wire.ErrInvalidProducerIDMapping)
 	}
 	valid := t.Epoch == p.Epoch
 	switch {
 	case t.State.preparing():
-		valid = int(t.Epoch) == int(p.Epoch)+1
+		valid = repeated && !overflowed
 	case t.State == CompleteCommit || t.State == CompleteAbort:
 		valid = valid || repeated
 	}

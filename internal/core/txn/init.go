@@ -82,7 +82,8 @@ func (s *Shard) InitProducerID(turn Turn, r Init) shard.Result {
 	case !known:
 		next.Epoch, next.LastEpoch = t.Epoch+1, id.NoProducerEpoch
 	case r.Epoch == t.LastEpoch:
-		// The repetition of a request that was served: the epoch it got is the current one.
+		// The repetition of a request that was served: the epoch it got is the current one. It may be repeated once more.
+		next.PreviousProducerID = t.PreviousProducerID
 	case r.Epoch == t.Epoch:
 		next.Epoch, next.LastEpoch = t.Epoch+1, t.Epoch
 	default:
