@@ -30,6 +30,8 @@ type memPartition struct {
 	watchers map[int]func(id.Offset)
 	next     int
 	stall    chan struct{} // reads wait for it
+	slow     chan struct{} // appends wait for it
+	versions []int16       // transaction versions of the batches
 }
 
 func newMemLog(t testing.TB, partitions int32) *memLog {
@@ -54,8 +56,19 @@ func (l *memLog) part(p int32, epoch id.LeaderEpoch) (*memPartition, error) {
 func (l *memLog) Append(p int32, epoch id.LeaderEpoch, batch Batch) (id.Offset, error) {
 	l.mu.Lock()
 	part, err := l.part(p, epoch)
+	if err == nil && part.slow != nil {
+		slow := part.slow
+		l.mu.Unlock()
+		<-slow
+		l.mu.Lock()
+		part, err = l.part(p, epoch)
+	}
 	if err == nil {
 		err = part.refuse
+	}
+	if err == errPanic {
+		l.mu.Unlock()
+		panic(err)
 	}
 	if err != nil {
 		l.mu.Unlock()
@@ -69,6 +82,7 @@ func (l *memLog) Append(p int32, epoch id.LeaderEpoch, batch Batch) (id.Offset, 
 	part.batches = append(part.batches, b)
 	part.end = b.NextOffset()
 	part.appends++
+	part.versions = append(part.versions, batch.TransactionVersion)
 	next := part.end
 	tell := part.advance()
 	l.mu.Unlock()
