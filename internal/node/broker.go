@@ -79,7 +79,7 @@ func (n *Node) openQuorum(context.Context) error {
 	reg := server.NewRegistry()
 	ctlhandler.New(ctlhandler.Options{Quorum: n.quorum, ClusterID: n.format.clusterID, NodeID: n.nodeID,
 		Logger: n.log.With("component", "controller"), SupportedFeatures: controller.SupportedFeatures(),
-		UnstableVersions: b.Bool("unstable.api.versions.enable")}).Register(reg)
+		Config: n.config.Load, Level: n.o.Level, UnstableVersions: b.Bool("unstable.api.versions.enable")}).Register(reg)
 	n.ctl = n.newServer(b, reg, "controller")
 	n.line = forward.New(forward.Options{Dial: n.dialController, ClientID: fmt.Sprintf("broker-%d-to-controller", n.nodeID),
 		Logger: n.log.With("component", "forward")})

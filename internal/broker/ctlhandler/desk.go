@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/moldau-io/moldau/internal/base/conf"
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/broker/server"
 	"github.com/moldau-io/moldau/internal/core/controller"
@@ -33,15 +34,19 @@ type Options struct {
 	Logger    *slog.Logger
 	// SupportedFeatures are what ApiVersions tells; see controller.SupportedFeatures.
 	SupportedFeatures []image.VersionRange
+	// Config returns the node's configuration as it stands; Level is its log level, nil when there is none to change.
+	Config func() *conf.Broker
+	Level  *slog.LevelVar
 	// UnstableVersions serves the latest versions that are not stable yet (unstable.api.versions.enable).
 	UnstableVersions bool
 }
 
 // Desk serves a controller listener.
 type Desk struct {
-	o    Options
-	reg  *server.Registry
-	apis map[wire.APIKey]entry
+	o         Options
+	reg       *server.Registry
+	apis      map[wire.APIKey]entry
+	describer *Describer
 }
 
 type entry struct {
@@ -57,6 +62,8 @@ type call struct {
 	version   int16
 	forwarded bool
 	listener  string
+	protocol  string // security protocol of the connection
+	principal string // who asks, as in "User:ANONYMOUS"
 	// decode reads the body; on false the call is over.
 	decode func(wire.Message) bool
 	// answer ends the call; refuse ends it with what the API answers to an error.
@@ -66,21 +73,35 @@ type call struct {
 
 // New returns a Desk.
 func New(o Options) *Desk {
-	d := &Desk{o: o, apis: map[wire.APIKey]entry{}}
+	d := &Desk{o: o, apis: map[wire.APIKey]entry{}, describer: &Describer{NodeID: o.NodeID, Config: o.Config,
+		Loggers: &Loggers{NodeID: o.NodeID, Level: o.Level, Logger: o.Logger}}}
 	add := func(key wire.APIKey, forwardable bool, serve func(*call)) {
 		if info, ok := api.Lookup(key); ok && info.MaxStable(o.UnstableVersions) >= info.Min {
 			d.apis[key] = entry{info: info, forwardable: forwardable, serve: serve}
 		}
 	}
 	for _, key := range []wire.APIKey{wire.CreateTopics, wire.DeleteTopics, wire.CreatePartitions, wire.AlterConfigs,
-		wire.IncrementalAlterConfigs, wire.ElectLeaders, wire.AlterPartitionReassignments, wire.ListPartitionReassignments,
+		wire.AlterUserScramCredentials, wire.UnregisterController, wire.ElectLeaders, wire.AlterPartitionReassignments, wire.ListPartitionReassignments,
 		wire.UpdateFeatures, wire.UnregisterBroker, wire.AllocateProducerIDs} {
 		add(key, true, d.submit)
 	}
 	for _, key := range []wire.APIKey{wire.AlterPartition, wire.BrokerRegistration, wire.BrokerHeartbeat, wire.ControllerRegistration,
-		wire.AssignReplicasToDirs, wire.UnregisterController} {
+		wire.AssignReplicasToDirs} {
 		add(key, false, d.submit)
 	}
+	add(wire.IncrementalAlterConfigs, true, d.incrementalAlterConfigs)
+	add(wire.AlterClientQuotas, true, d.alterClientQuotas)
+	add(wire.CreateAcls, true, d.noAuthorizer)
+	add(wire.DeleteAcls, true, d.noAuthorizer)
+	add(wire.DescribeAcls, false, d.noAuthorizer)
+	for _, key := range []wire.APIKey{wire.CreateDelegationToken, wire.RenewDelegationToken, wire.ExpireDelegationToken} {
+		add(key, true, d.refuseToken)
+	}
+	add(wire.DescribeDelegationToken, false, d.refuseToken)
+	add(wire.DescribeUserScramCredentials, false, d.describeScram)
+	add(wire.DescribeConfigs, false, d.describeConfigs)
+	add(wire.SaslHandshake, false, d.saslDone)
+	add(wire.SaslAuthenticate, false, d.saslDone)
 	add(wire.DescribeQuorum, true, d.describeQuorum)
 	add(wire.DescribeCluster, false, d.describeCluster)
 	add(wire.ApiVersions, false, d.apiVersions)
@@ -100,7 +121,8 @@ func (d *Desk) Register(reg *server.Registry) {
 
 // direct serves a request that came by itself.
 func (d *Desk) direct(r *server.Request, e entry) {
-	c := &call{info: e.info, version: r.Version(), listener: r.Conn.Listener, decode: r.Decode, answer: r.Answer}
+	c := &call{info: e.info, version: r.Version(), listener: r.Conn.Listener, decode: r.Decode, answer: r.Answer,
+		protocol: r.Conn.SecurityProtocol, principal: r.Conn.Principal}
 	if r.Unsupported {
 		a := api.NewApiVersionsResponse()
 		a.ErrorCode = wire.ErrUnsupportedVersion
@@ -143,7 +165,8 @@ func (d *Desk) envelope(r *server.Request) {
 		fail(wire.ErrPrincipalDeserializationFailure, "no principal")
 		return
 	}
-	if _, err := logrec.DecodeVersioned(env.RequestPrincipal, logrec.NewDefaultPrincipalData()); err != nil {
+	principal := logrec.NewDefaultPrincipalData()
+	if _, err := logrec.DecodeVersioned(env.RequestPrincipal, principal); err != nil {
 		fail(wire.ErrPrincipalDeserializationFailure, "principal cannot be read", "err", err)
 		return
 	}
@@ -166,7 +189,8 @@ func (d *Desk) envelope(r *server.Request) {
 		fail(wire.ErrInvalidRequest, "forwarded request has a version that is not served", "api", info.Name, "version", v)
 		return
 	}
-	c := &call{info: info, version: h.RequestApiVersion, forwarded: true, listener: r.Conn.Listener}
+	c := &call{info: info, version: h.RequestApiVersion, forwarded: true, listener: r.Conn.Listener, protocol: r.Conn.SecurityProtocol,
+		principal: principal.Type + ":" + principal.Name}
 	c.decode = func(m wire.Message) bool {
 		m.Decode(rd, c.version)
 		if err := rd.Finish(); err != nil {

@@ -1,6 +1,8 @@
 package ctlhandler
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/moldau-io/moldau/internal/core/controller"
@@ -62,6 +64,32 @@ func ErrorAnswer(req wire.Request, version int16, e *controller.Error) wire.Mess
 		return electLeadersError(r, code, text)
 	case *api.AlterPartitionReassignmentsRequest:
 		return reassignmentsError(r, code, text)
+	case *api.AlterClientQuotasRequest:
+		a := api.NewAlterClientQuotasResponse()
+		for _, e := range r.Entries {
+			re := api.AlterClientQuotasResponseEntry{ErrorCode: code, ErrorMessage: new(code.Message())}
+			for _, p := range e.Entity {
+				re.Entity = append(re.Entity, api.AlterClientQuotasResponseEntryEntity{EntityType: p.EntityType, EntityName: p.EntityName})
+			}
+			a.Entries = append(a.Entries, re)
+		}
+		return a
+	case *api.AlterUserScramCredentialsRequest:
+		return scramError(r, code, text)
+	case *api.CreateAclsRequest:
+		a := api.NewCreateAclsResponse()
+		for range r.Creations {
+			a.Results = append(a.Results, api.CreateAclsResponseResult{ErrorCode: code, ErrorMessage: text})
+		}
+		return a
+	case *api.DeleteAclsRequest:
+		a := api.NewDeleteAclsResponse()
+		for range r.Filters {
+			a.FilterResults = append(a.FilterResults, api.DeleteAclsResponseFilterResult{ErrorCode: code, ErrorMessage: text})
+		}
+		return a
+	case *api.CreateDelegationTokenRequest, *api.RenewDelegationTokenRequest, *api.ExpireDelegationTokenRequest:
+		return tokenError(req, code, "User:ANONYMOUS")
 	case *api.ListPartitionReassignmentsRequest:
 		a := api.NewListPartitionReassignmentsResponse()
 		a.ErrorCode, a.ErrorMessage = code, text
@@ -148,6 +176,22 @@ func reassignmentsError(r *api.AlterPartitionReassignmentsRequest, code wire.Err
 				PartitionIndex: p.PartitionIndex, ErrorCode: code, ErrorMessage: text})
 		}
 		a.Responses = append(a.Responses, rt)
+	}
+	return a
+}
+
+// scramError repeats the error for each user once, in order of name.
+func scramError(r *api.AlterUserScramCredentialsRequest, code wire.ErrorCode, text *string) wire.Message {
+	users := map[string]bool{}
+	for _, d := range r.Deletions {
+		users[d.Name] = true
+	}
+	for _, u := range r.Upsertions {
+		users[u.Name] = true
+	}
+	a := api.NewAlterUserScramCredentialsResponse()
+	for _, u := range slices.Sorted(maps.Keys(users)) {
+		a.Results = append(a.Results, api.AlterUserScramCredentialsResponseResult{User: u, ErrorCode: code, ErrorMessage: text})
 	}
 	return a
 }

@@ -68,7 +68,7 @@ func (d *AdminDesk) checkIncrement(res *api.IncrementalAlterConfigsRequestResour
 	}
 	switch image.ResourceType(res.ResourceType) {
 	case image.ResourceBrokerLogger:
-		return true, d.alterLoggers(res, validateOnly)
+		return true, d.loggers.Alter(res, validateOnly)
 	case image.ResourceBroker:
 		return false, d.checkBrokerConfig(res.ResourceName, func(current map[string]string) (map[string]string, error) {
 			return conf.ApplyBrokerOps(current, ops)

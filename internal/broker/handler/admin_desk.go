@@ -44,7 +44,9 @@ type AdminDeps struct {
 // AdminDesk serves metadata, configuration and the requests that a broker only passes on to the controller.
 type AdminDesk struct {
 	AdminDeps
-	reg *server.Registry
+	reg       *server.Registry
+	loggers   *ctlhandler.Loggers
+	describer *ctlhandler.Describer
 }
 
 // NewAdminDesk returns a desk over these floors.
@@ -52,7 +54,8 @@ func NewAdminDesk(d AdminDeps) *AdminDesk {
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &AdminDesk{AdminDeps: d}
+	loggers := &ctlhandler.Loggers{NodeID: d.NodeID, Level: d.Level, Logger: d.Logger}
+	return &AdminDesk{AdminDeps: d, loggers: loggers, describer: &ctlhandler.Describer{NodeID: d.NodeID, Config: d.Config, Loggers: loggers}}
 }
 
 // Register adds the desk's APIs to a broker listener's registry, which ApiVersions then describes.
@@ -76,6 +79,18 @@ func (d *AdminDesk) Register(reg *server.Registry) {
 		{Key: wire.ListPartitionReassignments, Min: 0, Max: 0, Handle: d.pass},
 		{Key: wire.DescribeQuorum, Min: 0, Max: 2, Handle: d.pass},
 		{Key: wire.UnregisterBroker, Min: 0, Max: 0, Handle: d.pass},
+		{Key: wire.UnregisterController, Min: 0, Max: 0, Handle: d.pass},
+		{Key: wire.DescribeClientQuotas, Min: 0, Max: 1, Handle: d.describeClientQuotas},
+		{Key: wire.AlterClientQuotas, Min: 0, Max: 1, Handle: d.pass},
+		{Key: wire.DescribeUserScramCredentials, Min: 0, Max: 0, Handle: d.describeUserScramCredentials},
+		{Key: wire.AlterUserScramCredentials, Min: 0, Max: 0, Handle: d.pass},
+		{Key: wire.DescribeAcls, Min: 1, Max: 3, Handle: d.describeAcls},
+		{Key: wire.CreateAcls, Min: 1, Max: 3, Handle: d.pass},
+		{Key: wire.DeleteAcls, Min: 1, Max: 3, Handle: d.pass},
+		{Key: wire.CreateDelegationToken, Min: 1, Max: 3, Handle: d.delegationTokens},
+		{Key: wire.RenewDelegationToken, Min: 1, Max: 2, Handle: d.delegationTokens},
+		{Key: wire.ExpireDelegationToken, Min: 1, Max: 2, Handle: d.delegationTokens},
+		{Key: wire.DescribeDelegationToken, Min: 1, Max: 3, Handle: d.delegationTokens},
 	} {
 		reg.Register(a)
 	}

@@ -1,4 +1,4 @@
-package handler
+package ctlhandler
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/moldau-io/moldau/internal/base/conf"
+	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
 
@@ -16,7 +17,14 @@ const rootLogger = "root"
 var levelNames = map[string]slog.Level{"FATAL": slog.LevelError + 4, "ERROR": slog.LevelError, "WARN": slog.LevelWarn, "INFO": slog.LevelInfo,
 	"DEBUG": slog.LevelDebug, "TRACE": slog.LevelDebug - 4}
 
-func (d *AdminDesk) describeLoggers(keys []string) []conf.Entry {
+// Loggers shows and changes the log level of a node.
+type Loggers struct {
+	NodeID id.BrokerID
+	Level  *slog.LevelVar // nil: there is none to change
+	Logger *slog.Logger   // where a change is told
+}
+
+func (d *Loggers) describe(keys []string) []conf.Entry {
 	if d.Level == nil || len(keys) > 0 && !slices.Contains(keys, rootLogger) {
 		return nil
 	}
@@ -29,8 +37,8 @@ func (d *AdminDesk) describeLoggers(keys []string) []conf.Entry {
 	return []conf.Entry{{Name: rootLogger, Value: &value, Source: conf.BrokerLoggerConfig}}
 }
 
-// alterLoggers checks all changes of the resource, and makes them unless they are only to be validated.
-func (d *AdminDesk) alterLoggers(res *api.IncrementalAlterConfigsRequestResource, validateOnly bool) error {
+// Alter checks all changes of the resource, and makes them unless they are only to be validated. Its errors are *conf.Error.
+func (d *Loggers) Alter(res *api.IncrementalAlterConfigsRequestResource, validateOnly bool) error {
 	request := func(format string, args ...any) error {
 		return &conf.Error{Message: fmt.Sprintf(format, args...), Request: true}
 	}
@@ -44,6 +52,8 @@ func (d *AdminDesk) alterLoggers(res *api.IncrementalAlterConfigsRequestResource
 	for _, c := range res.Configs {
 		op := conf.OpType(c.ConfigOperation)
 		switch {
+		case op == conf.Set && c.Value == nil:
+			return request("Null value not supported for the BROKER_LOGGER resource")
 		case op == conf.Append || op == conf.Subtract:
 			return request("%s operation is not allowed for the BROKER_LOGGER resource", op)
 		case op != conf.Set && op != conf.Delete:
