@@ -19,7 +19,9 @@ type change struct {
 	group string
 	tp    topicPartition
 	// whole says that the group itself changed: came, went or was replaced; otherwise the offset of tp did.
-	whole       bool
+	whole bool
+	// bare says that there is nothing but undo: reads of what is committed do not see this change.
+	bare        bool
 	priorGroup  *entry
 	priorCommit *Commit
 	// undo takes back what the two fields above do not cover.
@@ -51,6 +53,9 @@ func (s *Shard) note(c change) {
 
 // forget drops the index entry of a change; oldest says which end of the list it is at.
 func (s *Shard) forget(c change, oldest bool) {
+	if c.bare {
+		return
+	}
 	o := s.open[c.group]
 	if c.whole {
 		o.groups = trim(o.groups, oldest)
@@ -91,6 +96,11 @@ func (s *Shard) setCommit(at id.Offset, name string, tp topicPartition, c *Commi
 	s.offsets.put(name, tp, c)
 }
 
+// noteBare makes undo a change of its own, committed with the record at offset at.
+func (s *Shard) noteBare(at id.Offset, undo func()) {
+	s.changes = append(s.changes, change{at: at, bare: true, undo: undo})
+}
+
 // noteUndo adds to the newest change something that Revert has to call.
 func (s *Shard) noteUndo(undo func()) {
 	c := &s.changes[len(s.changes)-1]
@@ -121,9 +131,11 @@ func (s *Shard) Revert(at id.Offset) {
 		if c.undo != nil {
 			c.undo()
 		}
-		if c.whole {
+		switch {
+		case c.bare:
+		case c.whole:
 			s.putGroup(c.group, c.priorGroup)
-		} else {
+		default:
 			s.offsets.put(c.group, c.tp, c.priorCommit)
 		}
 		s.forget(c, false)

@@ -75,8 +75,7 @@ func compareTP(a, b topicPartition) int {
 	return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.partition, b.partition))
 }
 
-// openTxns holds offsets of transactions that have no marker yet. They come from replay only: this package does not decide
-// transactional commits.
+// openTxns holds offsets of transactions that have no marker yet.
 type openTxns struct {
 	byProducer map[id.ProducerID]offsetTable
 	counts     map[string]map[topicPartition]int // producers with an open offset, by group and partition
@@ -94,6 +93,27 @@ func (o *openTxns) put(p id.ProducerID, group string, tp topicPartition, c *Comm
 		o.add(group, tp, 1)
 	}
 	table.put(group, tp, c)
+}
+
+func (o *openTxns) get(p id.ProducerID, group string, tp topicPartition) *Commit {
+	return o.byProducer[p].get(group, tp)
+}
+
+// set puts a former value back, or takes the present one away if c is nil.
+func (o *openTxns) set(p id.ProducerID, group string, tp topicPartition, c *Commit) {
+	if c != nil {
+		o.put(p, group, tp, c)
+		return
+	}
+	table := o.byProducer[p]
+	if table.get(group, tp) == nil {
+		return
+	}
+	table.put(group, tp, nil)
+	o.add(group, tp, -1)
+	if len(table) == 0 {
+		delete(o.byProducer, p)
+	}
 }
 
 func (o *openTxns) add(group string, tp topicPartition, n int) {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -187,27 +186,14 @@ func (s *Shard) replayCommit(at id.Offset, producer id.ProducerID, typ int16, ke
 		commitChange{group, tp, c}.apply(s, at)
 		return nil
 	}
-	s.ensureGroup(at, group)
-	s.txns.put(producer, group, tp, c)
+	pendingChange{commitChange{group, tp, c}, producer}.apply(s, at)
 	return nil
 }
 
 // EndTransaction folds a transaction marker at offset at: the open offsets of the producer become committed or vanish.
 func (s *Shard) EndTransaction(at id.Offset, producer id.ProducerID, commit bool) {
 	s.next = at + 1
-	table := s.txns.end(producer)
-	if !commit {
-		return
-	}
-	for _, group := range slices.Sorted(maps.Keys(table)) {
-		for _, tp := range table.partitions(group) {
-			c := table.get(group, tp)
-			// The later record wins, whichever kind it is: compaction may have removed the earlier one.
-			if have := s.offsets.get(group, tp); have == nil || c.recordOffset > have.recordOffset {
-				s.setCommit(at, group, tp, c)
-			}
-		}
-	}
+	endChange{producer, commit}.apply(s, at)
 }
 
 func (s *Shard) replayGroup(at id.Offset, key, value []byte) error {
