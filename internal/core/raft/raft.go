@@ -2,21 +2,24 @@ package raft
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/record"
-	"github.com/moldau-io/moldau/internal/wire"
-	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
 
-// Log is what an election and a fetch must know of the log.
+// Log is what an election and a fetch must know of the log and its snapshots.
 type Log interface {
-	// End is the end of the log, durable or not.
+	// End is the end of the log, durable or not: of a log without batches that begins at a snapshot, the snapshot's.
 	End() Position
-	// EndOffsetForEpoch returns the largest epoch of the log that is at most e, and where it ends; false when there is none.
+	// EndOffsetForEpoch returns the largest epoch of the log's batches that is at most e, and where it ends; false when there
+	// is none.
 	EndOffsetForEpoch(e id.LeaderEpoch) (Position, bool)
+	// StartOffset is where the log begins. Beyond 0 there is a snapshot that ends there, the earliest one.
+	StartOffset() id.Offset
+	// Snapshots names the earliest and the latest snapshot that can be sent; false when there is none. The bootstrap
+	// snapshot, at offset 0, does not count.
+	Snapshots() (earliest, latest Position, ok bool)
 }
 
 // Rand is a source of random bits.
@@ -25,19 +28,22 @@ type Rand interface{ Uint64() uint64 }
 // Config is what a Raft is told once.
 type Config struct {
 	Self Voter // this node; its endpoints and levels go into the voters' record
-	// ElectionTimeout and up to as much again passes before an election is tried. FetchTimeout without an answer of the
-	// leader makes a follower prospective, 1.5 times as much without a majority of fetches makes a leader resign.
+	// ElectionTimeout and up to as much again passes before an election is tried (controller.quorum.election.timeout.ms).
+	// FetchTimeout without an answer of the leader makes a follower prospective, 1.5 times as much without a majority of
+	// fetches makes a leader resign (controller.quorum.fetch.timeout.ms).
 	ElectionTimeout, FetchTimeout time.Duration
-	Log                           Log
-	Rand                          Rand
-}
-
-// progress is how far another replica is, as the leader knows.
-type progress struct {
-	end          id.Offset // exclusive; -1 unknown
-	lastFetch    time.Time
-	lastCaughtUp time.Time
-	acknowledged bool // the epoch
+	// RequestTimeout is when an unanswered request is given up (controller.quorum.request.timeout.ms); 0: FetchTimeout.
+	// RetryBackoff passes before what failed is tried again (controller.quorum.retry.backoff.ms); 0: 20 ms.
+	// ElectionBackoffMax bounds how long a successor of lower rank waits (controller.quorum.election.backoff.max.ms);
+	// 0: ElectionTimeout.
+	RequestTimeout, RetryBackoff, ElectionBackoffMax time.Duration
+	// Bootstrap are the nodes that may know the leader, by which an observer finds it: ids of its own choosing below -1 for
+	// addresses whose ids are not known (controller.quorum.bootstrap.servers). Empty: the voters.
+	Bootstrap []id.BrokerID
+	// Distrust says that quorum-state could not be read. A state older than the log is noticed without it.
+	Distrust bool
+	Log      Log
+	Rand     Rand
 }
 
 // Raft is one node's part in the quorum.
@@ -45,55 +51,71 @@ type Raft struct {
 	cfg     Config
 	members Membership
 
-	role     Role
-	hard     HardState
-	hw       id.Offset // -1 until known
-	deadline time.Time // of Unattached, Prospective, Candidate, Follower, Resigned; zero: none
-	votes    map[id.BrokerID]bool
-	granted  []id.BrokerID // whose votes made this node leader
+	role      Role
+	hard      HardState
+	endpoints []Endpoint // of the leader, where its messages told them
+	hw        id.Offset  // -1 until known
+	floor     id.Offset  // what was known as committed in any role: never cut
+	deadline  time.Time  // of Unattached, Prospective, Candidate, Follower, Resigned; zero: none
+	distrust  *distrust  // nil: the node trusts its vote
 
-	// of a leader
-	epochStart  id.Offset
-	durable     id.Offset
-	replicas    map[Replica]*progress
-	heardFrom   map[id.BrokerID]bool
-	checkQuorum time.Time
-	beginAt     time.Time
+	votes   map[id.BrokerID]bool
+	granted []id.BrokerID // whose votes made this node leader
+	// retry is when to ask again: of a Prospective and a Candidate the voters that did not answer, of a Resigned those that
+	// did not acknowledge.
+	retry      map[id.BrokerID]time.Time
+	successors []Replica // of a Resigned
 
-	// of a follower
-	fetching   bool
-	fetchAt    Position  // what it asked for
-	fetchRetry time.Time // when an unanswered fetch is given up
+	leading  leading
+	fetching fetching
 
 	persist bool // hard changed
 	begun   bool // the start of the epoch is due
 	cut     *id.Offset
+	piece   *Piece
+	alarm   error
 	out     []Message
 }
 
 // New returns a Raft in the state that a restart leaves: whoever led its last epoch resigns it, whoever stood for election
 // stands again, all others wait. A node that alone is the quorum tries at once.
 func New(cfg Config, hard HardState, members Membership, now time.Time) *Raft {
-	r := &Raft{cfg: cfg, hard: hard, members: members, hw: -1, epochStart: -1, durable: -1, persist: true}
-	end := cfg.Log.End()
-	self := cfg.Self.Replica
-	switch {
-	case hard.Epoch < end.Epoch: // quorum-state was lost or is old
+	if cfg.RequestTimeout <= 0 {
+		cfg.RequestTimeout = cfg.FetchTimeout
+	}
+	if cfg.RetryBackoff <= 0 {
+		cfg.RetryBackoff = 20 * time.Millisecond
+	}
+	if cfg.ElectionBackoffMax <= 0 {
+		cfg.ElectionBackoffMax = cfg.ElectionTimeout
+	}
+	r := &Raft{cfg: cfg, hard: hard, members: members, hw: -1, floor: -1, persist: true}
+	r.leading.epochStart = -1
+	end, self := cfg.Log.End(), cfg.Self.Replica
+	stale := hard.Epoch < end.Epoch // quorum-state was lost or is old
+	if stale {
 		r.hard = HardState{Epoch: end.Epoch, Leader: id.NoBroker, Voted: NoReplica}
+	}
+	if (stale || cfg.Distrust) && members.Voters.Has(self) && len(members.Voters) > 1 {
+		r.distrust, r.persist = &distrust{heard: map[id.BrokerID]bool{}}, false
+	}
+	switch {
+	case stale || r.distrust != nil:
 		r.become(Unattached, now)
 	case hard.Leader == self.ID:
-		r.become(Resigned, now)
-	case hard.Voted == self || hard.Voted.ID == self.ID && hard.Voted.DirectoryID.IsZero():
-		r.become(Candidate, now)
-		r.vote(self.ID, true, now)
+		r.resign(nil, now)
 	case hard.Leader != id.NoBroker && r.knows(hard.Leader):
 		r.become(Follower, now)
+	case r.isVoter() && (hard.Voted == self || hard.Voted.ID == self.ID && hard.Voted.DirectoryID.IsZero()):
+		r.become(Candidate, now)
+		r.vote(self.ID, true, now)
 	default:
 		r.become(Unattached, now)
 	}
-	if len(members.Voters) == 1 && r.isVoter() && r.role != Candidate {
+	if len(members.Voters) == 1 && r.isVoter() && r.role != Candidate && r.role != Leader {
 		r.prospective(now) // there is nobody to wait for
 	}
+	r.settleFetch(now)
 	return r
 }
 
@@ -102,7 +124,10 @@ func (r *Raft) knows(n id.BrokerID) bool {
 	return ok
 }
 
-func (r *Raft) isVoter() bool { return r.members.Voters.Has(r.cfg.Self.Replica) }
+// isVoter reports whether this node votes, stands for election and is counted.
+func (r *Raft) isVoter() bool {
+	return r.distrust == nil && r.members.Voters.Has(r.cfg.Self.Replica)
+}
 
 // Role is the node's part now.
 func (r *Raft) Role() Role { return r.role }
@@ -110,16 +135,29 @@ func (r *Raft) Role() Role { return r.role }
 // HardState is the node's epoch, its leader and the vote.
 func (r *Raft) HardState() HardState { return r.hard }
 
+// LeaderEndpoints are the endpoints of HardState().Leader: from the voters, else from what it said; nil when not known.
+func (r *Raft) LeaderEndpoints() []Endpoint {
+	if r.hard.Leader == r.cfg.Self.ID {
+		return r.cfg.Self.Endpoints
+	}
+	if v, ok := r.members.Voters.Find(r.hard.Leader); ok && len(v.Endpoints) > 0 {
+		return v.Endpoints
+	}
+	return r.endpoints
+}
+
 // Membership is the set of voters in force: the newest in the log, committed or not.
 func (r *Raft) Membership() Membership { return r.members }
 
-// HighWatermark is the end of what is committed (exclusive), -1 while unknown.
+// HighWatermark is the end of what is committed (exclusive), -1 while unknown. A new leader does not know it before it has
+// committed a record of its own epoch, so that the leaders' high watermark never goes back.
 func (r *Raft) HighWatermark() id.Offset { return r.hw }
 
-// EpochStart is the offset at which the leader's epoch begins. Only for a leader.
-func (r *Raft) EpochStart() id.Offset { return r.epochStart }
+// Trusted reports whether the node's vote counts; false from a start with a lost or old quorum-state until all other voters
+// were heard.
+func (r *Raft) Trusted() bool { return r.distrust == nil }
 
-// SetMembership replaces the voters, after a record that says so was appended, or cut.
+// SetMembership replaces the voters, after a record that says so was appended, or cut, or came with a snapshot.
 func (r *Raft) SetMembership(m Membership) {
 	r.members = m
 	if r.role == Leader {
@@ -130,10 +168,26 @@ func (r *Raft) SetMembership(m Membership) {
 // Ready is what is to be done, in order of the fields. Nothing of it happened yet.
 type Ready struct {
 	HardState  *HardState // to be made durable before all else
-	TruncateTo *id.Offset // cut the log; then call Appended
-	// EpochStart are the control records that open this node's leadership: one batch at EpochStartOffset.
+	TruncateTo *id.Offset // cut the log; then call Truncated
+	// Piece is to be written to the snapshot that is being fetched. After the last one the owner verifies the snapshot, makes
+	// it durable and known, lets the log begin anew at its end, calls SetMembership with the snapshot's voters, and then
+	// SnapshotDone.
+	Piece *Piece
+	// EpochStart are the control records that open this node's leadership, one batch at the end of the log. Call
+	// SetMembership after they are appended.
 	EpochStart []record.ControlRecord
-	Messages   []Message
+	// Alarm is something that cannot happen while everybody keeps the protocol. An operator should see it; the node has
+	// refused to take part in it.
+	Alarm    error
+	Messages []Message // to be sent once the log is durable, unless this node leads
+}
+
+// Piece is a part of a snapshot that is being fetched. One at At 0 begins a snapshot and drops any other that was begun.
+type Piece struct {
+	Snapshot Position
+	At       int64
+	Bytes    []byte
+	Last     bool
 }
 
 // Ready takes what is to be done; false when there is nothing.
@@ -146,31 +200,60 @@ func (r *Raft) Ready() (Ready, bool) {
 	if r.begun {
 		rd.EpochStart = r.startRecords()
 	}
-	rd.TruncateTo, rd.Messages = r.cut, r.out
-	some := r.persist || r.begun || r.cut != nil || len(r.out) > 0
-	r.persist, r.begun, r.cut, r.out = false, false, nil, nil
+	rd.TruncateTo, rd.Piece, rd.Alarm, rd.Messages = r.cut, r.piece, r.alarm, r.out
+	some := r.persist || r.begun || r.cut != nil || r.piece != nil || r.alarm != nil || len(r.out) > 0
+	r.persist, r.begun, r.cut, r.piece, r.alarm, r.out = false, false, nil, nil, nil, nil
 	return rd, some
 }
 
-// become takes a role in the current epoch.
+// become takes a role in the current epoch. What the former role had under way is void.
 func (r *Raft) become(role Role, now time.Time) {
 	r.role = role
-	r.votes, r.heardFrom, r.replicas, r.fetching = nil, nil, nil, false
+	r.votes, r.retry, r.successors = nil, nil, nil
+	r.leading, r.fetching = leading{epochStart: -1}, fetching{}
+	r.cut, r.piece, r.begun = nil, nil, false
+	r.deadline = time.Time{}
 	switch role {
 	case Unattached, Resigned:
-		r.deadline = r.electionDeadline(now)
-		if !r.isVoter() {
-			r.deadline = time.Time{}
+		if r.isVoter() {
+			r.deadline = r.electionDeadline(now)
 		}
 	case Prospective, Candidate:
 		r.deadline = r.electionDeadline(now)
 		r.votes = map[id.BrokerID]bool{}
 	case Follower:
 		r.deadline = now.Add(r.cfg.FetchTimeout)
-		r.fetch(now)
-	case Leader:
-		r.deadline = time.Time{}
 	}
+}
+
+// unattach leaves the role for a state without a leader to follow. Whoever waited for an election goes on waiting for it: a
+// node that is pushed from epoch to epoch must get its turn.
+func (r *Raft) unattach(h HardState, now time.Time) {
+	keep := time.Time{}
+	switch r.role {
+	case Unattached, Candidate, Resigned:
+		keep = r.deadline
+	case Prospective:
+		if !r.rejected() {
+			keep = r.deadline
+		}
+	}
+	r.set(h)
+	r.become(Unattached, now)
+	if !keep.IsZero() && r.isVoter() {
+		r.deadline = keep
+	}
+}
+
+// follow takes leader as the leader of epoch. The vote of this epoch, if there was one, stays.
+func (r *Raft) follow(epoch id.LeaderEpoch, leader id.BrokerID, endpoints []Endpoint, now time.Time) {
+	voted := NoReplica
+	if epoch == r.hard.Epoch {
+		voted = r.hard.Voted
+	}
+	r.set(HardState{Epoch: epoch, Leader: leader, Voted: voted})
+	r.endpoints = endpoints
+	r.become(Follower, now)
 }
 
 func (r *Raft) electionDeadline(now time.Time) time.Time {
@@ -181,132 +264,39 @@ func (r *Raft) electionDeadline(now time.Time) time.Time {
 	return now.Add(r.cfg.ElectionTimeout + jitter)
 }
 
-// set changes the hard state; Ready will ask for it to be made durable.
+// set changes the hard state; Ready will ask for it to be made durable. A node that does not trust its vote persists nothing,
+// or it would trust itself after the next start.
 func (r *Raft) set(h HardState) {
 	if h.Epoch < r.hard.Epoch {
 		panic(fmt.Sprintf("raft: epoch goes back from %d to %d", r.hard.Epoch, h.Epoch))
 	}
+	if h.Epoch != r.hard.Epoch || h.Leader != r.hard.Leader {
+		r.endpoints = nil
+	}
 	if h != r.hard {
-		r.hard, r.persist = h, true
+		r.hard, r.persist = h, r.distrust == nil
 	}
 }
 
-// prospective asks the others whether an election could be won. It changes no epoch, so that a node that was cut off does
-// not disturb a working quorum when it comes back (KIP-996).
-func (r *Raft) prospective(now time.Time) {
-	r.become(Prospective, now)
-	r.vote(r.cfg.Self.ID, true, now)
-}
-
-func (r *Raft) candidate(now time.Time) {
-	r.set(HardState{Epoch: r.hard.Epoch + 1, Leader: id.NoBroker, Voted: r.cfg.Self.Replica})
-	r.become(Candidate, now)
-	r.vote(r.cfg.Self.ID, true, now)
-}
-
-// vote counts a vote, and asks for those that are missing after the first, which is the node's own.
-func (r *Raft) vote(from id.BrokerID, granted bool, now time.Time) {
-	if !r.knows(from) {
-		return
-	}
-	first := len(r.votes) == 0
-	r.votes[from] = granted
-	yes := 0
-	for _, g := range r.votes {
-		if g {
-			yes++
-		}
-	}
-	switch {
-	case yes >= r.members.Voters.Majority() && r.role == Prospective:
-		r.candidate(now)
-	case yes >= r.members.Voters.Majority():
-		r.lead(now)
-	case len(r.votes)-yes > len(r.members.Voters)-r.members.Voters.Majority() && r.role == Prospective:
-		r.lost(now)
-	case first:
-		r.askForVotes()
-	}
-}
-
-// lost leaves an election that cannot be won.
-func (r *Raft) lost(now time.Time) {
-	if r.hard.Leader != id.NoBroker && r.hard.Leader != r.cfg.Self.ID && r.knows(r.hard.Leader) {
-		r.become(Follower, now)
-		return
-	}
-	r.become(Unattached, now)
-}
-
-func (r *Raft) askForVotes() {
-	epoch := r.hard.Epoch
-	for _, v := range r.members.Voters {
-		if v.ID != r.cfg.Self.ID {
-			r.send(Message{Type: MsgVote, To: v.ID, Epoch: epoch, PreVote: r.role == Prospective, Log: r.cfg.Log.End()})
-		}
-	}
+// learnCommitted moves the high watermark up.
+func (r *Raft) learnCommitted(to id.Offset) {
+	r.hw = max(r.hw, to)
+	r.floor = max(r.floor, r.hw)
 }
 
 func (r *Raft) send(m Message) {
 	m.From = r.cfg.Self.Replica
-	if m.Leader == 0 && m.Type != MsgVoteAnswer {
-		m.Leader = r.hard.Leader
+	m.Leader = r.hard.Leader
+	m.Endpoints = r.LeaderEndpoints()
+	if v, ok := r.members.Voters.Find(m.To); ok && (m.Type == MsgVote || m.Type == MsgBeginEpoch) {
+		m.ToDirectory = v.DirectoryID
 	}
 	r.out = append(r.out, m)
 }
 
-// lead begins this node's leadership.
-func (r *Raft) lead(now time.Time) {
-	r.granted = r.granted[:0]
-	for n, g := range r.votes {
-		if g {
-			r.granted = append(r.granted, n)
-		}
-	}
-	slices.Sort(r.granted)
-	r.set(HardState{Epoch: r.hard.Epoch, Leader: r.cfg.Self.ID, Voted: NoReplica})
-	r.become(Leader, now)
-	r.epochStart = r.cfg.Log.End().Offset
-	r.durable = -1
-	r.replicas, r.heardFrom = map[Replica]*progress{}, map[id.BrokerID]bool{}
-	r.checkQuorum = now.Add(r.cfg.FetchTimeout * 3 / 2)
-	r.begun = true
-	r.beginEpoch(now)
-}
-
-// startRecords are the control records that open the epoch. With kraft.version 1 the voters are written along when the log
-// does not have them yet, or has them with old endpoints of this node.
-func (r *Raft) startRecords() []record.ControlRecord {
-	m := logrec.NewLeaderChangeMessage()
-	m.LeaderID = int32(r.cfg.Self.ID)
-	m.Voters, m.GrantingVoters = []logrec.LeaderChangeMessageVoter{}, []logrec.LeaderChangeMessageVoter{}
-	for _, v := range r.members.Voters {
-		m.Voters = append(m.Voters, logrec.LeaderChangeMessageVoter{VoterID: int32(v.ID)})
-	}
-	for _, n := range r.granted {
-		m.GrantingVoters = append(m.GrantingVoters, logrec.LeaderChangeMessageVoter{VoterID: int32(n)})
-	}
-	out := []record.ControlRecord{{Type: record.ControlLeaderChange, Value: wire.Marshal(m, 0)}}
-	if r.members.KRaftVersion < 1 {
-		return out
-	}
-	old, _ := r.members.Voters.Find(r.cfg.Self.ID)
-	if r.members.Offset >= 0 && sameVoter(old, r.cfg.Self) {
-		return out
-	}
-	return append(out, MembershipRecords(r.members.KRaftVersion, r.members.Voters.With(r.cfg.Self))...)
-}
-
-func sameVoter(a, b Voter) bool {
-	return a.Replica == b.Replica && a.MinVersion == b.MinVersion && a.MaxVersion == b.MaxVersion && slices.Equal(a.Endpoints, b.Endpoints)
-}
-
-// MembershipRecords are the control records that say who votes: the level of kraft.version and the voters.
-func MembershipRecords(kraftVersion int16, voters Voters) []record.ControlRecord {
-	v := logrec.NewKRaftVersionRecord()
-	v.KRaftVersion = kraftVersion
-	return []record.ControlRecord{
-		{Type: record.ControlKRaftVersion, Value: wire.Marshal(v, 0)},
-		{Type: record.ControlKRaftVoters, Value: wire.Marshal(voters.Record(), 0)},
-	}
+// Answer returns the frame of an answer to a request: who answers, its epoch and leader, what an answer repeats, and no high
+// watermark. The owner fills it when it Serves the request.
+func (r *Raft) Answer(to Message) Message {
+	return Message{Type: to.Type + 1, From: r.cfg.Self.Replica, To: to.From.ID, Epoch: r.hard.Epoch, Leader: r.hard.Leader, Endpoints: r.LeaderEndpoints(),
+		PreVote: to.PreVote, Log: to.Log, Snapshot: nil, At: to.At, HighWatermark: -1}
 }

@@ -121,7 +121,7 @@ func TestVotes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		r := newRaft(three(), 1, l, tt.hard)
-		tt.m.Type = MsgVote
+		tt.m.Type, tt.m.To = MsgVote, 1
 		a := answer(t, r, tt.m)
 		if a.Granted != tt.granted {
 			t.Errorf("%s: granted %t", tt.name, a.Granted)
@@ -138,7 +138,7 @@ func TestRestartedLeaderDoesNotLead(t *testing.T) {
 	if r.Role() != Resigned {
 		t.Fatalf("%v", r.Role())
 	}
-	if a := answer(t, r, Message{Type: MsgVote, From: Replica{ID: 2}, Epoch: 5, Log: Position{9, 5}}); a.Granted {
+	if a := answer(t, r, Message{Type: MsgVote, From: Replica{ID: 2}, To: 1, Epoch: 5, Log: Position{9, 5}}); a.Granted {
 		t.Fatal("votes in an epoch that it led")
 	}
 	one := three()[:1]

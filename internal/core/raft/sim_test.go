@@ -38,6 +38,10 @@ func (l *simLog) EndOffsetForEpoch(e id.LeaderEpoch) (Position, bool) {
 	return Position{}, false
 }
 
+func (l *simLog) StartOffset() id.Offset { return 0 }
+
+func (l *simLog) Snapshots() (earliest, latest Position, ok bool) { return Position{}, Position{}, false }
+
 // simNode is the owner of one Raft: it keeps its promises to it.
 type simNode struct {
 	s    *sim
@@ -210,7 +214,7 @@ func (n *simNode) deliver(m Message) {
 		n.log.durable = len(n.log.entries)
 	}
 	n.raft.Step(n.s.now, m)
-	if m.Type == MsgFetch && n.raft.Role() == Leader && m.Epoch == n.raft.HardState().Epoch && n.raft.Diverges(m.Log) == nil {
+	if m.Type == MsgFetch && n.raft.Serves(m) {
 		n.parked = append(n.parked, m)
 	}
 	n.settle()

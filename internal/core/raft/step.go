@@ -1,27 +1,38 @@
 package raft
 
 import (
-	"slices"
+	"fmt"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/wire"
 )
 
 // Deadline is when Tick has something to do; false when nothing is due ever.
-func (r *Raft) Deadline() (time.Time, bool) {
-	if r.role == Follower && r.fetching && r.fetchRetry.Before(r.deadline) {
-		return r.fetchRetry, true
+func (r *Raft) Deadline() (at time.Time, ok bool) {
+	consider := func(t time.Time) {
+		if !t.IsZero() && (!ok || t.Before(at)) {
+			at, ok = t, true
+		}
 	}
-	if r.role != Leader {
-		return r.deadline, !r.deadline.IsZero()
+	if r.role == Leader {
+		if len(r.members.Voters) > 1 {
+			consider(r.leading.beginAt)
+			consider(r.leading.checkQuorum)
+		}
+		return at, ok
 	}
-	if len(r.members.Voters) == 1 {
-		return time.Time{}, false
+	consider(r.deadline)
+	for _, t := range r.retry {
+		consider(t)
 	}
-	if r.beginAt.Before(r.checkQuorum) {
-		return r.beginAt, true
+	if r.fetches() {
+		consider(r.fetching.next)
 	}
-	return r.checkQuorum, true
+	if r.distrust != nil {
+		consider(r.distrust.askAt)
+	}
+	return at, ok
 }
 
 // Tick does what time demands.
@@ -30,55 +41,33 @@ func (r *Raft) Tick(now time.Time) {
 		r.tickLeader(now)
 		return
 	}
-	if r.role == Follower && r.fetching && !now.Before(r.fetchRetry) {
-		r.fetching = false // the answer is lost
-		r.fetch(now)
+	if r.role == Unattached && r.deadline.IsZero() && r.isVoter() { // became a voter meanwhile
+		r.deadline = r.electionDeadline(now)
 	}
-	if r.deadline.IsZero() || now.Before(r.deadline) {
-		return
+	if !r.deadline.IsZero() && !now.Before(r.deadline) {
+		r.expire(now)
 	}
+	r.askAgain(now)
+	r.askForTrust(now)
+	r.settleFetch(now)
+}
+
+// expire ends what the deadline was for.
+func (r *Raft) expire(now time.Time) {
 	switch {
-	case !r.isVoter():
-		r.become(Unattached, now)
+	case !r.isVoter(): // an observer has no elections
+		r.deadline = time.Time{}
 	case r.role == Resigned: // nobody took over; the epoch is spent, since this node led it
-		r.set(HardState{Epoch: r.hard.Epoch + 1, Leader: id.NoBroker, Voted: NoReplica})
-		r.become(Unattached, now)
+		r.unattach(HardState{Epoch: r.hard.Epoch + 1, Leader: id.NoBroker, Voted: NoReplica}, now)
 		r.prospective(now)
 	case r.role == Prospective:
 		r.lost(now)
+		if r.role == Unattached { // too few have answered: ask again at once
+			r.prospective(now)
+		}
 	default: // Candidate included: a lost election is followed by another question
 		r.prospective(now)
 	}
-}
-
-// Resign ends a leadership on purpose: the voters that know most are asked to stand at once.
-func (r *Raft) Resign(now time.Time) {
-	if r.role != Leader {
-		return
-	}
-	successors := r.bySize()
-	for _, v := range r.members.Voters {
-		if v.ID != r.cfg.Self.ID {
-			r.send(Message{Type: MsgEndEpoch, To: v.ID, Epoch: r.hard.Epoch, Successors: successors})
-		}
-	}
-	r.become(Resigned, now)
-}
-
-// observe takes note of another node's epoch and leader. It reports whether the sender is behind.
-func (r *Raft) observe(epoch id.LeaderEpoch, leader id.BrokerID, now time.Time) (old bool) {
-	switch {
-	case epoch < r.hard.Epoch:
-		return true
-	case epoch > r.hard.Epoch:
-		r.set(HardState{Epoch: epoch, Leader: id.NoBroker, Voted: NoReplica})
-		r.become(Unattached, now)
-	}
-	if leader != id.NoBroker && leader != r.cfg.Self.ID && r.hard.Leader == id.NoBroker && r.knows(leader) {
-		r.set(HardState{Epoch: epoch, Leader: leader, Voted: r.hard.Voted})
-		r.become(Follower, now)
-	}
-	return false
 }
 
 // Step takes a message of another node.
@@ -87,75 +76,110 @@ func (r *Raft) Step(now time.Time, m Message) {
 	case MsgVote:
 		r.stepVote(now, m)
 	case MsgVoteAnswer:
-		if r.observe(m.Epoch, m.Leader, now) || m.Refused {
-			return
-		}
-		if m.PreVote && r.role == Prospective || !m.PreVote && r.role == Candidate {
-			r.vote(m.From.ID, m.Granted, now)
-		}
+		r.stepVoteAnswer(now, m)
 	case MsgBeginEpoch:
-		old := !r.knows(m.From.ID) || r.observe(m.Epoch, m.From.ID, now)
-		r.send(Message{Type: MsgBeginEpochAnswer, To: m.From.ID, Epoch: r.hard.Epoch, Refused: old})
+		r.stepBeginEpoch(now, m)
 	case MsgBeginEpochAnswer:
-		if !r.observe(m.Epoch, m.Leader, now) && r.role == Leader && !m.Refused {
-			r.replica(m.From).acknowledged = true
-		}
+		r.observeAnswer(m, now)
 	case MsgEndEpoch:
 		r.stepEndEpoch(now, m)
 	case MsgEndEpochAnswer:
-		r.observe(m.Epoch, m.Leader, now)
+		if !r.observeAnswer(m, now) && r.role == Resigned && m.Error == wire.ErrNone {
+			delete(r.retry, m.From.ID)
+		}
 	case MsgFetch:
 		r.stepFetch(now, m)
 	case MsgFetchAnswer:
 		r.stepFetchAnswer(now, m)
+	case MsgFetchSnapshot:
+		r.stepFetchSnapshot(now, m)
+	case MsgFetchSnapshotAnswer:
+		r.stepFetchSnapshotAnswer(now, m)
 	}
+	r.settleFetch(now)
 }
 
-func (r *Raft) stepVote(now time.Time, m Message) {
-	if m.Epoch > r.hard.Epoch { // also a question comes in the epoch that its sender is in
-		r.observe(m.Epoch, id.NoBroker, now)
-	}
-	granted := m.Epoch >= r.hard.Epoch && r.mayVote(m)
-	if granted && !m.PreVote {
-		r.set(HardState{Epoch: r.hard.Epoch, Leader: r.hard.Leader, Voted: m.From})
-		if r.role == Prospective || r.role == Unattached {
-			r.become(Unattached, now)
+// Unreachable says that a request could not be delivered, or that its connection broke before the answer. It is tried again
+// after a pause; a fetch goes to another node once, which may know of another leader.
+func (r *Raft) Unreachable(now time.Time, m Message) {
+	again := now.Add(r.cfg.RetryBackoff)
+	switch m.Type {
+	case MsgVote:
+		if r.distrust != nil {
+			return
+		}
+		fallthrough
+	case MsgEndEpoch:
+		if _, waiting := r.retry[m.To]; waiting && m.Epoch == r.hard.Epoch {
+			r.retry[m.To] = again
+		}
+	case MsgFetch, MsgFetchSnapshot:
+		if r.fetching.busy && r.fetching.to == m.To {
+			r.fetchFailed(again)
 		}
 	}
-	r.send(Message{Type: MsgVoteAnswer, To: m.From.ID, Epoch: r.hard.Epoch, Leader: r.hard.Leader, PreVote: m.PreVote, Granted: granted, Refused: m.Epoch < r.hard.Epoch})
 }
 
-// mayVote reports whether a vote of the current epoch can be given. One who hears from a leader, or leads, or stands itself,
-// gives none; a mere question is answered by what the logs say.
-func (r *Raft) mayVote(m Message) bool {
-	upToDate := !m.Log.Behind(r.cfg.Log.End())
-	switch r.role {
-	case Leader, Candidate, Resigned:
-		return m.PreVote && r.role != Leader && upToDate
-	case Follower:
-		// A follower that has fetched from its leader knows that no election is needed.
-		return m.PreVote && r.hw < 0 && upToDate
+func (r *Raft) stepBeginEpoch(now time.Time, m Message) {
+	a := r.Answer(m)
+	switch a.Error = r.fromVoter(m); {
+	case a.Error != wire.ErrNone:
+	case !r.observe(m.Epoch, m.From.ID, m.Endpoints, true, now):
+		a.Error = wire.ErrInvalidRequest
+	case !r.isMeant(m):
+		a.Error = wire.ErrInvalidVoterKey
 	}
-	if m.PreVote {
-		return upToDate
-	}
-	if r.hard.Voted.ID != id.NoBroker {
-		return r.hard.Voted.ID == m.From.ID && (r.hard.Voted.DirectoryID.IsZero() || r.hard.Voted == m.From)
-	}
-	return r.hard.Leader == id.NoBroker && upToDate
+	a.Epoch, a.Leader, a.Endpoints = r.hard.Epoch, r.hard.Leader, r.LeaderEndpoints()
+	r.out = append(r.out, a)
 }
 
-func (r *Raft) stepEndEpoch(now time.Time, m Message) {
-	old := r.observe(m.Epoch, m.From.ID, now)
-	r.send(Message{Type: MsgEndEpochAnswer, To: m.From.ID, Epoch: r.hard.Epoch, Refused: old})
-	if old || r.role != Follower || r.hard.Leader != m.From.ID || !r.isVoter() {
-		return
+// reachable reports whether a leader of whom endpoints are told can be followed. Voters of a static quorum are told by the
+// configuration alone; where they are in the log, the sender may know newer ones.
+func (r *Raft) reachable(leader id.BrokerID, endpoints []Endpoint) bool {
+	return r.knows(leader) || len(endpoints) > 0 && (r.members.KRaftVersion > 0 || len(r.members.Voters) == 0)
+}
+
+// observe takes note of another node's epoch and leader. It reports false for what contradicts what this node knows to be so:
+// two leaders of one epoch, or itself as the leader where it is none. direct says that it is the leader who speaks.
+func (r *Raft) observe(epoch id.LeaderEpoch, leader id.BrokerID, endpoints []Endpoint, direct bool, now time.Time) bool {
+	self := r.cfg.Self.ID
+	if leader == self && r.distrust != nil {
+		leader = id.NoBroker // it may have been
 	}
-	// The first successor stands at once, the others after it had its time.
-	rank := slices.Index(m.Successors, r.cfg.Self.ID)
-	if rank <= 0 {
-		r.prospective(now)
-		return
+	switch {
+	case epoch < r.hard.Epoch:
+		return true
+	case epoch == r.hard.Epoch && leader != id.NoBroker && r.hard.Leader != id.NoBroker && leader != r.hard.Leader:
+		r.alarm = fmt.Errorf("epoch %d has the leader %d, and is said to have the leader %d", epoch, r.hard.Leader, leader)
+		return false
+	case leader == self && (epoch > r.hard.Epoch || r.hard.Leader != self):
+		r.alarm = fmt.Errorf("this node is said to lead epoch %d, but it is in epoch %d and did not", epoch, r.hard.Epoch)
+		if epoch > r.hard.Epoch { // whatever happened, that epoch is spent
+			r.unattach(HardState{Epoch: epoch, Leader: id.NoBroker, Voted: NoReplica}, now)
+		}
+		return false
+	case leader == id.NoBroker || leader == self || !r.reachable(leader, endpoints):
+		known := leader == id.NoBroker || leader == self
+		if epoch > r.hard.Epoch && (known || !direct) {
+			r.unattach(HardState{Epoch: epoch, Leader: id.NoBroker, Voted: NoReplica}, now)
+		}
+		return known
+	case epoch > r.hard.Epoch, r.hard.Leader == id.NoBroker:
+		r.follow(epoch, leader, endpoints, now)
+	case r.role == Unattached, r.role == Prospective && direct: // known, but given up
+		r.follow(epoch, leader, endpoints, now)
+	case r.role == Follower && len(endpoints) > len(r.endpoints):
+		r.endpoints = endpoints
 	}
-	r.deadline = now.Add(time.Duration(rank) * r.cfg.ElectionTimeout)
+	return true
+}
+
+// observeAnswer takes note of what an answer says of epoch and leader. It reports whether nothing else in it counts.
+func (r *Raft) observeAnswer(m Message, now time.Time) (done bool) {
+	if m.Epoch < r.hard.Epoch || m.Error == wire.ErrUnknownLeaderEpoch {
+		return true
+	}
+	newer := m.Epoch > r.hard.Epoch
+	return !r.observe(m.Epoch, m.Leader, m.Endpoints, false, now) || newer ||
+		m.Error == wire.ErrFencedLeaderEpoch || m.Error == wire.ErrNotLeaderOrFollower
 }

@@ -140,46 +140,6 @@ var roleNames = [...]string{"Unattached", "Prospective", "Candidate", "Leader", 
 // String returns the role's name.
 func (r Role) String() string { return roleNames[r] }
 
-// MessageType says what a Message is; the answers follow their requests.
-type MessageType int8
-
-// The messages, each the content of one RPC of Kafka.
-const (
-	MsgVote MessageType = iota // Vote (52)
-	MsgVoteAnswer
-	MsgBeginEpoch // BeginQuorumEpoch (53)
-	MsgBeginEpochAnswer
-	MsgEndEpoch // EndQuorumEpoch (54)
-	MsgEndEpochAnswer
-	MsgFetch // Fetch (1)
-	MsgFetchAnswer
-)
-
-// Message is a request to another voter, or its answer.
-type Message struct {
-	Type MessageType
-	From Replica
-	To   id.BrokerID
-	// Epoch is the sender's epoch; of a pre-vote and a vote, the one voted for.
-	Epoch  id.LeaderEpoch
-	Leader id.BrokerID // in answers, whom the sender knows as leader of Epoch; id.NoBroker
-	// PreVote marks a vote and its answer as a mere question (KIP-996).
-	PreVote bool
-	Granted bool
-	// Log is, in a vote, the end of the candidate's log; in a fetch, where the follower is, which the answer repeats.
-	Log Position
-	// Diverging, in a fetch's answer, is where the leader's log and the follower's part; the follower cuts its log there.
-	Diverging *Position
-	// HighWatermark, in a fetch's answer, is the leader's; -1 when it knows none.
-	HighWatermark id.Offset
-	// Records, in a fetch's answer, are whole batches.
-	Records []byte
-	// Successors, in an end of epoch, are the voters in the order in which they should stand for election.
-	Successors []id.BrokerID
-	// Refused is set in the answer to a request of an older epoch, or to one from nobody the sender knows.
-	Refused bool
-}
-
 // Fold takes a control record that says who votes, found at offset at, into the membership. Others change nothing.
 func (m *Membership) Fold(t record.ControlType, value []byte, at id.Offset) (changed bool, err error) {
 	switch t {

@@ -83,9 +83,6 @@ func (m *metaLog) EndOffsetForEpoch(e id.LeaderEpoch) (raft.Position, bool) {
 	if at.EndOffset >= 0 && at.Epoch >= 0 {
 		return raft.Position{Offset: at.EndOffset, Epoch: at.Epoch}, true
 	}
-	if m.snapshot != bootstrapID && m.snapshot.Epoch <= e {
-		return m.snapshot, true
-	}
 	return raft.Position{}, false
 }
 

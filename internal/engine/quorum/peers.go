@@ -64,7 +64,7 @@ func (p *peers) receive(m raft.Message) error {
 	}
 	now := d.o.Now()
 	d.raft.Step(now, m)
-	if m.Type == raft.MsgFetch && d.raft.Role() == raft.Leader && m.Epoch == d.raft.HardState().Epoch && d.raft.Diverges(m.Log) == nil {
+	if m.Type == raft.MsgFetch && d.raft.Serves(m) {
 		if _, again := p.parked[m.From]; again || len(p.parked) < maxParked {
 			p.parked[m.From] = parkedFetch{m, now.Add(maxFetchWait)}
 		}
@@ -109,8 +109,8 @@ func (p *peers) serve() error {
 		if f.m.Epoch != d.raft.HardState().Epoch {
 			continue
 		}
-		a := raft.Message{Type: raft.MsgFetchAnswer, From: raft.Replica{ID: d.o.NodeID, DirectoryID: d.o.DirectoryID}, To: f.m.From.ID,
-			Epoch: f.m.Epoch, Leader: d.o.NodeID, Log: f.m.Log, HighWatermark: hw}
+		a := d.raft.Answer(f.m)
+		a.HighWatermark = hw
 		if at < d.log.StartOffset() {
 			// Only a snapshot could help; its transfer is not built yet.
 			d.o.Logger.Warn("a replica is behind the start of the log", "replica", int(f.m.From.ID), "offset", int64(at))
