@@ -100,7 +100,7 @@ func (l *txnLog) replay(n int) *Shard {
 	return s
 }
 
-func TestTransactionalOffsets(t *testing.T) {
+func TestPendingOffsets(t *testing.T) {
 	l := newTxnLog(t)
 	expect := func(want string) {
 		t.Helper()
@@ -151,8 +151,8 @@ func TestTransactionalOffsets(t *testing.T) {
 	}
 }
 
-// TestTransactionalOffsetsRandom mixes commits of both kinds and markers, takes some back, and compares with a replay.
-func TestTransactionalOffsetsRandom(t *testing.T) {
+// TestPendingOffsetsAgainstReplay mixes commits of both kinds and markers, takes some back, and compares with a replay.
+func TestPendingOffsetsAgainstReplay(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
