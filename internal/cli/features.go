@@ -2,7 +2,13 @@ package cli
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/moldau-io/moldau/internal/core/image"
+	"github.com/moldau-io/moldau/internal/engine/quorum"
 )
 
 // metadataVersion is one level of the metadata.version feature.
@@ -40,15 +46,21 @@ func latestStable() metadataVersion {
 	}
 }
 
-// parseMetadataVersion reads a full name, or a release, which stands for its highest level ("4.2", "4.2.1").
-func parseMetadataVersion(text string) (metadataVersion, error) {
-	parts := strings.Split(text, ".")
-	release := strings.Join(parts[:min(2, len(parts))], ".")
+// parseMetadataVersion reads a full name, or a release, which stands for its highest stable level ("4.2", "4.2.1"). Levels that
+// are not stable are known only when unstable allows them.
+func parseMetadataVersion(text string, unstable bool) (metadataVersion, error) {
+	key := text
+	if parts := strings.Split(text, "."); len(parts) > 2 {
+		key = parts[0] + "." + parts[1]
+	}
 	var found metadataVersion
 	var names []string
 	for _, v := range metadataVersions() {
+		if !v.stable && !unstable {
+			continue
+		}
 		names = append(names, v.name)
-		if v.name == text || !strings.Contains(text, "-") && v.release() == release {
+		if v.name == key || v.stable && v.release() == key {
 			found = v
 		}
 	}
@@ -106,12 +118,122 @@ func findFeature(name string) (feature, bool) {
 	return feature{}, false
 }
 
+// parseLevel reads feature=level.
+func parseLevel(text string) (name string, level int16, err error) {
+	name, number, ok := strings.Cut(text, "=")
+	if !ok {
+		return "", 0, fail("Can't parse feature=level string %s: equals sign not found.", text)
+	}
+	number = strings.TrimSpace(number)
+	if level, err = parseShort(number); err != nil {
+		return "", 0, fail("Can't parse feature=level string %s: unable to parse %s as a short.", text, number)
+	}
+	return strings.TrimSpace(name), level, nil
+}
+
+func parseShort(text string) (int16, error) {
+	n, err := strconv.ParseInt(text, 10, 16)
+	return int16(n), err
+}
+
+// givenLevels reads the --feature arguments of format; who names a feature twice means the last one.
+func givenLevels(args []string) (map[string]int16, error) {
+	out := map[string]int16{}
+	for _, text := range args {
+		name, level, err := parseLevel(text)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = level
+	}
+	return out, nil
+}
+
+// effectiveRelease is the metadata.version that a new cluster begins with.
+func effectiveRelease(release *metadataVersion, given map[string]int16, unstable bool) (metadataVersion, error) {
+	version := latestStable()
+	level, byFeature := given[image.MetadataVersionFeature]
+	switch {
+	case byFeature && release != nil:
+		return version, fail("Use --release-version instead of --feature metadata.version=X to avoid ambiguity.")
+	case byFeature:
+		v, ok := metadataVersionOf(level)
+		if !ok {
+			all := metadataVersions()
+			return version, fail("No MetadataVersion with feature level %d. Valid feature levels are from %d to %d.", level, all[0].level, all[len(all)-1].level)
+		}
+		version = v
+	case release != nil:
+		version = *release
+	case unstable:
+		all := metadataVersions()
+		version = all[len(all)-1]
+	}
+	if !version.stable && !unstable {
+		return version, fail("metadata.version %s is not yet stable.", version.name)
+	}
+	if !image.MetadataVersion(version.level).Known() {
+		return version, fail("metadata.version %s is above what this program runs, %s.", version.name, image.LatestMetadataVersion)
+	}
+	return version, nil
+}
+
+// effectiveLevels are the levels that a new cluster begins with, metadata.version first, then in order of name. kraft.version is
+// checked and not among them: it lives in control records.
+func effectiveLevels(version metadataVersion, given map[string]int16, dynamic bool) ([]quorum.FeatureLevel, error) {
+	all := features()
+	slices.SortFunc(all, func(a, b feature) int { return strings.Compare(a.name, b.name) })
+	var names []string
+	for _, f := range all {
+		names = append(names, f.name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if name != image.MetadataVersionFeature && !slices.Contains(names, name) {
+			return nil, fail("Unsupported feature: %s. Supported features are: %s", name, strings.Join(names, ", "))
+		}
+	}
+	if k, ok := given[image.KRaftVersionFeature]; ok {
+		switch {
+		case k == 0 && dynamic:
+			return nil, fail("Cannot set kraft.version to 0 if controller.quorum.voters is empty and one of the flags --standalone, " +
+				"--initial-controllers, or --no-initial-controllers is used. For dynamic controllers support, try removing the --feature flag for kraft.version.")
+		case k != 0 && !dynamic:
+			return nil, fail("Cannot set kraft.version to %d unless controller.quorum.voters is empty and one of the flags --standalone, "+
+				"--initial-controllers, or --no-initial-controllers is used. For dynamic controllers support, try using one of --standalone, "+
+				"--initial-controllers, or --no-initial-controllers and removing controller.quorum.voters.", k)
+		}
+	}
+	out := []quorum.FeatureLevel{{Name: image.MetadataVersionFeature, Level: version.level}}
+	for _, f := range all {
+		level, ok := given[f.name]
+		switch {
+		case ok:
+		case f.name == image.KRaftVersionFeature:
+			if dynamic {
+				level = 1
+			}
+		default:
+			level = f.defaultLevel(version)
+		}
+		if level < 0 || int(level) > len(f.steps) {
+			return nil, fail("No feature:%s with feature level %d", f.name, level)
+		}
+		if need := f.needs[level]; need > version.level {
+			return nil, fail("%s could not be set to %d because it depends on metadata.version level %d", f.name, level, need)
+		}
+		if f.name != image.KRaftVersionFeature {
+			out = append(out, quorum.FeatureLevel{Name: f.name, Level: level})
+		}
+	}
+	return out, nil
+}
+
 // versionMapping prints the levels that belong to a release.
 func versionMapping(s Streams, release string) error {
 	if release == "" {
 		release = latestStable().name
 	}
-	v, err := parseMetadataVersion(release)
+	v, err := parseMetadataVersion(release, true)
 	if err != nil {
 		return err
 	}

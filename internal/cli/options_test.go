@@ -49,8 +49,9 @@ func TestOptionErrors(t *testing.T) {
 		{"get-offsets --bootstrap-server h:1 --topic a --topic-partitions b", "Error occurred: --topic-partitions cannot be used with --topic or --partitions\n"},
 		{"dump-log", "This tool prints the content of log, index and snapshot files.\n"},
 		{"dump-log --print-data-log", "Missing required argument \"[files]\"\n"},
-		{"storage", "kafka-storage: error: too few arguments\n"},
-		{"storage format -c x", "kafka-storage: error: argument --cluster-id is required\n"},
+		{"storage", "usage: kafka-storage [-h]\n                     {info,format,version-mapping,feature-dependencies,random-uuid}\n" +
+			"                     ...\nkafka-storage: error: too few arguments\n"},
+		{"storage info", "usage: kafka-storage info [-h] --config CONFIG\nkafka-storage: error: argument --config/-c is required\n"},
 		{"nonsense", "moldau: unknown command \"nonsense\"\n"},
 	} {
 		out, errs, code := run(t, "", strings.Fields(c.args)...)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,111 +18,52 @@ import (
 	"github.com/moldau-io/moldau/internal/base/conf"
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/base/vfs"
+	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/engine/quorum"
+	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
 
-const storageUsage = `usage: kafka-storage [-h] {info,format,version-mapping,feature-dependencies,random-uuid} ...
-
-  info                  show the log directories of this node
-      --config, -c FILE
-  format                prepare the log directories of this node
-      --config, -c FILE, --cluster-id, -t ID, --ignore-formatted, -g, --release-version, -r VERSION,
-      --feature, -f NAME=LEVEL, --standalone, -s | --no-initial-controllers, -N | --initial-controllers, -I LIST
-  version-mapping       show the feature levels of a release
-      --release-version, -r VERSION
-  feature-dependencies  show what feature levels require
-      --feature, -f NAME=LEVEL
-  random-uuid           draw a random id
-`
-
-// longOption expands the one-letter names of the storage tool's options.
-func longOption(arg string) string {
-	switch arg {
-	case "-h":
-		return "--help"
-	case "-c":
-		return "--config"
-	case "-t":
-		return "--cluster-id"
-	case "-S":
-		return "--add-scram"
-	case "-g":
-		return "--ignore-formatted"
-	case "-r":
-		return "--release-version"
-	case "-f":
-		return "--feature"
-	case "-s":
-		return "--standalone"
-	case "-N":
-		return "--no-initial-controllers"
-	case "-I":
-		return "--initial-controllers"
+func storageParser() *argParser {
+	p := &argParser{prog: "kafka-storage", about: "Prepares log directories and looks at them.", fromFiles: true}
+	config := func(c *argParser) {
+		c.flag(argStore, "The server.properties of the node.", "--config", "-c").required = true
 	}
-	return arg
+	config(p.sub("info", "Show the log directories of this node."))
+	f := p.sub("format", "Prepare the log directories of this node.")
+	config(f)
+	f.flag(argStore, "The id of the cluster.", "--cluster-id", "-t").required = true
+	f.flag(argAppend, "A credential to begin with: SCRAM-SHA-256=[name=NAME,password=PASSWORD] or "+
+		"SCRAM-SHA-512=[name=NAME,iterations=8192,salt=BASE64,saltedpassword=BASE64].", "--add-scram", "-S")
+	f.flag(argTrue, "Leave directories alone that are formatted already.", "--ignore-formatted", "-g")
+	f.flag(argStore, "The release whose feature levels the cluster begins with; "+latestStable().name+" unless given.", "--release-version", "-r")
+	f.flag(argAppend, "The level of one feature, as in kraft.version=1.", "--feature", "-f")
+	f.exclusive(false,
+		f.flag(argTrue, "A dynamic quorum whose one voter is this controller.", "--standalone", "-s"),
+		f.flag(argTrue, "A dynamic quorum that this node joins later.", "--no-initial-controllers", "-N"),
+		f.flag(argStore, "A dynamic quorum of these voters: id@host:port:directory,... The same list on every node.", "--initial-controllers", "-I"))
+	p.sub("version-mapping", "Show the feature levels of a release.").
+		flag(argStore, "The release; "+latestStable().name+" unless given.", "--release-version", "-r")
+	p.sub("feature-dependencies", "Show what feature levels require.").
+		flag(argAppend, "The feature, as in metadata.version=5.", "--feature", "-f").required = true
+	p.sub("random-uuid", "Draw a random id.")
+	return p
 }
 
 func runStorage(_ context.Context, s Streams, args []string) error {
-	if len(args) == 0 {
-		return &failure{code: 1, text: "kafka-storage: error: too few arguments", help: storageUsage}
-	}
-	if args[0] == "-h" || args[0] == "--help" {
-		fmt.Fprint(s.Out, storageUsage)
-		return nil
-	}
-	long := make([]string, 0, len(args))
-	for _, a := range args[1:] {
-		long = append(long, longOption(a))
-	}
-	str := func(names ...string) []option {
-		var out []option
-		for _, n := range names {
-			out = append(out, option{name: n, kind: "String"})
+	return storageParser().run(s, args, func(n *namespace) error {
+		switch n.command {
+		case "info":
+			return storageInfo(s, n)
+		case "format":
+			return storageFormat(s, n)
+		case "version-mapping":
+			return versionMapping(s, n.str("release-version"))
+		case "feature-dependencies":
+			return featureDependencies(s, n.all("feature"))
 		}
-		return out
-	}
-	commands := map[string]struct {
-		options  []option
-		required []string
-		run      func(Streams, *parsed) error
-	}{
-		"info": {str("config"), []string{"config"}, storageInfo},
-		"format": {append(str("config", "cluster-id", "add-scram", "release-version", "feature", "initial-controllers"),
-			option{name: "ignore-formatted"}, option{name: "standalone"}, option{name: "no-initial-controllers"}),
-			[]string{"config", "cluster-id"}, storageFormat},
-		"version-mapping":      {str("release-version"), nil, func(s Streams, o *parsed) error { return versionMapping(s, first(o.all("release-version"))) }},
-		"feature-dependencies": {str("feature"), []string{"feature"}, func(s Streams, o *parsed) error { return featureDependencies(s, o.all("feature")) }},
-		"random-uuid": {nil, nil, func(s Streams, _ *parsed) error {
-			fmt.Fprintln(s.Out, quorum.NewDirectoryID(newRand()))
-			return nil
-		}},
-	}
-	c, ok := commands[args[0]]
-	if !ok {
-		return &failure{code: 1, help: storageUsage, text: fmt.Sprintf("kafka-storage: error: argument command: invalid choice: '%s' "+
-			"(choose from 'info', 'format', 'version-mapping', 'feature-dependencies', 'random-uuid')", args[0])}
-	}
-	o, err := newParser("", c.options...).parse(long)
-	if err != nil {
-		return &failure{code: 1, text: "kafka-storage: error: " + err.Error(), help: storageUsage}
-	}
-	if o.has("help") {
-		fmt.Fprint(s.Out, storageUsage)
+		fmt.Fprintln(s.Out, quorum.NewDirectoryID(newRand()))
 		return nil
-	}
-	for _, r := range c.required {
-		if !o.has(r) {
-			return &failure{code: 1, text: fmt.Sprintf("kafka-storage: error: argument --%s is required", r), help: storageUsage}
-		}
-	}
-	return c.run(s, o)
-}
-
-func first(list []string) string {
-	if len(list) == 0 {
-		return ""
-	}
-	return list[len(list)-1]
+	})
 }
 
 // newRand returns a generator seeded by the system.
@@ -131,14 +73,9 @@ func newRand() *rand.Rand {
 	return rand.New(rand.NewPCG(binary.LittleEndian.Uint64(seed[:]), binary.LittleEndian.Uint64(seed[8:])))
 }
 
-func parseShort(text string) (int16, error) {
-	n, err := strconv.ParseInt(text, 10, 16)
-	return int16(n), err
-}
-
 // loadConfig reads the file of --config.
-func loadConfig(o *parsed) (*conf.Broker, error) {
-	properties, err := conf.ReadFile(first(o.all("config")))
+func loadConfig(n *namespace) (*conf.Broker, error) {
+	properties, err := conf.ReadFile(n.str("config"))
 	if err != nil {
 		return nil, err
 	}
@@ -153,8 +90,8 @@ func logDirectories(b *conf.Broker) []string {
 	return slices.Compact(dirs)
 }
 
-func storageInfo(s Streams, o *parsed) error {
-	b, err := loadConfig(o)
+func storageInfo(s Streams, n *namespace) error {
+	b, err := loadConfig(n)
 	if err != nil {
 		return err
 	}
@@ -222,163 +159,134 @@ func printBlock(s Streams, one, many string, lines []string) {
 	fmt.Fprintln(s.Out)
 }
 
-func storageFormat(s Streams, o *parsed) error {
-	b, err := loadConfig(o)
+func storageFormat(s Streams, n *namespace) error {
+	b, err := loadConfig(n)
 	if err != nil {
 		return err
 	}
-	exclusive := 0
-	for _, x := range []string{"standalone", "no-initial-controllers", "initial-controllers"} {
-		if o.has(x) {
-			exclusive++
+	if len(b.List("process.roles")) == 0 {
+		return fail("The kafka configuration file appears to be for a legacy cluster. Formatting is only supported for clusters in KRaft mode.")
+	}
+	unstable := b.Bool("unstable.feature.versions.enable")
+	var release *metadataVersion
+	if n.has("release-version") {
+		v, err := parseMetadataVersion(n.str("release-version"), unstable)
+		if err != nil {
+			return err
 		}
+		release = &v
 	}
-	if exclusive > 1 {
-		return &failure{code: 1, text: "kafka-storage: error: --standalone, --no-initial-controllers and --initial-controllers exclude each other", help: storageUsage}
-	}
-	if o.has("add-scram") {
-		return fail("--add-scram is not supported yet: this node cannot check SCRAM credentials")
-	}
-	version, levels, err := featureLevels(o, b)
+	given, err := givenLevels(n.all("feature"))
 	if err != nil {
 		return err
 	}
 	options := quorum.FormatOptions{
-		FS: vfs.OS(), ClusterID: first(o.all("cluster-id")), NodeID: b.NodeID(), MetadataDir: b.MetadataLogDir(), Dirs: logDirectories(b),
-		Features: levels, IgnoreFormatted: o.has("ignore-formatted"), Now: time.Now(), Rand: newRand(),
+		FS: vfs.OS(), ClusterID: n.str("cluster-id"), NodeID: b.NodeID(), MetadataDir: b.MetadataLogDir(), Dirs: logDirectories(b),
+		IgnoreFormatted: n.has("ignore-formatted"), Now: time.Now(), Rand: newRand(),
 	}
-	if err := initialVoters(o, b, &options); err != nil {
+	if err := initialVoters(n, b, &options); err != nil {
 		return err
 	}
-	formatted, err := quorum.Format(options)
+	version, err := effectiveRelease(release, given, unstable)
+	if err != nil {
+		return err
+	}
+	if options.Features, err = effectiveLevels(version, given, options.Dynamic); err != nil {
+		return err
+	}
+	if scram := n.all("add-scram"); len(scram) > 0 {
+		if !image.MetadataVersion(version.level).ScramSupported() {
+			return fail("SCRAM is only supported in metadata.version 3.5-IV2 or later.")
+		}
+		if options.Extra, err = scramRecords(scram, options.Rand); err != nil {
+			return err
+		}
+	}
+	done, err := quorum.Format(options)
 	if err != nil {
 		return fail("%s", strings.TrimPrefix(err.Error(), "format: "))
 	}
-	announced := false
-	for _, f := range formatted {
-		if f.Already {
-			continue
+	reportFormat(s, b, &options, version, done)
+	return nil
+}
+
+// reportFormat says what was done, in Kafka's words and in its order, which is that of a hash map.
+func reportFormat(s Streams, b *conf.Broker, o *quorum.FormatOptions, version metadataVersion, done []quorum.Formatted) {
+	var fresh []quorum.Formatted
+	for _, f := range done {
+		switch {
+		case f.Unreadable:
+			fmt.Fprintf(s.Out, "I/O error trying to read log directory %s. Ignoring...\n", f.Dir)
+		case !f.Already:
+			fresh = append(fresh, f)
 		}
-		if !announced {
-			announced = true
-			fmt.Fprintln(s.Out, bootstrapText(levels))
-		}
+	}
+	if len(fresh) == 0 {
+		fmt.Fprintln(s.Out, "All of the log directories are already formatted.")
+		return
+	}
+	fmt.Fprintln(s.Out, bootstrapText(o.Features, o.Extra))
+	isVoter := slices.ContainsFunc(o.Voters, func(v quorum.Voter) bool { return v.ID == o.NodeID })
+	for _, f := range javaHashOrder(fresh, func(f quorum.Formatted) uint32 { return javaStringHash(f.Dir) }, 16) {
 		kind := "data directory"
-		switch isVoter := slices.ContainsFunc(options.Voters, func(v quorum.Voter) bool { return v.ID == options.NodeID }); {
-		case f.Dir == b.MetadataLogDir() && isVoter:
+		switch {
+		case f.Dir != b.MetadataLogDir():
+		case isVoter:
 			kind = "dynamic metadata voter directory"
-		case f.Dir == b.MetadataLogDir() && len(options.Voters) > 0:
+		case len(o.Voters) > 0:
 			kind = "dynamic metadata directory"
-		case f.Dir == b.MetadataLogDir():
+		default:
 			kind = "metadata directory"
 		}
 		fmt.Fprintf(s.Out, "Formatting %s %s with metadata.version %s.\n", kind, f.Dir, version.name)
 	}
-	if !announced {
-		fmt.Fprintln(s.Out, "All of the log directories are already formatted.")
-	}
-	return nil
 }
 
 // bootstrapText prints the first records as Kafka does.
-func bootstrapText(levels []quorum.FeatureLevel) string {
+func bootstrapText(levels []quorum.FeatureLevel, extra []image.Record) string {
 	var records []string
+	add := func(format string, args ...any) {
+		records = append(records, "ApiMessageAndVersion("+fmt.Sprintf(format, args...)+" at version 0)")
+	}
 	for _, l := range levels {
-		if l.Level != 0 || l.Name == "metadata.version" {
-			records = append(records, fmt.Sprintf("ApiMessageAndVersion(FeatureLevelRecord(name='%s', featureLevel=%d) at version 0)", l.Name, l.Level))
+		if l.Level != 0 || l.Name == image.MetadataVersionFeature {
+			add("FeatureLevelRecord(name='%s', featureLevel=%d)", l.Name, l.Level)
+		}
+	}
+	for _, r := range extra {
+		if c, ok := r.Message.(*logrec.UserScramCredentialRecord); ok {
+			add("UserScramCredentialRecord(name='%s', mechanism=%d, salt=%s, storedKey=%s, serverKey=%s, iterations=%d)",
+				c.Name, c.Mechanism, javaBytes(c.Salt), javaBytes(c.StoredKey), javaBytes(c.ServerKey), c.Iterations)
 		}
 	}
 	return fmt.Sprintf("Bootstrap metadata: BootstrapMetadata(records=[%s], metadataVersionLevel=%d, source=format command)",
 		strings.Join(records, ", "), levels[0].Level)
 }
 
-// featureLevels resolves --release-version and --feature to the levels to write, metadata.version first. kraft.version is not
-// among them: it lives in control records.
-func featureLevels(o *parsed, b *conf.Broker) (metadataVersion, []quorum.FeatureLevel, error) {
-	version := latestStable()
-	given := map[string]int16{}
-	for _, text := range o.all("feature") {
-		name, level, ok := strings.Cut(text, "=")
-		if !ok {
-			return version, nil, fail("Can't parse feature=level string %s: equals sign not found.", text)
-		}
-		n, err := parseShort(strings.TrimSpace(level))
-		if err != nil {
-			return version, nil, fail("Can't parse feature=level string %s: unable to parse %s as a short.", text, strings.TrimSpace(level))
-		}
-		given[strings.TrimSpace(name)] = n
+// javaBytes is Arrays.toString of a byte array.
+func javaBytes(b []byte) string {
+	out := make([]string, len(b))
+	for i, x := range b {
+		out[i] = strconv.Itoa(int(int8(x)))
 	}
-	level, byFeature := given["metadata.version"]
-	switch {
-	case byFeature && o.has("release-version"):
-		return version, nil, fail("Use --release-version instead of --feature metadata.version=X to avoid ambiguity.")
-	case byFeature:
-		v, ok := metadataVersionOf(level)
-		if !ok {
-			return version, nil, fail("No MetadataVersion with feature level %d.", level)
-		}
-		version = v
-	case o.has("release-version"):
-		v, err := parseMetadataVersion(first(o.all("release-version")))
-		if err != nil {
-			return version, nil, err
-		}
-		version = v
-	}
-	if !version.stable && !b.Bool("unstable.feature.versions.enable") {
-		return version, nil, fail("metadata.version %s is not yet stable.", version.name)
-	}
-	out := []quorum.FeatureLevel{{Name: "metadata.version", Level: version.level}}
-	all := features()
-	slices.SortFunc(all, func(a, b feature) int { return strings.Compare(a.name, b.name) })
-	var names []string
-	for _, f := range all {
-		names = append(names, f.name)
-		level, ok := given[f.name]
-		if !ok {
-			level = f.defaultLevel(version)
-		}
-		if level < 0 || int(level) > len(f.steps) {
-			return version, nil, fail("No feature:%s with feature level %d", f.name, level)
-		}
-		if need := f.needs[level]; need > version.level {
-			return version, nil, fail("%s could not be set to %d because it depends on metadata.version level %d", f.name, level, need)
-		}
-		if f.name != "kraft.version" {
-			out = append(out, quorum.FeatureLevel{Name: f.name, Level: level})
-		}
-	}
-	for name := range given {
-		if name != "metadata.version" && !slices.Contains(names, name) {
-			return version, nil, fail("Unsupported feature: %s. Supported features are: %s", name, strings.Join(names, ", "))
-		}
-	}
-	dynamic := len(b.QuorumVoters()) == 0
-	if k, ok := given["kraft.version"]; ok {
-		switch {
-		case k == 0 && dynamic:
-			return version, nil, fail("Cannot set kraft.version to 0 if controller.quorum.voters is empty and one of the flags --standalone, " +
-				"--initial-controllers, or --no-initial-controllers is used. For dynamic controllers support, try removing the --feature flag for kraft.version.")
-		case k > 0 && !dynamic:
-			return version, nil, fail("Cannot set kraft.version to %d unless controller.quorum.voters is empty and one of the flags --standalone, "+
-				"--initial-controllers, or --no-initial-controllers is used. For dynamic controllers support, try using one of --standalone, "+
-				"--initial-controllers, or --no-initial-controllers and removing controller.quorum.voters.", k)
-		}
-	}
-	return version, out, nil
+	return "[" + strings.Join(out, ", ") + "]"
 }
 
 // initialVoters sets what the options say of the quorum: static by configuration, or dynamic with its first voters.
-func initialVoters(o *parsed, b *conf.Broker, f *quorum.FormatOptions) error {
+func initialVoters(n *namespace, b *conf.Broker, f *quorum.FormatOptions) error {
 	static := len(b.QuorumVoters()) > 0
 	f.Dynamic = !static
-	if static && (o.has("initial-controllers") || o.has("standalone")) {
+	if static && (n.has("initial-controllers") || n.has("standalone")) {
 		return fail("You cannot specify controller.quorum.voters and format the node with --initial-controllers or --standalone. If you want to " +
 			"use dynamic quorum, please remove controller.quorum.voters and specify controller.quorum.bootstrap.servers instead.")
 	}
-	listener := b.List("controller.listener.names")[0]
+	names := b.List("controller.listener.names")
+	if len(names) == 0 {
+		return fail("You must specify the name of the initial controller listener.")
+	}
+	listener := names[0]
 	switch {
-	case o.has("standalone"):
+	case n.has("standalone"):
 		if !b.IsController() {
 			return fail("You can only use --standalone on a controller.")
 		}
@@ -391,13 +299,13 @@ func initialVoters(o *parsed, b *conf.Broker, f *quorum.FormatOptions) error {
 			host = "localhost"
 		}
 		f.Voters = []quorum.Voter{newVoter(b.NodeID(), quorum.NewDirectoryID(f.Rand), listener, host, uint16(eps[0].Port))}
-	case o.has("initial-controllers"):
-		voters, err := parseInitialControllers(first(o.all("initial-controllers")), listener)
+	case n.has("initial-controllers"):
+		voters, err := parseInitialControllers(n.str("initial-controllers"), listener)
 		if err != nil {
 			return err
 		}
 		f.Voters = voters
-	case b.IsController() && !static && !o.has("no-initial-controllers"):
+	case b.IsController() && !static && !n.has("no-initial-controllers"):
 		return fail("Because controller.quorum.voters is not set on this controller, you must specify one of the following: " +
 			"--standalone, --initial-controllers, or --no-initial-controllers.")
 	}
@@ -407,45 +315,93 @@ func initialVoters(o *parsed, b *conf.Broker, f *quorum.FormatOptions) error {
 	return nil
 }
 
-// parseInitialControllers reads id@host:port:directory,...
+// parseInitialControllers reads id@host:port:directory,... and returns the voters in order of id.
 func parseInitialControllers(text, listener string) ([]quorum.Voter, error) {
 	var out []quorum.Voter
-	for _, entry := range strings.Split(text, ",") {
-		if entry = strings.TrimSpace(entry); entry == "" {
+	for _, entry := range strings.Split(strings.TrimSpace(text), ",") {
+		if entry == "" {
 			continue
 		}
-		voterText, rest, ok := strings.Cut(entry, "@")
-		if !ok {
-			return nil, fail("No @ found in dynamic voter string.")
-		}
-		voterID, err := strconv.ParseInt(voterText, 10, 32)
+		v, err := parseVoter(strings.TrimSpace(entry), listener)
 		if err != nil {
-			return nil, fail("Failed to parse node id in dynamic voter string.")
+			return nil, err
 		}
-		i := strings.LastIndexByte(rest, ':')
-		j := -1
-		if i > 0 {
-			j = strings.LastIndexByte(rest[:i], ':')
+		if slices.ContainsFunc(out, func(o quorum.Voter) bool { return o.ID == v.ID }) {
+			return nil, fail("Node id %d was specified more than once.", v.ID)
 		}
-		if j < 0 {
-			return nil, fail("No colon following hostname could be found.")
-		}
-		port, err := strconv.ParseUint(rest[j+1:i], 10, 16)
-		if err != nil {
-			return nil, fail("Failed to parse port in dynamic voter string.")
-		}
-		directory, err := id.ParseUUID(rest[i+1:])
-		if err != nil {
-			return nil, fail("Failed to parse directory ID in dynamic voter string.")
-		}
-		out = append(out, newVoter(id.BrokerID(voterID), directory, listener, strings.Trim(rest[:j], "[]"), uint16(port)))
+		out = append(out, v)
 	}
 	if len(out) == 0 {
 		return nil, fail("No voters given.")
 	}
+	slices.SortFunc(out, func(a, b quorum.Voter) int { return int(a.ID) - int(b.ID) })
 	return out, nil
 }
 
+func parseVoter(text, listener string) (v quorum.Voter, err error) {
+	idText, rest, ok := strings.Cut(text, "@")
+	switch {
+	case !ok:
+		return v, fail("No @ found in dynamic voter string.")
+	case idText == "":
+		return v, fail("Invalid @ at beginning of dynamic voter string.")
+	}
+	node, err := strconv.ParseInt(idText, 10, 32)
+	switch {
+	case err != nil:
+		return v, fail("Failed to parse node id in dynamic voter string.")
+	case node < 0:
+		return v, fail("Invalid negative node id %d in dynamic voter string.", node)
+	case rest == "":
+		return v, fail("No hostname found after node id.")
+	}
+	var host string
+	if bracketed, isIPv6 := strings.CutPrefix(rest, "["); isIPv6 {
+		if host, rest, ok = strings.Cut(bracketed, "]"); !ok {
+			return v, fail("Hostname began with left bracket, but no right bracket was found.")
+		}
+	} else {
+		i := strings.IndexByte(rest, ':')
+		if i < 0 {
+			return v, fail("No colon following hostname could be found.")
+		}
+		host, rest = rest[:i], rest[i:]
+	}
+	if rest, ok = strings.CutPrefix(rest, ":"); !ok {
+		return v, fail("Port section must start with a colon.")
+	}
+	portText, directoryText, ok := strings.Cut(rest, ":")
+	if !ok {
+		return v, fail("No colon following port could be found.")
+	}
+	port, err := strconv.ParseInt(portText, 10, 32)
+	switch {
+	case err != nil:
+		return v, fail("Failed to parse port in dynamic voter string.")
+	case port < 0 || port > 65535:
+		return v, fail("Invalid port %d in dynamic voter string.", port)
+	}
+	directory, err := id.ParseUUID(directoryText)
+	if err != nil {
+		return v, fail("Failed to parse directory ID in dynamic voter string.")
+	}
+	return newVoter(id.BrokerID(node), directory, listener, host, uint16(port)), nil
+}
+
 func newVoter(node id.BrokerID, directory id.UUID, listener, host string, port uint16) quorum.Voter {
-	return quorum.Voter{ID: node, DirectoryID: directory, Endpoints: []quorum.Endpoint{{Name: listener, Host: host, Port: port}}}
+	return quorum.Voter{ID: node, DirectoryID: directory, Endpoints: []quorum.Endpoint{{Name: strings.ToUpper(listener), Host: javaHost(host), Port: port}}}
+}
+
+// javaHost writes a numeric IPv6 address as Java does, with all of its eight groups; names and IPv4 addresses stay as they are.
+func javaHost(host string) string {
+	a, err := netip.ParseAddr(host)
+	if err != nil || !a.Is6() || a.Zone() != "" {
+		return host
+	}
+	b := a.As16()
+	groups := make([]string, 8)
+	for i := range groups {
+		groups[i] = strconv.FormatUint(uint64(binary.BigEndian.Uint16(b[2*i:])), 16)
+	}
+	return strings.Join(groups, ":")
 }

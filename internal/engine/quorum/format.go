@@ -57,6 +57,7 @@ type Formatted struct {
 	Dir         string
 	DirectoryID id.UUID
 	Already     bool // it was formatted before and left alone
+	Unreadable  bool // its meta.properties cannot be read; it was left alone
 	Metadata    bool // it holds the metadata log
 }
 
@@ -83,6 +84,8 @@ func Format(o FormatOptions) ([]Formatted, error) {
 		return nil, err
 	}
 	out := make([]Formatted, len(o.Dirs))
+	owners := map[id.UUID]string{}
+	var formatted string // the first directory that has a meta.properties
 	for i, dir := range o.Dirs {
 		out[i] = Formatted{Dir: dir, Metadata: dir == o.MetadataDir}
 		m, err := ReadMetaProperties(o.FS, dir)
@@ -90,19 +93,25 @@ func Format(o FormatOptions) ([]Formatted, error) {
 		case isNotFormatted(err):
 			continue
 		case err != nil:
-			return nil, fmt.Errorf("format: %w", err)
-		case m.ClusterID != o.ClusterID:
-			return nil, fmt.Errorf("format: Invalid cluster.id in: %s. Expected %s, but read %s", filepath.Join(dir, fileMeta), o.ClusterID, m.ClusterID)
-		case m.NodeID != o.NodeID:
-			return nil, fmt.Errorf("format: Stored node id %d doesn't match previous node id %d in %s. If you moved your data, make sure your configured node id matches. If you intend to create a new node, you should remove all data in your data directories.",
-				m.NodeID, o.NodeID, filepath.Join(dir, fileMeta))
-		case !o.IgnoreFormatted:
-			return nil, fmt.Errorf("Log directory %s is %w. Use --ignore-formatted to ignore this directory and format the others.", dir, ErrAlreadyFormatted)
+			out[i].Unreadable = true
+			continue
+		}
+		if err := o.checkExisting(dir, m, owners); err != nil {
+			return nil, err
 		}
 		out[i].Already, out[i].DirectoryID = true, m.DirectoryID
+		if formatted == "" {
+			formatted = dir
+		}
+	}
+	if formatted != "" && !o.IgnoreFormatted {
+		return nil, fmt.Errorf("Log directory %s is %w. Use --ignore-formatted to ignore this directory and format the others.", formatted, ErrAlreadyFormatted)
+	}
+	if !slices.ContainsFunc(out, func(f Formatted) bool { return !f.Unreadable }) {
+		return nil, errors.New("format: No available log directories to format.")
 	}
 	for i := range out {
-		if out[i].Already {
+		if out[i].Already || out[i].Unreadable {
 			continue
 		}
 		if err := o.formatDir(&out[i]); err != nil {
@@ -110,6 +119,26 @@ func Format(o FormatOptions) ([]Formatted, error) {
 		}
 	}
 	return out, nil
+}
+
+// checkExisting refuses a directory of another cluster or node, and one whose id another directory has.
+func (o *FormatOptions) checkExisting(dir string, m MetaProperties, owners map[id.UUID]string) error {
+	path := filepath.Join(dir, fileMeta)
+	switch owner, taken := owners[m.DirectoryID]; {
+	case m.ClusterID != o.ClusterID:
+		return fmt.Errorf("format: Invalid cluster.id in: %s. Expected %s, but read %s", path, o.ClusterID, m.ClusterID)
+	case m.NodeID != o.NodeID:
+		return fmt.Errorf("format: Stored node id %d doesn't match previous node id %d in %s. If you moved your data, make sure your configured node id matches. If you intend to create a new node, you should remove all data in your data directories.",
+			m.NodeID, o.NodeID, path)
+	case m.DirectoryID.IsZero():
+		return nil // written before directories had ids
+	case image.ReservedDir(m.DirectoryID):
+		return fmt.Errorf("format: Invalid reserved directory ID %s found in %s", m.DirectoryID, dir)
+	case taken:
+		return fmt.Errorf("format: Duplicate directory ID %s found. It was the ID of %s, but also of %s", m.DirectoryID, owner, dir)
+	}
+	owners[m.DirectoryID] = dir
+	return nil
 }
 
 func (o *FormatOptions) check() error {
