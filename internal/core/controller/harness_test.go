@@ -72,6 +72,8 @@ type world struct {
 	rand   *rand.Rand
 	log    []image.Record // everything appended
 	commit int            // records before this index are committed
+	lag    int            // commits are held back by this many records
+	owed   int            // what would be committed without
 	atomic [][2]int       // first and last index of each atomic decision
 	names  map[id.UUID]string
 }
@@ -97,9 +99,10 @@ func (w *world) take(d Decision) Decision {
 	return d
 }
 
+// commitAll commits everything, but for what is held back.
 func (w *world) commitAll() {
-	w.commit = len(w.log)
-	w.c.Committed(id.Offset(w.commit - 1))
+	w.owed = len(w.log)
+	w.commitTo(max(w.commit, w.owed-w.lag))
 }
 
 // commitTo commits up to about n: an atomic decision is committed as a whole or not at all.
@@ -110,7 +113,10 @@ func (w *world) commitTo(n int) {
 		}
 	}
 	w.commit = n
-	w.c.Committed(id.Offset(n - 1))
+	w.owed = max(w.owed, n)
+	if n > 0 {
+		w.c.Committed(id.Offset(n - 1))
+	}
 }
 
 func (w *world) activate(t testing.TB, epoch id.LeaderEpoch) Decision {

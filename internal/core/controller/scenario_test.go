@@ -22,24 +22,47 @@ import (
 //	tick                           print what Tick decides now
 //	commit / resign / activate     what the quorum does
 //	partitions topic=name          the working state
+//
+// Every scenario runs three ways: free, with its commits held back, and deposed after each step; see held_test.go.
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
-		var w *world
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			if d.Cmd == "new" {
-				mv, elr := int(image.LatestMetadataVersion), 1
-				d.MaybeScanArgs(t, "mv", &mv)
-				d.MaybeScanArgs(t, "elr", &elr)
-				levels := LatestFeatures()
-				levels[image.MetadataVersionFeature], levels[image.ElrVersionFeature] = int16(mv), int16(elr)
-				w = newWorld(levels)
-				out := w.print(w.activate(t, 1))
-				w.commitAll()
-				return out
+		steps := freely(t, path)
+		for _, lag := range lags {
+			if err := runHeld(t, steps, lag, nil); err != nil {
+				t.Error(err)
 			}
-			return w.command(t, d)
-		})
+		}
 	})
+}
+
+// freely runs a file with every commit where it is written, and returns its steps.
+func freely(t *testing.T, path string) []step {
+	var w *world
+	var steps []step
+	datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+		var out string
+		if d.Cmd == "new" {
+			w = newScenario(t, d)
+			out = w.print(w.activate(t, 1))
+			w.commitAll()
+		} else {
+			out = w.command(t, d)
+		}
+		data := *d
+		steps = append(steps, step{&data, out})
+		return out
+	})
+	return steps
+}
+
+// newScenario is the world of a new command.
+func newScenario(t *testing.T, d *datadriven.TestData) *world {
+	mv, elr := int(image.LatestMetadataVersion), 1
+	d.MaybeScanArgs(t, "mv", &mv)
+	d.MaybeScanArgs(t, "elr", &elr)
+	levels := LatestFeatures()
+	levels[image.MetadataVersionFeature], levels[image.ElrVersionFeature] = int16(mv), int16(elr)
+	return newWorld(levels)
 }
 
 func (w *world) command(t *testing.T, d *datadriven.TestData) string {
