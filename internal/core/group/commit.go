@@ -15,13 +15,19 @@ func (s *Shard) OffsetCommit(t Turn, req *api.OffsetCommitRequest) shard.Result 
 		return s.end()
 	}
 	nowMs, expireMs := t.Now.UnixMilli(), int64(-1)
+	named := true
 	if req.RetentionTimeMs != -1 {
 		expireMs = nowMs + req.RetentionTimeMs
+		named = false // records of the version that has an expiry have no topic id
 	}
 	resp := api.NewOffsetCommitResponse()
 	for i := range req.Topics {
 		topic := &req.Topics[i]
 		one := api.OffsetCommitResponseTopic{Name: topic.Name, TopicID: topic.TopicID}
+		topicID := topic.TopicID
+		if !named {
+			topicID = id.UUID{}
+		}
 		for j := range topic.Partitions {
 			p := &topic.Partitions[j]
 			code, metadata := wire.ErrNone, ""
@@ -33,7 +39,7 @@ func (s *Shard) OffsetCommit(t Turn, req *api.OffsetCommitRequest) shard.Result 
 			} else {
 				s.append(commitRecord(req.GroupID, topicPartition{topic.Name, p.PartitionIndex}, &Commit{
 					Offset: id.Offset(p.CommittedOffset), LeaderEpoch: id.LeaderEpoch(p.CommittedLeaderEpoch), Metadata: metadata,
-					TimestampMs: nowMs, ExpireMs: expireMs, TopicID: topic.TopicID, recordOffset: -1,
+					TimestampMs: nowMs, ExpireMs: expireMs, TopicID: topicID, recordOffset: -1,
 				}))
 			}
 			one.Partitions = append(one.Partitions, api.OffsetCommitResponseTopicPartition{PartitionIndex: p.PartitionIndex, ErrorCode: code})

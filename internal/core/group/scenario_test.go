@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
@@ -215,58 +216,112 @@ func step(w *world, a args) {
 	}
 }
 
-// TestScenarios runs testdata. Every scenario also runs held (the high watermark moves only after each step; the story must be
-// the same, and nothing may be told before) and every step also ends, once, in the loss of the leadership.
+// lags are by how many records the high watermark is held back. The largest holds back everything.
+var lags = []int{1, 3, 1 << 30}
+
+// TestScenarios runs testdata. Every scenario also runs held (the high watermark follows some records behind, until each step is
+// over; the story must be the same, and nothing may be told before) and every step also ends, once, in the loss of the
+// records, and in the loss of the leadership.
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
-		cfg := DefaultConfig()
-		var w, held *world
-		var done []*datadriven.TestData
-		datadriven.RunTest(t, path, func(t *testing.T, td *datadriven.TestData) string {
-			a := args{t, td}
-			if td.Cmd == "config" {
-				cfg = DefaultConfig()
-				cfg.MaxSize = int(a.num("max-size", int64(cfg.MaxSize)))
-				cfg.InitialRebalanceDelay = a.duration("initial-delay", cfg.InitialRebalanceDelay)
-				cfg.OffsetsRetention = a.duration("retention", cfg.OffsetsRetention)
-				w, held, done = nil, nil, nil
-				return ""
-			}
-			if w == nil {
-				w, held = newWorld(t, cfg, 1), newWorld(t, cfg, 1)
-			}
-			step(w, a)
-			out := strings.Join(w.out, "\n")
-			w.out = nil
-
-			if td.Cmd != "hold" && td.Cmd != "lose" && !w.hold {
-				depose(t, cfg, done, td)
-				runHeld(t, held, a, out)
-			} else {
-				step(held, a)
-				held.out = nil
-			}
-			copied := *td
-			done = append(done, &copied)
-			return out
-		})
+		if err := runThreeWays(t, path, ""); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
-// runHeld takes the step with the high watermark held. Only the order of lines may differ from the free run.
-func runHeld(t *testing.T, w *world, a args, free string) {
-	t.Helper()
-	w.hold = true
+// TestHeldRunsCanFail: each fault of a driver, or of what it drives, is found by some scenario.
+func TestHeldRunsCanFail(t *testing.T) {
+	for _, fault := range []string{"reply before the commit", "commit what is held", "no undo", "lose nothing"} {
+		found := false
+		datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+			found = found || runThreeWays(t, path, fault) != nil
+		})
+		if !found {
+			t.Errorf("%s, and nobody notices", fault)
+		}
+	}
+}
+
+// runThreeWays runs a file, and returns the first thing that is wrong when it runs held or deposed.
+func runThreeWays(t *testing.T, path, fault string) (wrong error) {
+	cfg := DefaultConfig()
+	var w *world
+	var held []*world
+	var done []*datadriven.TestData
+	datadriven.RunTest(t, path, func(t *testing.T, td *datadriven.TestData) string {
+		a := args{t, td}
+		if td.Cmd == "config" {
+			cfg = DefaultConfig()
+			cfg.MaxSize = int(a.num("max-size", int64(cfg.MaxSize)))
+			cfg.InitialRebalanceDelay = a.duration("initial-delay", cfg.InitialRebalanceDelay)
+			cfg.OffsetsRetention = a.duration("retention", cfg.OffsetsRetention)
+			w, held, done = nil, nil, nil
+			return ""
+		}
+		if w == nil {
+			w = newWorld(t, cfg, 1)
+			for range lags {
+				held = append(held, newWorld(t, cfg, 1))
+			}
+		}
+		step(w, a)
+		out := strings.Join(w.out, "\n")
+		w.out = nil
+		for i, h := range held {
+			if wrong != nil {
+				break
+			}
+			h.fault = fault
+			if td.Cmd != "hold" && td.Cmd != "lose" && !w.hold {
+				if i == 0 {
+					wrong = depose(t, cfg, done, td, fault)
+				}
+				if err := runHeld(h, a, out, lags[i]); wrong == nil {
+					wrong = err
+				}
+			} else {
+				step(h, a)
+				h.out = nil
+			}
+		}
+		copied := *td
+		done = append(done, &copied)
+		return out
+	})
+	return wrong
+}
+
+// runHeld takes the step with the high watermark held back by lag records. Only the order of lines may differ from the free run.
+func runHeld(w *world, a args, free string, lag int) error {
+	where := fmt.Sprintf("%s, held back by %d", a.td.Pos, lag)
+	w.lag = lag
 	before := visible(w.s)
 	step(w, a)
-	if w.hw < len(w.log) && a.td.Cmd != "restart" && visible(w.s) != before {
-		a.td.Fatalf(t, "held: visible before its commit:\n%s", visible(w.s))
+	if lag == lags[len(lags)-1] && a.td.Cmd != "restart" && visible(w.s) != before {
+		return fmt.Errorf("%s: visible before its commit:\n%s", where, visible(w.s))
 	}
+	if err := w.whole(); err != nil {
+		return fmt.Errorf("%s: %w", where, err)
+	}
+	w.lag = 0
 	w.release()
 	if got := strings.Join(w.out, "\n"); !sameLines(got, free) && a.td.Cmd != "advance" {
-		a.td.Fatalf(t, "held, the story differs:\n%s\n---- free:\n%s", got, free)
+		return fmt.Errorf("%s: the story differs:\n%s\n---- free:\n%s", where, got, free)
 	}
 	w.out = nil
+	return nil
+}
+
+// whole holds the working state against a replay of the log, and what reads see against one of what is committed.
+func (w *world) whole() error {
+	if d := cmp.Diff(durable(w.replay(len(w.log))), durable(w.s)); d != "" {
+		return fmt.Errorf("the working state is not the replay of the log (-replay +working)\n%s", d)
+	}
+	if d := cmp.Diff(visible(w.replay(w.hw)), visible(w.s)); d != "" {
+		return fmt.Errorf("reads do not see the committed log (-replay +visible)\n%s", d)
+	}
+	return nil
 }
 
 func sameLines(a, b string) bool {
@@ -285,34 +340,47 @@ func sameLines(a, b string) bool {
 	return true
 }
 
-// depose takes the story up to a step, holds the watermark, takes the step and loses the leadership. What the next leader finds
-// must be what was there before, and nothing that depended on the step may have been told.
-func depose(t *testing.T, cfg Config, done []*datadriven.TestData, td *datadriven.TestData) {
+// depose takes the story up to a step, holds the watermark, takes the step and loses what it wrote: first because the log does
+// not take it, then with the leadership. What is left must be what was there before, and nothing that depended on the step may
+// have been told.
+func depose(t *testing.T, cfg Config, done []*datadriven.TestData, td *datadriven.TestData, fault string) error {
 	t.Helper()
-	w := newWorld(t, cfg, 1)
-	for _, d := range done {
-		step(w, args{t, d})
-	}
-	if w.hold {
-		return
-	}
-	before := durable(w.replay(w.hw))
-	w.hold, w.out = true, nil
-	step(w, args{t, td})
-	for _, p := range w.pending {
-		if _, open := w.tickets[p.ticket]; p.reply != nil && !open {
-			td.Fatalf(t, "a reply left before its commit: %s", strings.Join(w.out, "\n"))
+	for _, way := range []string{"lost", "deposed"} {
+		w := newWorld(t, cfg, 1)
+		for _, d := range done {
+			step(w, args{t, d})
+		}
+		if w.hold {
+			return nil
+		}
+		before, end := durable(w.replay(w.hw)), w.hw
+		w.hold, w.out, w.fault = true, nil, fault
+		step(w, args{t, td})
+		for _, p := range w.pending {
+			if _, open := w.tickets[p.ticket]; p.reply != nil && !open {
+				return fmt.Errorf("%s: a reply left before its commit: %s", td.Pos, strings.Join(w.out, "\n"))
+			}
+		}
+		if td.Cmd == "restart" {
+			return nil
+		}
+		if way == "lost" {
+			w.lose(wire.ErrNotEnoughReplicas)
+			if err := w.whole(); err != nil {
+				return fmt.Errorf("%s, and the log did not take it: %w", td.Pos, err)
+			}
+			continue
+		}
+		w.restart()
+		if after := durable(w.replay(end)); after != before || w.hw < end {
+			return fmt.Errorf("%s: deposed, the next leader finds\n%s---- before\n%s", td.Pos, after, before)
+		}
+		if err := w.whole(); err != nil {
+			return fmt.Errorf("%s: deposed: %w", td.Pos, err)
+		}
+		if len(w.tickets) != 0 {
+			return fmt.Errorf("%s: deposed, %d tickets stay open", td.Pos, len(w.tickets))
 		}
 	}
-	if td.Cmd == "restart" {
-		return
-	}
-	w.restart()
-	w2 := w.replay(w.hw)
-	if after := durable(w2); after != before {
-		td.Fatalf(t, "deposed, the next leader finds\n%s---- before\n%s", after, before)
-	}
-	if len(w.tickets) != 0 {
-		td.Fatalf(t, "deposed, %d tickets stay open", len(w.tickets))
-	}
+	return nil
 }

@@ -26,6 +26,8 @@ type world struct {
 	log     []shard.Record
 	hw      int
 	hold    bool
+	lag     int                     // the high watermark stays this many records behind
+	fault   string                  // what the driver, or the shard, gets wrong
 	tickets map[shard.Ticket]string // who waits
 	last    shard.Ticket
 	pending []pendingOp
@@ -68,6 +70,9 @@ func (w *world) carry(t shard.Ticket, res shard.Result) {
 		w.log = append(w.log, r)
 		w.say("record %s", w.describe(r.Key, r.Value))
 	}
+	if w.fault == "reply before the commit" && res.Reply != nil {
+		w.answer(t, res.Reply)
+	}
 	// As the runtime does: also who waits without a reply of this decision fails with the records before it.
 	if _, open := w.tickets[t]; open || res.Then != nil {
 		w.pending = append(w.pending, pendingOp{t, res.Reply, res.Then, len(w.log)})
@@ -75,10 +80,7 @@ func (w *world) carry(t shard.Ticket, res shard.Result) {
 }
 
 func (w *world) settle() {
-	if !w.hold && w.hw < len(w.log) {
-		w.hw = len(w.log)
-		w.s.Committed(id.Offset(w.hw))
-	}
+	w.follow()
 	for len(w.pending) > 0 && w.pending[0].required <= w.hw {
 		p := w.pending[0]
 		w.pending = w.pending[1:]
@@ -88,10 +90,18 @@ func (w *world) settle() {
 		if p.reply != nil {
 			w.answer(p.ticket, p.reply)
 		}
-		if !w.hold && w.hw < len(w.log) {
-			w.hw = len(w.log)
-			w.s.Committed(id.Offset(w.hw))
-		}
+		w.follow()
+	}
+}
+
+// follow moves the high watermark as far as it may go.
+func (w *world) follow() {
+	if w.fault == "commit what is held" {
+		w.s.Committed(id.Offset(len(w.log)))
+	}
+	if hw := len(w.log) - w.lag; !w.hold && w.hw < hw {
+		w.hw = hw
+		w.s.Committed(id.Offset(hw))
 	}
 }
 
@@ -103,8 +113,15 @@ func (w *world) release() {
 
 // lose takes everything beyond the high watermark back, as a failed append does.
 func (w *world) lose(code wire.ErrorCode) {
-	w.s.Revert(id.Offset(w.hw))
-	w.log = w.log[:w.hw]
+	switch w.fault {
+	case "no undo":
+		w.log = w.log[:w.hw]
+	case "lose nothing":
+		w.s.Revert(id.Offset(w.hw))
+	default:
+		w.s.Revert(id.Offset(w.hw))
+		w.log = w.log[:w.hw]
+	}
 	failed := w.pending
 	w.pending = nil
 	for _, p := range failed {
