@@ -24,6 +24,10 @@ type AppendRequest struct {
 	Acks            int16 // 0, 1 or -1
 	Timeout         time.Duration
 	InternalAllowed bool // may write to coordinators' topics
+	// Origin is on whose behalf: a client's by default, or OriginCoordinator for markers, which end transactions by the rules
+	// of TransactionVersion.
+	Origin             log.Origin
+	TransactionVersion int16
 	Partitions      []AppendPartition
 }
 
@@ -95,7 +99,7 @@ func (m *Manager) appendOne(req *AppendRequest, part *AppendPartition, nowMs int
 		return failed(err, id.NoOffset), produceEntry{}
 	}
 	p.topic.metrics.TotalProduceRequests.Add(1)
-	res, epoch, moved, err := p.append(part.Batches, req.Acks, log.AppendInfo{Origin: log.OriginClient}, nowMs)
+	res, epoch, moved, err := p.append(part.Batches, req.Acks, log.AppendInfo{Origin: req.Origin, TransactionVersion: req.TransactionVersion}, nowMs)
 	if err != nil {
 		return m.appendFailed(p, part, err), produceEntry{}
 	}

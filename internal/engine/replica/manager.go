@@ -113,6 +113,9 @@ func (m *Manager) Close() {
 	m.flusher.wait()
 }
 
+// Self is the broker whose partitions these are.
+func (m *Manager) Self() id.BrokerID { return m.self }
+
 // Metrics returns the counters.
 func (m *Manager) Metrics() *Metrics { return &m.metrics }
 
