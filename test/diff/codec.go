@@ -121,6 +121,11 @@ func fill(v reflect.Value, j any, vars map[string]any) error {
 		if !ok {
 			return fmt.Errorf("%v wants a number, got %v", v.Type(), j)
 		}
+		if v.CanFloat() {
+			f, err := n.Float64()
+			v.SetFloat(f)
+			return err
+		}
 		i, err := n.Int64()
 		if err != nil {
 			return err
@@ -130,8 +135,6 @@ func fill(v reflect.Value, j any, vars map[string]any) error {
 			v.SetInt(i)
 		case v.CanUint():
 			v.SetUint(uint64(i))
-		case v.CanFloat():
-			v.SetFloat(float64(i))
 		}
 		return nil
 	}

@@ -15,7 +15,8 @@
 //	mask PATH [~ REGEXP]     this field is an id, a time, a host or a port: only its presence is compared; with REGEXP only
 //	                         what that matches of a text is hidden (a time inside a message)
 //	sort PATH by FIELD       this array has no order in the protocol
-//	on NAME                  sends on the connection NAME (opened when new) instead of the first one
+//	on NAME                  sends on the connection NAME (opened when new) instead of the first one; one whose name begins with
+//	                         "controller" goes to the controller's listener
 //	async                    sends without waiting; a later `row` with `collect NAME` on that connection reads the answer
 //	collect                  reads the answer of the pending async request of this connection
 //	repeat                   once more the request of the row before (its `save`s not repeated)

@@ -22,13 +22,15 @@ type side struct {
 	command string // "CMD start --port P --dir D --props FILE", "CMD stop --dir D"
 	dir     string
 	addr    string
-	conns   map[string]*conn
-	vars    map[string]any
+	// controller is where the node's controller listens.
+	controller string
+	conns      map[string]*conn
+	vars       map[string]any
 }
 
 // start brings up a fresh node with the given properties beside those every side gets.
 func (s *side) start(dir string, port int, props []string) error {
-	s.dir, s.addr = dir, fmt.Sprintf("localhost:%d", port)
+	s.dir, s.addr, s.controller = dir, fmt.Sprintf("localhost:%d", port), fmt.Sprintf("localhost:%d", port+101)
 	s.conns, s.vars = map[string]*conn{}, map[string]any{"port": int32(port)}
 	file := filepath.Join(dir, "extra.properties")
 	if err := os.WriteFile(file, []byte(strings.Join(props, "\n")+"\n"), 0o644); err != nil {
@@ -75,7 +77,11 @@ const answerTimeout = 12 * time.Second
 func (s *side) do(r *row) (any, error) {
 	c := s.conns[r.conn]
 	if c == nil {
-		nc, err := net.DialTimeout("tcp", s.addr, 5*time.Second)
+		addr := s.addr
+		if strings.HasPrefix(r.conn, "controller") {
+			addr = s.controller
+		}
+		nc, err := net.DialTimeout("tcp", addr, 5*time.Second)
 		if err != nil {
 			return nil, err
 		}
