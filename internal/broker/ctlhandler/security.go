@@ -105,9 +105,8 @@ func DescribeScram(img *image.Image, req *api.DescribeUserScramCredentialsReques
 		}
 	}
 	a := api.NewDescribeUserScramCredentialsResponse()
-	a.ErrorMessage = nil
 	for _, user := range order {
-		r := api.DescribeUserScramCredentialsResponseResult{User: user}
+		r := api.DescribeUserScramCredentialsResponseResult{User: user, ErrorMessage: new("")} // an empty text where there is none, as in Kafka's answer
 		switch {
 		case count[user] > 1:
 			r.ErrorCode = wire.ErrDuplicateResource

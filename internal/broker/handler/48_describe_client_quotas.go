@@ -27,11 +27,10 @@ func (d *AdminDesk) describeClientQuotas(r *server.Request) {
 	}
 	a := api.NewDescribeClientQuotasResponse()
 	if code, why := checkQuotaFilter(req); code != wire.ErrNone {
-		a.ErrorCode, a.ErrorMessage = code, &why
+		a.ErrorCode, a.ErrorMessage, a.Entries = code, &why, nil
 		r.Answer(a)
 		return
 	}
-	a.ErrorMessage = nil
 	a.Entries = []api.DescribeClientQuotasResponseEntry{}
 	for q := range d.Image().Quotas.All() {
 		if quotaMatches(q, req) {

@@ -13,10 +13,10 @@ import (
 // alterReassignments starts, changes and cancels reassignments (KIP-455, KIP-860).
 func (c *Controller) alterReassignments(r *api.AlterPartitionReassignmentsRequest) Decision {
 	answer := api.NewAlterPartitionReassignmentsResponse()
-	answer.ErrorMessage = nil
 	if len(r.Topics) == 0 {
-		return Decision{Answer: answer}
+		return Decision{Answer: answer} // with an empty text rather than none, as Kafka's
 	}
+	answer.ErrorMessage = nil
 	answer.AllowReplicationFactorChange = r.AllowReplicationFactorChange
 	var records []image.Record
 	for i := range r.Topics {
