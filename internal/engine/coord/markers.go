@@ -259,4 +259,3 @@ func WriteMarkers(m *replica.Manager, w MarkerWrite, done func([]wire.ErrorCode)
 		done(codes)
 	})
 }
-

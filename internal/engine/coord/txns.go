@@ -64,4 +64,3 @@ func TxnConfig(c *conf.Broker) txn.Config {
 
 // TransactionVersion is the cluster's finalized transaction.version.
 func TransactionVersion(img *image.Image) int16 { return img.Features.Level("transaction.version") }
-

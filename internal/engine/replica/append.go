@@ -28,7 +28,7 @@ type AppendRequest struct {
 	// of TransactionVersion.
 	Origin             log.Origin
 	TransactionVersion int16
-	Partitions      []AppendPartition
+	Partitions         []AppendPartition
 }
 
 // AppendResult is the outcome for one partition. Without an error the offsets are those of the records, for a duplicate those of
