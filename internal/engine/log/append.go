@@ -132,7 +132,7 @@ func (l *Log) segmentFor(v *record.Validated, c *Config, nowMs int64) (*segment,
 	return l.roll(v.FirstOffset)
 }
 
-// noteEpochs enters new leader epochs. Usually there is none, and nothing is written.
+// noteEpochs enters new leader epochs. Usually there is none.
 func (l *Log) noteEpochs(v *record.Validated) error {
 	for rest := v.Bytes; len(rest) > 0; {
 		b := record.Batch(rest)

@@ -10,8 +10,8 @@ import (
 
 // epochCache knows at which offset each leader epoch began (KIP-101, KIP-279). Epochs and offsets both rise strictly.
 //
-// It has its own mutex because readers ask it; changes come under the log's mutex. The file is written by the log: at once when
-// an epoch is added, later when entries were only removed, because stale ones are removed again when the log is opened.
+// It has its own mutex because readers ask it; changes come under the log's mutex. The file is written by the log: with the next
+// flush, or at once when the log was cut.
 type epochCache struct {
 	mu      sync.Mutex
 	entries []checkpoint.EpochEntry

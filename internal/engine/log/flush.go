@@ -70,7 +70,7 @@ func (l *Log) syncOnce() error {
 		l.mu.Unlock()
 		return err
 	}
-	if l.fresh && l.epochsDirty {
+	if l.epochsDirty {
 		if err := l.writeEpochs(); err != nil {
 			l.mu.Unlock()
 			return err

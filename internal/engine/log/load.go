@@ -61,11 +61,13 @@ func (l *Log) load(o LogOptions, created bool) error {
 	if err := l.completeEpochs(start, end); err != nil {
 		return l.storageError("rebuild leader epochs of", err)
 	}
-	changed := l.epochs.truncateEnd(end)
-	if l.epochs.truncateStart(max(o.LogStartOffset, 0)) || changed || l.epochsDirty {
-		if err := l.writeEpochs(); err != nil {
-			return err
-		}
+	// The file is written later: what is missing in it is found in the batches again, should there be no flush before the next
+	// start, and what is stale is removed again.
+	if l.epochs.truncateStart(max(o.LogStartOffset, 0)) {
+		l.epochsDirty = true
+	}
+	if latest := l.epochs.latest(); l.epochs.truncateEnd(end) {
+		l.epochsDirty, l.staleEpoch = true, latest
 	}
 	if err := l.keepSegmentSnapshots(); err != nil {
 		return l.storageError("remove producer snapshots of", err)
@@ -117,7 +119,10 @@ func (l *Log) rebuildEpochs() error {
 			return err
 		}
 	}
-	l.epochsDirty = l.epochs.latest() >= 0
+	if l.epochs.latest() >= 0 {
+		l.epochsDirty = true
+		l.dir.wants(l) // Apache Kafka would not know them from the batches below the recovery point
+	}
 	return nil
 }
 

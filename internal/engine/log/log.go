@@ -43,9 +43,10 @@ type Log struct {
 	mu          sync.Mutex // serialises every change; never held across an fsync of the log
 	producers   producerState
 	topicID     id.UUID
-	truncations int   // counts them, so that a flush notices one
-	lastFlushMs int64 // when the durable end last moved or unflushed data began
-	epochsDirty bool  // the epoch file is behind the cache
+	truncations int            // counts them, so that a flush notices one
+	lastFlushMs int64          // when the durable end last moved or unflushed data began
+	epochsDirty bool           // the epoch file is behind the cache
+	staleEpoch  id.LeaderEpoch // the last one that the epoch file has and the cache has not; below NoLeaderEpoch for none
 	doomed      []doomedFiles
 	aborted     []AbortedTxn // scratch
 	cutShort    bool         // the segment recovered last ended with a bad batch
@@ -115,6 +116,7 @@ func openLog(o LogOptions, d *logDir, opts *Options) (*Log, error) {
 	l.flush.cond.L = &l.flush.mu
 	l.cfg.Store(&o.Config)
 	l.unstable.Store(-1)
+	l.staleEpoch = id.NoLeaderEpoch - 1
 	_, err := opts.FS.Stat(o.Dir)
 	created := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !created {
@@ -307,16 +309,18 @@ func (l *Log) AssignEpoch(e id.LeaderEpoch, start id.Offset) error {
 	return l.assignEpoch(e, start)
 }
 
-// assignEpoch needs mu. The file is written at once, unless nothing of the log is durable yet.
+// assignEpoch needs mu. The file is written by the next flush, before the durable end moves: an epoch that has records behind the
+// recovery point is found in them again, and one that has none says nothing that the next leader does not say anew. A start on
+// thousands of partitions would otherwise wait for as many fsyncs. The exception is an epoch that is not later than one which the
+// file still has beyond the log end: that one would come back over the batches of this one.
 func (l *Log) assignEpoch(e id.LeaderEpoch, start id.Offset) error {
-	if !l.epochs.assign(e, start) {
-		return nil
-	}
-	if l.fresh {
+	if l.epochs.assign(e, start) {
 		l.epochsDirty = true
-		return nil
 	}
-	return l.writeEpochs()
+	if e <= l.staleEpoch {
+		return l.writeEpochs()
+	}
+	return nil
 }
 
 func (l *Log) writeEpochs() error {
@@ -327,7 +331,7 @@ func (l *Log) writeEpochs() error {
 		l.epochsDirty = true
 		return l.fault("write leader epochs of", err)
 	}
-	l.epochsDirty = false
+	l.epochsDirty, l.staleEpoch = false, id.NoLeaderEpoch-1
 	return nil
 }
 
