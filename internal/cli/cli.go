@@ -40,6 +40,9 @@ func tools() map[string]tool {
 		"consumer-groups":  {"list, describe, delete and reset consumer groups", runConsumerGroups},
 		"get-offsets":      {"print offsets of partitions", runGetOffsets},
 		"dump-log":         {"print the content of log files", runDumpLog},
+		"metadata-quorum":  {"show the quorum of controllers, and change it", runMetadataQuorum},
+		"features":         {"show the levels of features, and change them", runFeatures},
+		"cluster":          {"show the cluster's id and endpoints, and forget nodes", runCluster},
 	}
 }
 

@@ -244,8 +244,8 @@ func versionMapping(s Streams, release string) error {
 	return nil
 }
 
-// featureDependencies prints what the given levels require.
-func featureDependencies(s Streams, args []string) error {
+// featureDependencies prints what the given levels require. unsupported is the error of a level that a feature has not.
+func featureDependencies(s Streams, args []string, unsupported string) error {
 	for _, arg := range args {
 		name, text, ok := strings.Cut(arg, "=")
 		if !ok {
@@ -269,7 +269,7 @@ func featureDependencies(s Streams, args []string) error {
 		case !ok:
 			return fail("Unknown feature: %s", name)
 		case level < 0 || int(level) > len(f.steps):
-			return fail("Feature level %d is not supported for feature %s", level, name)
+			return fail(unsupported, level, name)
 		case f.needs[level] == 0:
 			fmt.Fprintf(s.Out, "%s=%d has no dependencies.\n", name, level)
 		default:

@@ -59,7 +59,7 @@ func runStorage(_ context.Context, s Streams, args []string) error {
 		case "version-mapping":
 			return versionMapping(s, n.str("release-version"))
 		case "feature-dependencies":
-			return featureDependencies(s, n.all("feature"))
+			return featureDependencies(s, n.all("feature"), "Feature level %d is not supported for feature %s")
 		}
 		fmt.Fprintln(s.Out, quorum.NewDirectoryID(newRand()))
 		return nil
