@@ -14,7 +14,7 @@ func OS() FS { return osFS{} }
 type osFS struct{}
 
 func (osFS) OpenFile(path string, flag int, perm fs.FileMode) (File, error) {
-	f, err := os.OpenFile(path, flag, perm)
+	f, err := openFile(path, flag, perm)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,21 @@ func lockFile(f *os.File) error {
 			return fmt.Errorf("%w (%w)", ErrLocked, err)
 		default:
 			return err
+		}
+	}
+}
+
+// openFile is os.OpenFile without the attempt to register the file with the poller, which refuses regular files after five system
+// calls: a start opens thousands.
+func openFile(path string, flag int, perm fs.FileMode) (*os.File, error) {
+	for {
+		fd, err := unix.Open(path, flag|unix.O_CLOEXEC, uint32(perm.Perm()))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		default:
+			return os.NewFile(uintptr(fd), path), nil
 		}
 	}
 }

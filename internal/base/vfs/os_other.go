@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"syscall"
 
@@ -21,6 +22,10 @@ func lockFile(f *os.File) error {
 		return fmt.Errorf("%w (%w)", ErrLocked, err)
 	}
 	return err
+}
+
+func openFile(path string, flag int, perm fs.FileMode) (*os.File, error) {
+	return os.OpenFile(path, flag, perm)
 }
 
 func syncFile(f *os.File) error { return f.Sync() }
