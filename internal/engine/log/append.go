@@ -207,6 +207,10 @@ func (l *Log) checkProducers(batches []byte, info AppendInfo) (dup batchMeta, fo
 
 func (l *Log) checkProducer(b record.Batch, info AppendInfo) error {
 	a := l.producers.prepare(b.ProducerID())
+	if err := l.checkVerified(b, a, info); err != nil {
+		return err
+	}
+	defer l.producers.verified(b)
 	if !b.IsControl() {
 		return a.data(l.tp, b, info.Origin)
 	}

@@ -9,6 +9,7 @@ import (
 type dynamic struct {
 	producerExpiration atomic.Int64 // nanoseconds
 	recoveryThreads    atomic.Int64
+	verifyTransactions atomic.Bool
 }
 
 func newDynamic(o *Options) *dynamic {

@@ -97,6 +97,9 @@ type producerState struct {
 	snapshotEnd  id.Offset     // end of the newest snapshot
 	snapshots    []id.Offset   // files there are, ascending
 	scratch      []producerAppend
+
+	verifications map[id.ProducerID]*verification
+	guards        VerificationGuard // given out so far
 }
 
 // producerAppend is the effect of an append on one producer, before it is made true.
@@ -107,6 +110,8 @@ type producerAppend struct {
 	next    producerEntry // epoch and so on after; its batches are the new ones only
 	opened  []id.Offset   // first offsets of transactions that begin
 	closed  []closedTxn
+
+	verification *verification // as it stood before the append; nil without one
 }
 
 // closedTxn is a transaction whose marker is being appended.
@@ -125,7 +130,7 @@ func (p *producerState) prepare(pid id.ProducerID) *producerAppend {
 			return &p.scratch[i]
 		}
 	}
-	a := producerAppend{id: pid, current: emptyProducer()}
+	a := producerAppend{id: pid, current: emptyProducer(), verification: p.verifications[pid]}
 	if e := p.entries[pid]; e != nil {
 		a.current, a.known = *e, true
 	}
@@ -151,6 +156,9 @@ func (a *producerAppend) data(tp id.TopicPartition, b record.Batch, origin Origi
 			a.id, first, tp, epoch, a.next.epoch)
 	}
 	if origin == OriginClient {
+		if err := a.checkLowestSequence(tp, b.BaseSequence(), first); err != nil {
+			return err
+		}
 		if err := a.checkSequence(tp, epoch, b.BaseSequence(), first); err != nil {
 			return err
 		}
@@ -315,6 +323,7 @@ func (p *producerState) expire(nowMs int64, after time.Duration) {
 	if len(p.entries) == 0 {
 		p.entries = nil
 	}
+	p.expireVerifications(nowMs, after)
 }
 
 // reset forgets everything but the files.

@@ -22,6 +22,8 @@ type AppendInfo struct {
 	Origin             Origin         // not OriginReplication
 	ProduceVersion     int16          // of the produce request; 0 when there was none
 	TransactionVersion int16          // of an end transaction marker; ignored for data
+	// Guard is what BeginVerification returned for a transactional append, after the coordinator agreed; NoGuard otherwise.
+	Guard VerificationGuard
 	// DeferFlush returns without waiting for the fsync that flush.messages asks for. The caller then calls Flush with
 	// AppendResult.NextOffset before it counts the append.
 	DeferFlush bool
