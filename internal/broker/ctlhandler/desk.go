@@ -255,7 +255,7 @@ func (d *Desk) apiVersions(c *call) {
 			level := img.Features.Level(name)
 			a.FinalizedFeatures = append(a.FinalizedFeatures, api.ApiVersionsResponseFinalizedFeature{Name: name, MaxVersionLevel: level, MinVersionLevel: level})
 		}
-		a.FinalizedFeaturesEpoch = int64(img.Provenance.Offset)
+		a.FinalizedFeaturesEpoch = int64(img.FeaturesAt)
 	}
 	c.answer(a)
 }

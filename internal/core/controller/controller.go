@@ -79,6 +79,8 @@ type Env struct {
 	APIVersion int16
 	// KRaftVersion is the quorum's kraft.version.
 	KRaftVersion int16
+	// CheckKRaft says whether the quorum can be raised to a kraft.version; nil when it never can. Its errors wrap a wire.ErrorCode.
+	CheckKRaft func(level int16) error
 	// Forwarded is set when the request came through a broker, in an envelope.
 	Forwarded bool
 }
@@ -88,6 +90,9 @@ type Decision struct {
 	Records []image.Record
 	// Atomic asks for the records to become one batch. Where it is false they may be split at any record.
 	Atomic bool
+	// KRaftVersion, when above 0, is the kraft.version to which the quorum is to be raised, by a control batch of its own right
+	// after the records.
+	KRaftVersion int16
 	// Answer goes out when the records are committed, at once when there are none. Nil when Err is set or nobody asked.
 	Answer wire.Message
 	// Err refuses the whole request. The handler turns it into the request's answer.

@@ -133,7 +133,7 @@ func (c *Controller) updateFeatures(env Env, r *api.UpdateFeaturesRequest) Decis
 	answer := api.NewUpdateFeaturesResponse()
 	answer.ErrorMessage = nil
 	var records []image.Record
-	elr := false
+	elr, kraft := false, int16(0)
 	for i := range updates {
 		u := &updates[i]
 		rec, e := c.updateFeature(env, u, proposed)
@@ -144,6 +144,9 @@ func (c *Controller) updateFeatures(env Env, r *api.UpdateFeaturesRequest) Decis
 		}
 		records = append(records, rec...)
 		elr = elr || u.Feature == image.ElrVersionFeature && u.MaxVersionLevel > 0
+		if u.Feature == image.KRaftVersionFeature && u.MaxVersionLevel > env.KRaftVersion {
+			kraft = u.MaxVersionLevel
+		}
 	}
 	if env.APIVersion <= 1 {
 		for _, u := range r.FeatureUpdates {
@@ -156,7 +159,7 @@ func (c *Controller) updateFeatures(env Env, r *api.UpdateFeaturesRequest) Decis
 	if elr {
 		records = append(c.elrSafetyRecords(), records...)
 	}
-	return Decision{Records: records, Atomic: true, Answer: answer}
+	return Decision{Records: records, Atomic: true, KRaftVersion: kraft, Answer: answer}
 }
 
 // featureUpdates are the last update of each feature, in the order in which Kafka looks at them: which of several errors is told,
@@ -222,14 +225,18 @@ func (c *Controller) updateFeature(env Env, u *api.UpdateFeaturesRequestFeatureU
 		return c.updateMetadataVersion(u)
 	case image.KRaftVersionFeature:
 		switch {
-		case u.MaxVersionLevel == current && u.UpgradeType == upgrade:
-			return []image.Record{{Message: &logrec.NoOpRecord{}}}, nil // gives the caller an offset to wait for
-		case u.MaxVersionLevel == current:
+		case u.UpgradeType != upgrade && u.MaxVersionLevel == current:
 			return nil, nil
-		case u.UpgradeType == upgrade:
-			return nil, invalidUpdate(u, "The quorum of this node cannot change its kraft.version.")
+		case u.UpgradeType != upgrade:
+			return nil, invalidUpdate(u, "Can't downgrade the version of this feature.")
+		case u.MaxVersionLevel > current && env.CheckKRaft == nil:
+			return nil, errorf(wire.ErrInvalidUpdateVersion, fmt.Sprintf("Invalid upgrade of %s from version %d to %d", u.Feature, current, u.MaxVersionLevel))
+		case u.MaxVersionLevel > current:
+			if e := configError(env.CheckKRaft(u.MaxVersionLevel)); e != nil {
+				return nil, e
+			}
 		}
-		return nil, invalidUpdate(u, "Can't downgrade the version of this feature.")
+		return []image.Record{{Message: &logrec.NoOpRecord{}}}, nil // gives the caller an offset to wait for
 	}
 	if _, known := LatestFeatures()[u.Feature]; !known {
 		return nil, invalidUpdate(u, "Feature "+u.Feature+" not found.")

@@ -249,6 +249,9 @@ func (d *Delta) Apply(p Provenance) *Image {
 	}
 	n := d.cur
 	n.Provenance = p
+	if d.features {
+		n.FeaturesAt = p.Offset
+	}
 	n.Topics = d.topics.apply()
 	return &n
 }

@@ -28,7 +28,9 @@ type Provenance struct {
 
 // Image is the metadata at one offset. See the package comment for what may be shared.
 type Image struct {
-	Provenance  Provenance
+	Provenance Provenance
+	// FeaturesAt is the offset of the image in which the feature levels last changed; -1 before the first.
+	FeaturesAt  id.Offset
 	Features    *Features
 	Cluster     *Cluster
 	Topics      *Topics
@@ -44,6 +46,7 @@ type Image struct {
 func Empty() *Image {
 	return &Image{
 		Provenance:  Provenance{Offset: -1, Epoch: -1, TimestampMs: -1},
+		FeaturesAt:  -1,
 		Features:    &Features{},
 		Cluster:     &Cluster{},
 		Topics:      newTopics(),

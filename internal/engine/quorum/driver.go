@@ -180,7 +180,24 @@ func (d *driver) takeBack(from id.Offset, err error) *controller.Error {
 }
 
 func (d *driver) env() controller.Env {
-	return controller.Env{Now: d.o.Now(), NextOffset: d.log.EndOffset(), Rand: d.rand, KRaftVersion: d.raft.Membership().KRaftVersion}
+	return controller.Env{Now: d.o.Now(), NextOffset: d.log.EndOffset(), Rand: d.rand, KRaftVersion: d.raft.Membership().KRaftVersion,
+		CheckKRaft: func(level int16) error {
+			_, err := d.raft.UpgradeRecords(level)
+			return err
+		}}
+}
+
+// raiseKRaft writes the control batch that raises kraft.version. From here on the voters are those of the log.
+func (d *driver) raiseKRaft(level int16) error {
+	records, err := d.raft.UpgradeRecords(level)
+	if err != nil || len(records) == 0 {
+		return err
+	}
+	if err := d.log.appendControl(d.raft.HardState().Epoch, d.o.Now().UnixMilli(), records); err != nil {
+		return fmt.Errorf("append kraft.version %d: %w", level, err)
+	}
+	d.raft.SetMembership(d.log.membership())
+	return nil
 }
 
 // append writes a decision's records. An error that takeBack cannot bear ends the quorum.
@@ -193,6 +210,11 @@ func (d *driver) append(dec controller.Decision) error {
 		return fmt.Errorf("append metadata records: %w", err)
 	}
 	d.lastAppend = now
+	if dec.KRaftVersion > 0 {
+		if err := d.raiseKRaft(dec.KRaftVersion); err != nil {
+			return err
+		}
+	}
 	return d.o.Failpoints.Hit("quorum.afterAppend")
 }
 

@@ -103,11 +103,6 @@ func (d *driver) start() error {
 		}
 	}
 	self := Voter{ID: d.o.NodeID, DirectoryID: d.o.DirectoryID, Endpoints: d.o.Endpoints}.raft()
-	if d.log.membership().KRaftVersion == 0 {
-		if v, ok := d.log.membership().Voters.Find(self.ID); ok {
-			self.DirectoryID = v.DirectoryID // static voters have none
-		}
-	}
 	d.lastAppend = now
 	d.raft = raft.New(raft.Config{Self: self, ElectionTimeout: d.o.ElectionTimeout, FetchTimeout: d.o.FetchTimeout, Log: d.log, Rand: d.rand},
 		d.hard, d.log.membership(), now)
