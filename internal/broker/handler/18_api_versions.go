@@ -2,6 +2,7 @@ package handler
 
 import (
 	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
@@ -50,6 +51,9 @@ func (d *AdminDesk) apiVersions(r *server.Request) {
 	for _, name := range img.Features.Names() {
 		level := img.Features.Level(name)
 		a.FinalizedFeatures = append(a.FinalizedFeatures, api.ApiVersionsResponseFinalizedFeature{Name: name, MaxVersionLevel: level, MinVersionLevel: level})
+	}
+	if level := d.KRaftVersion(); level > 0 {
+		a.FinalizedFeatures = append(a.FinalizedFeatures, api.ApiVersionsResponseFinalizedFeature{Name: image.KRaftVersionFeature, MaxVersionLevel: level, MinVersionLevel: level})
 	}
 	a.FinalizedFeaturesEpoch = int64(img.Provenance.Offset)
 	r.Answer(a)

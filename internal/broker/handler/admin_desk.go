@@ -36,6 +36,8 @@ type AdminDeps struct {
 	Creation *TopicCreation
 	// Features are what ApiVersions tells of the node's own abilities.
 	Features []image.VersionRange
+	// KRaftVersion is the quorum's kraft.version, which the image does not hold; nil: 0.
+	KRaftVersion func() int16
 	// Level is the log level that the BROKER_LOGGER resource shows and changes; nil: there is none.
 	Level  *slog.LevelVar
 	Logger *slog.Logger
@@ -53,6 +55,9 @@ type AdminDesk struct {
 func NewAdminDesk(d AdminDeps) *AdminDesk {
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)
+	}
+	if d.KRaftVersion == nil {
+		d.KRaftVersion = func() int16 { return 0 }
 	}
 	loggers := &ctlhandler.Loggers{NodeID: d.NodeID, Level: d.Level, Logger: d.Logger}
 	return &AdminDesk{AdminDeps: d, loggers: loggers, describer: &ctlhandler.Describer{NodeID: d.NodeID, Config: d.Config, Loggers: loggers}}
