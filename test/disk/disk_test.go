@@ -1,0 +1,157 @@
+package disk
+
+import (
+	"context"
+	"flag"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	withKafka = flag.Bool("kafka", false, "start Apache Kafka and hand directories back and forth")
+	rounds    = flag.Int("rounds", 3, "how often a directory changes hands and comes back")
+	seed      = flag.Uint64("seed", 0, "repeat a run; 0: a new one")
+	keep      = flag.String("keep", "", "keep the directories here")
+	program   = flag.String("moldau", "", "the binary to test (default: built for the test)")
+)
+
+// bench is what one test needs: the oracle, the binary, a directory and randomness.
+type bench struct {
+	*testing.T
+	o   *oracle
+	bin string
+	rnd *rand.Rand
+	ctx context.Context
+}
+
+var built string // the binary of this run
+
+func setup(t *testing.T) *bench {
+	t.Helper()
+	if !*withKafka {
+		t.Skip("starts Apache Kafka: run with -kafka (make disk)")
+	}
+	o, why := findOracle()
+	if o == nil {
+		t.Skip(why)
+	}
+	s := *seed
+	if s == 0 {
+		s = uint64(time.Now().UnixNano())
+	}
+	t.Logf("seed %d", s)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(*rounds+2)*4*time.Minute)
+	t.Cleanup(cancel)
+	return &bench{T: t, o: o, bin: theBinary(t), rnd: rand.New(rand.NewPCG(s, 1)), ctx: ctx}
+}
+
+func theBinary(t *testing.T) string {
+	switch {
+	case *program != "":
+		return *program
+	case built != "":
+		return built
+	}
+	dir, err := os.MkdirTemp("", "moldau-disk-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(dir, "moldau")
+	if text, err := exec.Command("go", "build", "-o", out, "../../cmd/moldau").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, text)
+	}
+	built = out
+	return out
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	if built != "" {
+		os.RemoveAll(filepath.Dir(built))
+	}
+	os.Exit(code)
+}
+
+// directory is where a test's node lives.
+func (b *bench) directory(name string) string {
+	if *keep == "" {
+		return b.TempDir()
+	}
+	dir := filepath.Join(*keep, strings.ReplaceAll(b.Name(), "/", "_")+name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	return dir
+}
+
+// place makes a directory of its own for a node.
+func (b *bench) place(dynamic bool, props ...string) *place {
+	b.Helper()
+	p, err := newPlace(b.directory(""), b.o, b.bin, b.rnd, dynamic, props...)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = p.kill() })
+	return p
+}
+
+// open starts a product on the directory and connects.
+func (b *bench) open(p *place, who product, extra ...string) *node {
+	b.Helper()
+	began := time.Now()
+	if err := p.start(who, extra...); err != nil {
+		b.Fatal(err)
+	}
+	n, err := dial(b.ctx, p.addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Logf("%s opened it in %v", who, time.Since(began).Round(time.Millisecond))
+	return n
+}
+
+// compare reads everything and fails where it is not as the model says.
+func (b *bench) compare(n *node, m *model, what string, skip func(string) bool) facts {
+	b.Helper()
+	got, err := n.read(b.ctx, times())
+	if err != nil {
+		b.Fatalf("%s: %v", what, err)
+	}
+	m.loose = append(m.loose, ownWrites()...)
+	if diff := m.difference(got, 12, func(p string) bool { return volatile(p) || !n.asked(p) || skip != nil && skip(p) }); len(diff) > 0 {
+		b.Errorf("%s: %d facts, differing:\n\t%s", what, len(got), strings.Join(diff, "\n\t"))
+	}
+	return got
+}
+
+// learn reads everything after changes: what was acknowledged must be there, and the rest is taken over.
+func (b *bench) learn(n *node, m *model, what string) {
+	b.Helper()
+	got, err := n.read(b.ctx, times())
+	if err != nil {
+		b.Fatalf("%s: %v", what, err)
+	}
+	if diff := m.missing(n, got, 12); len(diff) > 0 {
+		b.Errorf("%s: acknowledged, and not to be read:\n\t%s", what, strings.Join(diff, "\n\t"))
+	}
+	// What this product could not be asked about stays as it was known.
+	for path, value := range m.facts {
+		if _, ok := got[path]; !ok && !n.asked(path) {
+			got[path] = value
+		}
+	}
+	m.facts, m.loose = got, nil
+}
+
+func (b *bench) must(err error, what string) {
+	b.Helper()
+	if err != nil {
+		b.Fatalf("%s: %v", what, err)
+	}
+}

@@ -1,0 +1,203 @@
+package disk
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+)
+
+// snapshotOften makes both products write a metadata snapshot every few records.
+const snapshotOften = "metadata.log.max.record.bytes.between.snapshots=4000"
+
+// withACLs lets Apache Kafka keep ACLs and obey everybody.
+func withACLs() []string {
+	return []string{"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users=User:ANONYMOUS"}
+}
+
+// TestOldDirectories: directories at the feature levels of older releases, filled by Apache Kafka, changed and upgraded by Moldau,
+// opened by Apache Kafka again.
+func TestOldDirectories(t *testing.T) {
+	cases := []struct {
+		release string
+		level   int16
+		dynamic bool
+	}{{"3.9", 21, false}, {"4.0", 25, true}, {"4.3", 30, false}, {"4.4", 33, true}}
+	for _, c := range cases {
+		both := []bool{c.dynamic}
+		if *rounds > 3 {
+			both = []bool{false, true}
+		}
+		for _, dynamic := range both {
+			kind := "static"
+			if dynamic {
+				kind = "dynamic"
+			}
+			t.Run(c.release+" "+kind, func(t *testing.T) { setup(t).oldDirectory(c.release, c.level, dynamic) })
+		}
+	}
+}
+
+func (b *bench) oldDirectory(release string, level int16, dynamic bool) {
+	p := b.place(dynamic, snapshotOften)
+	b.must(p.format(release), "format")
+	m := &model{facts: facts{}}
+	w := &writer{m: m, rnd: b.rnd, tag: "k0"}
+
+	w.node = b.open(p, kafka, withACLs()...)
+	b.must(w.create(b.ctx), "create")
+	b.must(w.change(b.ctx), "change by Kafka")
+	b.learn(w.node, m, "read from Kafka")
+	if got := m.facts["feature/metadata.version"]; got != fmt.Sprint(level) {
+		b.Fatalf("Kafka runs at metadata.version %s, want %d", got, level)
+	}
+	b.leave(p, w.node, m)
+
+	w.node, w.tag = b.open(p, moldau), "m1"
+	b.compare(w.node, m, "opened by Moldau", nil)
+	b.must(w.change(b.ctx), "change by Moldau")
+	b.learn(w.node, m, "read from Moldau")
+	if got := m.facts["feature/metadata.version"]; got != fmt.Sprint(level) {
+		b.Fatalf("Moldau runs at metadata.version %s, want %d", got, level)
+	}
+	b.leave(p, w.node, m)
+	b.inspect(p)
+
+	w.node, w.tag = b.open(p, moldau), "m2"
+	b.compare(w.node, m, "opened by Moldau again", nil)
+	b.must(upgrade(b.ctx, w.node), "upgrade")
+	m.forget("feature/", "config/brokers/", "config/broker/") // ELR makes min.insync.replicas one value for all
+	b.must(w.change(b.ctx), "change by Moldau after the upgrade")
+	b.learn(w.node, m, "read from Moldau after the upgrade")
+	if got := m.facts["feature/metadata.version"]; got != "33" {
+		b.Errorf("after the upgrade metadata.version is %s", got)
+	}
+	b.leave(p, w.node, m)
+	b.snapshotsWritten(p)
+
+	w.node, w.tag = b.open(p, kafka, withACLs()...), "k3"
+	b.compare(w.node, m, "opened by Kafka again", nil)
+	b.must(w.change(b.ctx), "change by Kafka at the end")
+	b.learn(w.node, m, "read from Kafka at the end")
+	b.leave(p, w.node, m)
+	b.inspect(p)
+}
+
+// upgrade brings all features to what 4.4 starts with.
+func upgrade(ctx context.Context, n *node) error {
+	levels := []kadm.FeatureUpdate{{Feature: "metadata.version", MaxVersionLevel: 33}, {Feature: "group.version", MaxVersionLevel: 1},
+		{Feature: "transaction.version", MaxVersionLevel: 2}, {Feature: "eligible.leader.replicas.version", MaxVersionLevel: 1},
+		{Feature: "share.version", MaxVersionLevel: 2}, {Feature: "streams.version", MaxVersionLevel: 1}}
+	for i := range levels {
+		levels[i].UpgradeType = 1
+	}
+	r, err := n.UpdateFeatures(ctx, false, levels...)
+	if err != nil {
+		return err
+	}
+	for _, x := range r {
+		if x.Err != nil {
+			return fmt.Errorf("%s: %w", x.Feature, x.Err)
+		}
+	}
+	return nil
+}
+
+// leave ends the running node, by SIGTERM or SIGKILL.
+func (b *bench) leave(p *place, n *node, m *model) {
+	b.Helper()
+	n.kgo.Close()
+	if b.rnd.IntN(2) == 0 {
+		b.must(p.stop(), "stop")
+		b.Logf("%s was stopped", p.running)
+		return
+	}
+	b.must(p.kill(), "kill")
+	b.Logf("%s was killed", p.running)
+	m.killed()
+}
+
+// snapshotsWritten wants a snapshot of the metadata beside the one of the format.
+func (b *bench) snapshotsWritten(p *place) {
+	found, err := filepath.Glob(filepath.Join(p.metadata(), "*.checkpoint"))
+	b.must(err, "list snapshots")
+	for _, f := range found {
+		if !strings.HasPrefix(filepath.Base(f), "00000000000000000000-") && filepath.Base(f) != "bootstrap.checkpoint" {
+			return
+		}
+	}
+	b.Errorf("no snapshot of the metadata was written: %v", found)
+}
+
+// inspect lets Kafka's dump-log read every file of the stopped node.
+func (b *bench) inspect(p *place) {
+	b.Helper()
+	var metadata, logs, offsets, txns, indexes []string
+	all, err := filepath.Glob(filepath.Join(p.data(), "*", "*"))
+	b.must(err, "list files")
+	for _, f := range all {
+		dir, name := filepath.Base(filepath.Dir(f)), filepath.Base(f)
+		if info, err := os.Stat(f); err != nil || info.Size() == 0 || strings.HasSuffix(dir, "-delete") {
+			continue
+		}
+		switch ext := filepath.Ext(name); {
+		case dir == "__cluster_metadata-0" && (ext == ".log" || ext == ".checkpoint"):
+			metadata = append(metadata, f)
+		case ext == ".index" || ext == ".timeindex":
+			indexes = append(indexes, f)
+		case ext == ".txnindex" || ext == ".snapshot":
+			logs = append(logs, f)
+		case ext != ".log":
+		case strings.HasPrefix(dir, "__consumer_offsets-"):
+			offsets = append(offsets, f)
+		case strings.HasPrefix(dir, "__transaction_state-"):
+			txns = append(txns, f)
+		default:
+			logs = append(logs, f)
+		}
+	}
+	b.dump("--cluster-metadata-decoder", metadata)
+	b.dump("--offsets-decoder", offsets)
+	b.dump("--transaction-log-decoder", txns)
+	if p.running == kafka {
+		// Apache Kafka's indexes have room for more at their ends, which only a clean stop cuts off, and none does at the metadata log's.
+		indexes = slices.DeleteFunc(indexes, func(f string) bool { return p.killed || filepath.Dir(f) == p.metadata() })
+	}
+	b.dump("--index-sanity-check", indexes)
+	b.dump("--deep-iteration", logs)
+}
+
+// complaints are what dump-log says of files that are not right.
+func complaints() []string {
+	return []string{"isvalid: false", "Index offset", "out of order timestamp", "Found timestamp mismatch", "non-consecutive", "Exception", "invalid bytes", "corrupt",
+		"Failed to decode", "mismatch", "is not a valid"}
+}
+
+func (b *bench) dump(mode string, files []string) {
+	b.Helper()
+	if len(files) == 0 {
+		return
+	}
+	out, err := b.o.tool("dump-log", mode, "--files", strings.Join(files, ","))
+	if err != nil {
+		b.Errorf("dump-log %s: %v", mode, err)
+		return
+	}
+	if n := strings.Count(out, "Dumping "); n != len(files) {
+		b.Errorf("dump-log %s read %d of %d files", mode, n, len(files))
+	}
+	bad := 0
+	for line := range strings.Lines(out) {
+		for _, c := range complaints() {
+			if strings.Contains(line, c) && bad < 10 {
+				bad++
+				b.Errorf("dump-log %s: %s", mode, strings.TrimSpace(line))
+			}
+		}
+	}
+}
