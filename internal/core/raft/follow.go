@@ -54,14 +54,15 @@ func (r *Raft) settleFetch(now time.Time) {
 		return // nobody to ask
 	}
 	f.busy = true
+	r.requests++
 	anonymous := r.distrust != nil
 	if f.asked != nil {
 		at := *f.asked
-		r.send(Message{Type: MsgFetchSnapshot, To: f.to, Epoch: r.hard.Epoch, Snapshot: &at, At: f.got, Anonymous: anonymous})
+		r.send(Message{Type: MsgFetchSnapshot, To: f.to, Request: r.requests, Epoch: r.hard.Epoch, Snapshot: &at, At: f.got, Anonymous: anonymous})
 		return
 	}
 	f.at = r.cfg.Log.End()
-	r.send(Message{Type: MsgFetch, To: f.to, Epoch: r.hard.Epoch, Log: f.at, HighWatermark: r.hw, Anonymous: anonymous})
+	r.send(Message{Type: MsgFetch, To: f.to, Request: r.requests, Epoch: r.hard.Epoch, Log: f.at, HighWatermark: r.hw, Anonymous: anonymous})
 }
 
 // bootstrap picks a node that may know the leader.
@@ -103,7 +104,7 @@ func (r *Raft) stepFetchAnswer(now time.Time, m Message) {
 	f := &r.fetching
 	// A repeated or late answer to another fetch. To cut the log by it would lose what was appended since and what the leader
 	// has counted.
-	mine := f.busy && f.asked == nil && m.From.ID == f.to && m.Log == f.at
+	mine := f.busy && f.asked == nil && r.isAnswered(m)
 	if mine {
 		r.fetchAgain(now.Add(r.cfg.RetryBackoff))
 	}
@@ -133,7 +134,12 @@ func (r *Raft) Accepts(m Message) bool {
 	f := &r.fetching
 	return m.Type == MsgFetchAnswer && r.role == Follower && f.busy && f.asked == nil && m.Error == wire.ErrNone &&
 		m.Diverging == nil && m.Snapshot == nil && m.Epoch == r.hard.Epoch && m.Leader == r.hard.Leader &&
-		m.From.ID == f.to && f.to == r.hard.Leader && m.Log == f.at && m.Log == r.cfg.Log.End()
+		r.isAnswered(m) && f.to == r.hard.Leader && m.Log == f.at && m.Log == r.cfg.Log.End()
+}
+
+// isAnswered reports whether m answers the request under way.
+func (r *Raft) isAnswered(m Message) bool {
+	return r.fetching.busy && m.Request == r.requests && m.From.ID == r.fetching.to
 }
 
 // truncate cuts the log to where it can agree with the leader's: the end of the largest epoch both have.
@@ -178,7 +184,7 @@ func (r *Raft) beginSnapshot(at Position, now time.Time) {
 // stepFetchSnapshotAnswer takes a piece of a snapshot.
 func (r *Raft) stepFetchSnapshotAnswer(now time.Time, m Message) {
 	f := &r.fetching
-	mine := f.busy && f.asked != nil && m.From.ID == f.to && m.At == f.got && (m.Snapshot == nil || *m.Snapshot == *f.asked)
+	mine := f.busy && f.asked != nil && r.isAnswered(m) && m.At == f.got && (m.Snapshot == nil || *m.Snapshot == *f.asked)
 	if mine {
 		r.fetchAgain(now.Add(r.cfg.RetryBackoff))
 	}

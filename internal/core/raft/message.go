@@ -32,7 +32,7 @@ func (t MessageType) IsAnswer() bool { return t%2 == 1 }
 
 // Message is a request to another node, or its answer.
 //
-// An answer repeats some fields of its request: PreVote, Log, Snapshot, At. Where Kafka's response does not carry them, the
+// An answer repeats some fields of its request: Request, PreVote, Log, Snapshot, At. Where Kafka's response does not carry them, the
 // transport knows them from the request. From, in an answer, is whom the request was sent to, also where that is one of
 // Config.Bootstrap whose real id nobody knows. An answer that belongs to a request from before the last start of this node
 // must not be delivered; connections that end with the process see to that.
@@ -48,6 +48,8 @@ type Message struct {
 	// id.NoBroker. Endpoints are the leader's, where the sender knows them.
 	Leader    id.BrokerID
 	Endpoints []Endpoint
+	// Request numbers the fetches of a node, so that it knows the answer to the one under way. The transport keeps it.
+	Request uint64
 	// PreVote marks a vote and its answer as a mere question (KIP-996).
 	PreVote bool
 	Granted bool

@@ -68,6 +68,7 @@ type Raft struct {
 
 	leading  leading
 	fetching fetching
+	requests uint64 // how many fetches were sent
 
 	persist bool // hard changed
 	begun   bool // the start of the epoch is due
@@ -298,5 +299,5 @@ func (r *Raft) send(m Message) {
 // watermark. The owner fills it when it Serves the request.
 func (r *Raft) Answer(to Message) Message {
 	return Message{Type: to.Type + 1, From: r.cfg.Self.Replica, To: to.From.ID, Epoch: r.hard.Epoch, Leader: r.hard.Leader, Endpoints: r.LeaderEndpoints(),
-		PreVote: to.PreVote, Log: to.Log, Snapshot: nil, At: to.At, HighWatermark: -1}
+		Request: to.Request, PreVote: to.PreVote, Log: to.Log, Snapshot: nil, At: to.At, HighWatermark: -1}
 }

@@ -152,7 +152,7 @@ func TestRestartedLeaderDoesNotLead(t *testing.T) {
 func TestLateDivergingAnswer(t *testing.T) {
 	l := &simLog{entries: []entry{{1, 1}, {1, 2}}}
 	r := newRaft(three(), 2, l, HardState{3, 1, NoReplica})
-	diverging := Message{Type: MsgFetchAnswer, From: Replica{ID: 1}, To: 2, Epoch: 3, Leader: 1, Log: Position{2, 1}, Diverging: &Position{1, 1}, HighWatermark: 1}
+	diverging := Message{Type: MsgFetchAnswer, Request: 1, From: Replica{ID: 1}, To: 2, Epoch: 3, Leader: 1, Log: Position{2, 1}, Diverging: &Position{1, 1}, HighWatermark: 1}
 	r.Step(start, diverging)
 	rd, _ := r.Ready()
 	if rd.TruncateTo == nil || *rd.TruncateTo != 1 {
@@ -161,7 +161,7 @@ func TestLateDivergingAnswer(t *testing.T) {
 	l.entries = l.entries[:1]
 	r.Truncated(start)
 	r.Ready()
-	good := Message{Type: MsgFetchAnswer, From: Replica{ID: 1}, To: 2, Epoch: 3, Leader: 1, Log: Position{1, 1}, HighWatermark: 1}
+	good := Message{Type: MsgFetchAnswer, Request: 2, From: Replica{ID: 1}, To: 2, Epoch: 3, Leader: 1, Log: Position{1, 1}, HighWatermark: 1}
 	if !r.Accepts(good) {
 		t.Fatal("the answer to the second fetch is not accepted")
 	}
@@ -173,3 +173,35 @@ func TestLateDivergingAnswer(t *testing.T) {
 		t.Fatalf("a late answer counts: %+v", rd)
 	}
 }
+
+// entry is a record of a log in memory. Value 0 opens an epoch.
+type entry struct {
+	epoch id.LeaderEpoch
+	value int32
+}
+
+type simLog struct {
+	entries []entry
+	durable int
+}
+
+func (l *simLog) End() Position {
+	p := Position{Offset: id.Offset(len(l.entries))}
+	if n := len(l.entries); n > 0 {
+		p.Epoch = l.entries[n-1].epoch
+	}
+	return p
+}
+
+func (l *simLog) EndOffsetForEpoch(e id.LeaderEpoch) (Position, bool) {
+	for i := len(l.entries) - 1; i >= 0; i-- {
+		if l.entries[i].epoch <= e {
+			return Position{Offset: id.Offset(i + 1), Epoch: l.entries[i].epoch}, true
+		}
+	}
+	return Position{}, false
+}
+
+func (l *simLog) StartOffset() id.Offset { return 0 }
+
+func (l *simLog) Snapshots() (earliest, latest Position, ok bool) { return Position{}, Position{}, false }
