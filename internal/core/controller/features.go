@@ -70,7 +70,11 @@ func (c *Controller) SetBootstrap(records []image.Record) { c.cfg.Bootstrap = re
 
 // activationRecords are what a new leader writes first.
 func (c *Controller) activationRecords() (records []image.Record, atomic bool, err error) {
-	if v := c.img.Features.MetadataVersion; v != 0 {
+	found := c.img.Features.MetadataVersion
+	if c.txnStart >= 0 { // what an open transaction holds does not count: perhaps it is the one of the bootstrap records
+		found = c.txnBefore.img.Features.MetadataVersion
+	}
+	if v := found; v != 0 {
 		if c.txnStart < 0 {
 			return nil, true, nil
 		}

@@ -286,3 +286,10 @@ func (w *world) dirs() map[int32]bool {
 	}
 	return out
 }
+
+// updateFeature is a request to set one feature.
+func updateFeature(name string, level int16, kind int8) *api.UpdateFeaturesRequest {
+	u := api.NewUpdateFeaturesRequestFeatureUpdate()
+	u.Feature, u.MaxVersionLevel, u.UpgradeType = name, level, kind
+	return &api.UpdateFeaturesRequest{FeatureUpdates: []api.UpdateFeaturesRequestFeatureUpdate{u}}
+}

@@ -188,20 +188,22 @@ func TestRestartOfOwnBroker(t *testing.T) {
 func TestActivation(t *testing.T) {
 	w := newWorld(LatestFeatures())
 	d := w.activate(t, 1)
-	// The predecessor lost its leadership in the middle of the bootstrap transaction.
-	c := New(w.cfg)
-	if err := c.Replay(0, d.Records[:1]); err != nil {
-		t.Fatal(err)
-	}
-	again, err := c.Activate(Env{NextOffset: 1, Rand: w.rand}, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := fmt.Sprintf("%T %T", again.Records[0].Message, again.Records[1].Message); got != "*logrec.AbortTransactionRecord *logrec.BeginTransactionRecord" {
-		t.Errorf("activation begins with %s", got)
-	}
-	if c.txnStart != -1 || c.Image().Features.MetadataVersion != image.LatestMetadataVersion {
-		t.Errorf("transaction at %d, version %v", c.txnStart, c.Image().Features.MetadataVersion)
+	// The predecessor lost its leadership somewhere in the bootstrap transaction.
+	for done := 1; done < len(d.Records); done++ {
+		c := New(w.cfg)
+		if err := c.Replay(0, d.Records[:done]); err != nil {
+			t.Fatal(err)
+		}
+		again, err := c.Activate(Env{NextOffset: id.Offset(done), Rand: w.rand}, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%T %T", again.Records[0].Message, again.Records[1].Message); got != "*logrec.AbortTransactionRecord *logrec.BeginTransactionRecord" {
+			t.Errorf("after %d records activation begins with %s", done, got)
+		}
+		if c.txnStart != -1 || c.Image().Features.MetadataVersion != image.LatestMetadataVersion {
+			t.Errorf("after %d records: transaction at %d, version %v", done, c.txnStart, c.Image().Features.MetadataVersion)
+		}
 	}
 	// A later transaction that was left open is aborted, and what it held is gone.
 	open := New(w.cfg)
@@ -218,6 +220,22 @@ func TestActivation(t *testing.T) {
 	}
 	if open.Image().Topics.Len() != 0 || open.collisions.Len() != 0 || open.txnStart != -1 {
 		t.Error("the aborted transaction has left something")
+	}
+	// And so it is for whoever follows, batch by batch.
+	follower, want := New(w.cfg), New(w.cfg)
+	if err := want.Replay(0, d.Records); err != nil {
+		t.Fatal(err)
+	}
+	at := id.Offset(0)
+	for _, batch := range [][]image.Record{d.Records, {{Message: &logrec.BeginTransactionRecord{}}}, {{Message: topic}}, {{Message: minISRRecord("", new("7")).Message}},
+		{{Message: &logrec.AbortTransactionRecord{}}}} {
+		if err := follower.Replay(at, batch); err != nil {
+			t.Fatal(err)
+		}
+		at += id.Offset(len(batch))
+	}
+	if diff := cmp.Diff(fingerprint(want.state), fingerprint(follower.state)); diff != "" || follower.Image().Provenance.Offset != at-1 {
+		t.Errorf("an aborted transaction has left something at offset %d:\n%s", follower.Image().Provenance.Offset, diff)
 	}
 	if err := New(w.cfg).Replay(0, []image.Record{{Message: &logrec.EndTransactionRecord{}}}); !errors.Is(err, image.ErrInconsistent) {
 		t.Errorf("an end without a beginning: %v", err)
