@@ -42,6 +42,7 @@ func tools() map[string]tool {
 		"dump-log":         {"print the content of log files", runDumpLog},
 		"metadata-quorum":  {"show the quorum of controllers, and change it", runMetadataQuorum},
 		"features":         {"show the levels of features, and change them", runFeatures},
+		"metadata-shell":   {"show the cluster metadata in a file as a tree", runMetadataShell},
 		"cluster":          {"show the cluster's id and endpoints, and forget nodes", runCluster},
 	}
 }

@@ -22,12 +22,15 @@ public class Tools {
         "metadata-shell", "org.apache.kafka.shell.MetadataShell",
         "dump-log", "org.apache.kafka.tools.DumpLogSegments");
 
-    static class Ended extends RuntimeException {
-        final int code;
+    /** What the tool wrote, and how it ended first: some catch what ends them and say so. */
+    static ByteArrayOutputStream toolOut;
+    static ByteArrayOutputStream toolErr;
+    static int code;
+    static int errLength;
 
-        Ended(int code) {
+    static class Ended extends RuntimeException {
+        Ended() {
             super(null, null, false, false);
-            this.code = code;
         }
     }
 
@@ -38,7 +41,11 @@ public class Tools {
                 Class<?> exit = Class.forName(name);
                 Class<?> procedure = Class.forName(name + "$Procedure");
                 Object end = Proxy.newProxyInstance(Tools.class.getClassLoader(), new Class<?>[]{procedure}, (proxy, method, args) -> {
-                    throw new Ended((Integer) args[0]);
+                    if (errLength < 0) {
+                        code = (Integer) args[0];
+                        errLength = toolErr.size();
+                    }
+                    throw new Ended();
                 });
                 exit.getMethod("setExitProcedure", procedure).invoke(null, end);
             } catch (ClassNotFoundException e) {
@@ -54,24 +61,28 @@ public class Tools {
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line; (line = in.readLine()) != null; ) {
             String[] words = line.split("\t", -1);
-            ByteArrayOutputStream toolOut = new ByteArrayOutputStream();
-            ByteArrayOutputStream toolErr = new ByteArrayOutputStream();
+            toolOut = new ByteArrayOutputStream();
+            toolErr = new ByteArrayOutputStream();
             System.setOut(new PrintStream(toolOut, true, StandardCharsets.UTF_8));
             System.setErr(new PrintStream(toolErr, true, StandardCharsets.UTF_8));
-            int code = 0;
+            code = 0;
+            errLength = -1;
             try {
                 Object args = Arrays.copyOfRange(words, 1, words.length);
                 Class.forName(CLASSES.get(words[0])).getMethod("main", String[].class).invoke(null, args);
             } catch (InvocationTargetException e) {
                 Throwable cause = e.getCause();
-                code = cause instanceof Ended ? ((Ended) cause).code : 1;
-                if (!(cause instanceof Ended)) System.err.println(cause.getMessage());
+                if (!(cause instanceof Ended)) {
+                    code = 1;
+                    System.err.println(cause.getMessage());
+                }
             }
             System.setOut(out);
             System.setErr(err);
-            out.println(code + " " + toolOut.size() + " " + toolErr.size());
+            int written = errLength < 0 ? toolErr.size() : errLength;
+            out.println(code + " " + toolOut.size() + " " + written);
             out.write(toolOut.toByteArray());
-            out.write(toolErr.toByteArray());
+            out.write(toolErr.toByteArray(), 0, written);
             out.flush();
         }
         System.exit(0);
