@@ -3,6 +3,7 @@ package disk
 import (
 	"context"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -140,6 +141,9 @@ func (b *bench) learn(n *node, m *model, what string) {
 	if diff := m.missing(n, got, 12); len(diff) > 0 {
 		b.Errorf("%s: acknowledged, and not to be read:\n\t%s", what, strings.Join(diff, "\n\t"))
 	}
+	if have, want := got["log/"+topicTxn+"/0/committed"], fmt.Sprintf("%d records,", m.committed); !strings.HasPrefix(have, want) {
+		b.Errorf("%s: read_committed shows %s, want %s", what, have, want)
+	}
 	// What this product could not be asked about stays as it was known.
 	for path, value := range m.facts {
 		if _, ok := got[path]; !ok && !n.asked(path) {
@@ -147,6 +151,7 @@ func (b *bench) learn(n *node, m *model, what string) {
 		}
 	}
 	m.facts, m.loose = got, nil
+	b.Logf("%s: %s", what, got)
 }
 
 func (b *bench) must(err error, what string) {

@@ -50,7 +50,7 @@ var firstMs = time.Now().Add(-time.Hour).UnixMilli()
 func (w *writer) create(ctx context.Context) error {
 	all := map[string]map[string]*string{
 		topicStamped: {"message.timestamp.type": ptr("LogAppendTime")},
-		topicCompact: {"cleanup.policy": ptr("compact"), "segment.bytes": ptr("1048576"), "segment.ms": ptr("60000"), "min.cleanable.dirty.ratio": ptr("0.01"),
+		topicCompact: {"cleanup.policy": ptr("compact"), "segment.bytes": ptr("1048576"), "segment.ms": ptr("100"), "min.cleanable.dirty.ratio": ptr("0.01"),
 			"min.compaction.lag.ms": ptr("0"), "delete.retention.ms": ptr("100")},
 		topicTrim: {"segment.bytes": ptr("1048576"), "index.interval.bytes": ptr("256")},
 		topicTxn:  {},
@@ -389,41 +389,58 @@ func (w *writer) security(ctx context.Context) error {
 	return nil
 }
 
-// transactions: committed, aborted, and one that stays open when its client vanishes.
+// leftOpen is the transactional id whose transaction stays open when its client vanishes. The next client with this id, at
+// whichever node has transactions then, has it aborted.
+const leftOpen = "left-open"
+
+// transactions: committed, aborted and left open.
 func (w *writer) transactions(ctx context.Context) error {
 	if !w.serves(kmsg.AddPartitionsToTxn) || !w.serves(kmsg.EndTxn) {
 		return nil
 	}
-	for i, end := range []string{"commit", "abort", "open"} {
-		cl, err := kgo.NewClient(kgo.SeedBrokers(w.addr), kgo.TransactionalID(fmt.Sprintf("%s-%s", w.tag, end)), kgo.TransactionTimeout(14*time.Minute),
-			kgo.RecordPartitioner(kgo.ManualPartitioner()))
-		if err != nil {
-			return err
+	for i, end := range []string{"commit", "abort", leftOpen} {
+		txnID := w.tag + "-" + end
+		if end == leftOpen {
+			txnID = leftOpen
 		}
-		err = cl.BeginTransaction()
-		if err == nil {
-			for k := range 6 {
-				// An open transaction holds back what read_committed shows of its partition: only the second has one.
-				partition := int32(k % 2)
-				if end == "open" {
-					partition = 1
-				}
-				r := w.record(topicTxn, partition, i*10+k, nil)
-				if err = cl.ProduceSync(ctx, r).FirstErr(); err != nil {
-					break
-				}
-				w.m.set(fmt.Sprintf("log/%s/%d/@%d", topicTxn, r.Partition, r.Offset), recordFact(r))
-			}
-		}
-		if err == nil && end != "open" {
-			err = cl.EndTransaction(ctx, kgo.TransactionEndTry(end == "commit"))
-		}
-		cl.Close()
-		if err != nil {
+		if err := w.transaction(ctx, txnID, end, i); err != nil {
 			return fmt.Errorf("%s: %w", end, err)
 		}
 	}
 	return nil
+}
+
+func (w *writer) transaction(ctx context.Context, txnID, end string, i int) error {
+	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
+	defer cancel()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(w.addr), kgo.TransactionalID(txnID), kgo.TransactionTimeout(14*time.Minute),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if err := cl.BeginTransaction(); err != nil {
+		return err
+	}
+	for k := range 6 {
+		// An open transaction holds back what read_committed shows of its partition: only the second has one.
+		partition := int32(k % 2)
+		if end == leftOpen {
+			partition = 1
+		}
+		r := w.record(topicTxn, partition, i*10+k, nil)
+		if err := cl.ProduceSync(ctx, r).FirstErr(); err != nil {
+			return err
+		}
+		w.m.set(fmt.Sprintf("log/%s/%d/@%d", topicTxn, r.Partition, r.Offset), recordFact(r))
+		if end == "commit" && partition == 0 {
+			w.m.committed++
+		}
+	}
+	if end == leftOpen {
+		return nil
+	}
+	return cl.EndTransaction(ctx, kgo.TransactionEndTry(end == "commit"))
 }
 
 // load writes until the node is gone and notes what was acknowledged. stop is called once enough was.

@@ -13,6 +13,8 @@ type model struct {
 	// loose are paths' beginnings under which more may be found than was acknowledged: something was on its way when the node was
 	// killed. Everything acknowledged must be there all the same.
 	loose []string
+	// committed counts the records of committed transactions in the first partition of the transactions' topic, where none is open.
+	committed int
 }
 
 // difference is the list of facts that are not as the model has them, at most most of them. skip leaves facts out on both sides.
@@ -84,10 +86,19 @@ func acknowledged(path string) bool {
 	return false
 }
 
-// volatile facts are not the directory's: what the coordinators write into their topics by themselves is checked as a prefix.
+// volatile facts change without anybody's request: what the coordinators write into their topics by themselves is checked as a
+// prefix, what a cleaner leaves of the compacted topic by its keys.
 func volatile(path string) bool {
 	parts := strings.SplitN(path, "/", 4)
-	return parts[0] == "log" && internal(parts[1]) && strings.HasSuffix(path, "/bytes")
+	switch parts[0] {
+	case "log":
+		return internal(parts[1]) && strings.HasSuffix(path, "/bytes") || parts[1] == topicCompact
+	case "time", "producer":
+		return parts[1] == topicCompact
+	case "offset":
+		return parts[1] == topicCompact && parts[3] != "end" && parts[3] != "stable"
+	}
+	return false
 }
 
 // ownWrites are the beginnings of the paths under which a node writes by itself.

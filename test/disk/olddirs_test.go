@@ -1,15 +1,13 @@
 package disk
 
 import (
-	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/twmb/franz-go/pkg/kadm"
 )
 
 // snapshotOften makes both products write a metadata snapshot every few records.
@@ -70,7 +68,7 @@ func (b *bench) oldDirectory(release string, level int16, dynamic bool) {
 
 	w.node, w.tag = b.open(p, moldau), "m2"
 	b.compare(w.node, m, "opened by Moldau again", nil)
-	b.must(upgrade(b.ctx, w.node), "upgrade")
+	b.upgrade(p)
 	m.forget("feature/", "config/brokers/", "config/broker/") // ELR makes min.insync.replicas one value for all
 	b.must(w.change(b.ctx), "change by Moldau after the upgrade")
 	b.learn(w.node, m, "read from Moldau after the upgrade")
@@ -89,23 +87,12 @@ func (b *bench) oldDirectory(release string, level int16, dynamic bool) {
 }
 
 // upgrade brings all features to what 4.4 starts with.
-func upgrade(ctx context.Context, n *node) error {
-	levels := []kadm.FeatureUpdate{{Feature: "metadata.version", MaxVersionLevel: 33}, {Feature: "group.version", MaxVersionLevel: 1},
-		{Feature: "transaction.version", MaxVersionLevel: 2}, {Feature: "eligible.leader.replicas.version", MaxVersionLevel: 1},
-		{Feature: "share.version", MaxVersionLevel: 2}, {Feature: "streams.version", MaxVersionLevel: 1}}
-	for i := range levels {
-		levels[i].UpgradeType = 1
-	}
-	r, err := n.UpdateFeatures(ctx, false, levels...)
+func (b *bench) upgrade(p *place) {
+	b.Helper()
+	out, err := exec.Command(p.moldau, "features", "--bootstrap-server", p.addr, "upgrade", "--release-version", "4.4").CombinedOutput()
 	if err != nil {
-		return err
+		b.Fatalf("features upgrade: %v\n%s", err, out)
 	}
-	for _, x := range r {
-		if x.Err != nil {
-			return fmt.Errorf("%s: %w", x.Feature, x.Err)
-		}
-	}
-	return nil
 }
 
 // leave ends the running node, by SIGTERM or SIGKILL.

@@ -22,6 +22,20 @@ import (
 // nobody changed in between have equal facts.
 type facts map[string]string
 
+// String counts the facts by kind.
+func (f facts) String() string {
+	kinds := map[string]int{}
+	for path := range f {
+		kind, _, _ := strings.Cut(path, "/")
+		kinds[kind]++
+	}
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(kinds)) {
+		out = append(out, fmt.Sprintf("%d %s", kinds[k], k))
+	}
+	return strings.Join(out, ", ")
+}
+
 // node is a client of the running node.
 type node struct {
 	*kadm.Client
@@ -69,6 +83,8 @@ func (n *node) asked(path string) bool {
 		return n.serves(kmsg.DescribeACLs) && !n.noACLs
 	case "quota":
 		return n.serves(kmsg.DescribeClientQuotas)
+	case "transaction":
+		return n.serves(kmsg.ListTransactions) && n.serves(kmsg.DescribeTransactions)
 	case "scram":
 		return n.serves(kmsg.DescribeUserSCRAMCredentials)
 	}
@@ -96,6 +112,7 @@ func (n *node) read(ctx context.Context, times []int64) (facts, error) {
 		func() error { return n.readLogs(ctx, f, topics) },
 		func() error { return n.readProducers(ctx, f, topics) },
 		func() error { return n.readGroups(ctx, f) },
+		func() error { return n.readTransactions(ctx, f) },
 		func() error { return n.readSecurity(ctx, f) },
 	} {
 		if err := step(); err != nil {
@@ -267,6 +284,9 @@ func (n *node) readLogs(ctx context.Context, f facts, topics kadm.TopicDetails) 
 			for _, r := range all.records {
 				f[fmt.Sprintf("%s/@%d", path, r.Offset)] = recordFact(r)
 			}
+			if t.Topic == topicCompact {
+				readKeys(f, p, all.records)
+			}
 			if internal(t.Topic) {
 				continue
 			}
@@ -282,6 +302,16 @@ func (n *node) readLogs(ctx context.Context, f facts, topics kadm.TopicDetails) 
 		}
 	}
 	return nil
+}
+
+// readKeys notes the last value of each key of the compacted topic: what compaction must not change, whoever did it and when.
+func readKeys(f facts, partition int32, records []*kgo.Record) {
+	for _, r := range records {
+		path := fmt.Sprintf("key/%d/%s", partition, r.Key)
+		if f[path] = recordFact(r); r.Value == nil {
+			delete(f, path) // a tombstone goes after a while
+		}
+	}
 }
 
 // fetch reads a partition from offset to what the isolation level shows.
@@ -430,6 +460,32 @@ func (n *node) readGroups(ctx context.Context, f facts) error {
 			}
 			f[commitPath(g.Group, o.Topic, o.Partition)] = commitFact(o.Offset)
 		}
+	}
+	return nil
+}
+
+// readTransactions notes how far each transactional id is.
+func (n *node) readTransactions(ctx context.Context, f facts) error {
+	if !n.asked("transaction/") {
+		return nil
+	}
+	all, err := n.ListTransactions(ctx, nil, nil)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	described, err := n.DescribeTransactions(ctx, slices.Sorted(maps.Keys(all))...)
+	if err != nil {
+		return err
+	}
+	for _, t := range described {
+		if t.Err != nil {
+			return fmt.Errorf("transaction %s: %w", t.TxnID, t.Err)
+		}
+		var where []string
+		for _, topic := range t.Topics.Sorted() {
+			where = append(where, fmt.Sprint(topic.Topic, topic.Partitions))
+		}
+		f["transaction/"+t.TxnID] = fmt.Sprintf("%s producer %d epoch %d timeout %d in %v", t.State, t.ProducerID, t.ProducerEpoch, t.TimeoutMillis, where)
 	}
 	return nil
 }
