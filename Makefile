@@ -4,7 +4,7 @@ export CGO_ENABLED := 0
 GO ?= go
 ARGS ?=
 
-.PHONY: help run build test check-full race interop diff soak lint generate bench demo clean
+.PHONY: help run build test check-full race interop diff disk soak lint generate bench demo clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,13 +19,16 @@ test: ## unit, scenario, golden, seeded and embedded tests (<= 10 minutes on 2 c
 	$(GO) vet ./...
 	$(GO) test -timeout 9m ./...
 
-check-full: race diff interop ## everything CI runs besides `test` (<= 25 minutes more)
+check-full: race diff disk interop ## everything CI runs besides `test` (<= 30 minutes more)
 
 race: ## race detector over the concurrent rooms
 	CGO_ENABLED=1 $(GO) test -race -timeout 12m ./internal/broker/... ./internal/engine/... ./internal/base/... ./internal/node/... ./embedded/...
 
 diff: build ## side by side with Apache Kafka 4.4: the same requests, the answers field by field
 	$(GO) test -count=1 -timeout 20m ./test/diff -kafka -v
+
+disk: ## one directory handed between Apache Kafka and Moldau, to and fro; ARGS="-rounds 20" for longer
+	$(GO) test -count=1 -timeout 60m ./test/disk -kafka -v $(ARGS)
 
 interop: build ## unmodified clients of other houses against a node
 	test/interop/run
