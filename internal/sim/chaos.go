@@ -45,10 +45,12 @@ func (s *Sim) schedule() {
 		}
 		var again func()
 		again = func() {
-			if s.idle || s.quiet && !always {
+			if s.quiet && !always {
 				return
 			}
-			do()
+			if !always || !s.idle {
+				do()
+			}
 			s.After(s.about(mean), again)
 		}
 		s.After(s.about(mean), again)
@@ -179,5 +181,8 @@ func (s *Sim) Reached(hw id.Offset, nodes ...id.BrokerID) bool {
 	return true
 }
 
-// StopClients ends the requests of clients and the snapshots.
+// StopClients ends the requests of clients and the snapshots, until StartClients.
 func (s *Sim) StopClients() { s.idle = true }
+
+// StartClients lets clients ask again.
+func (s *Sim) StartClients() { s.idle = false }

@@ -404,10 +404,15 @@ func (n *Node) durable() {
 	}
 }
 
-// visible is the end of what a leader counts and gives to others.
+// visible is the end of what a leader counts and gives to others: the batch that opens its epoch is never held.
 func (n *Node) visible() id.Offset {
 	if n.s.hold == 0 {
 		return n.log.end()
 	}
-	return n.log.align(max(n.log.start, n.raft.EpochStart(), n.log.end()-id.Offset(n.s.hold)), max(n.log.start, 0))
+	open := max(n.raft.EpochStart(), n.log.start)
+	for open < n.log.end() && n.log.at(open).Open {
+		open++
+	}
+	open = min(open+1, n.log.end())
+	return n.log.align(max(open, n.log.end()-id.Offset(n.s.hold)), open)
 }

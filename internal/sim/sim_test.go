@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	soakSteps = flag.Int64("sim.steps", 1_000_000, "steps of TestSimulation in total")
+	soakSteps = flag.Int64("sim.steps", 4_000_000, "steps of TestSimulation in total")
 	trace     = flag.Bool("sim.trace", false, "print every event")
 )
 

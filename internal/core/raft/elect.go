@@ -228,6 +228,7 @@ func (r *Raft) stepEndEpoch(now time.Time, m Message) {
 	if a.Error != wire.ErrNone || r.role != Follower || r.hard.Leader != m.From.ID || !r.isVoter() {
 		return
 	}
+	r.fetching.succeeded = false // the leader itself says that an election is needed
 	// The first successor stands at once, each of the others after it had its time.
 	if wait := r.successionDelay(m.Successors); wait > 0 {
 		r.deadline = now.Add(wait)

@@ -116,6 +116,7 @@ func New(cfg Config, hard HardState, members Membership, now time.Time) *Raft {
 	if len(members.Voters) == 1 && r.isVoter() && r.role != Candidate && r.role != Leader {
 		r.prospective(now) // there is nobody to wait for
 	}
+	r.askForTrust(now)
 	r.settleFetch(now)
 	return r
 }

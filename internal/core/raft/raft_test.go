@@ -204,4 +204,6 @@ func (l *simLog) EndOffsetForEpoch(e id.LeaderEpoch) (Position, bool) {
 
 func (l *simLog) StartOffset() id.Offset { return 0 }
 
-func (l *simLog) Snapshots() (earliest, latest Position, ok bool) { return Position{}, Position{}, false }
+func (l *simLog) Snapshots() (earliest, latest Position, ok bool) {
+	return Position{}, Position{}, false
+}

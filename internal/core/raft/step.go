@@ -41,9 +41,7 @@ func (r *Raft) Tick(now time.Time) {
 		r.tickLeader(now)
 		return
 	}
-	if r.role == Unattached && r.deadline.IsZero() && r.isVoter() { // became a voter meanwhile
-		r.deadline = r.electionDeadline(now)
-	}
+	r.enfranchise(now)
 	if !r.deadline.IsZero() && !now.Before(r.deadline) {
 		r.expire(now)
 	}
@@ -96,7 +94,15 @@ func (r *Raft) Step(now time.Time, m Message) {
 	case MsgFetchSnapshotAnswer:
 		r.stepFetchSnapshotAnswer(now, m)
 	}
+	r.enfranchise(now)
 	r.settleFetch(now)
+}
+
+// enfranchise lets a node that became a voter meanwhile wait for an election.
+func (r *Raft) enfranchise(now time.Time) {
+	if r.role == Unattached && r.deadline.IsZero() && r.isVoter() {
+		r.deadline = r.electionDeadline(now)
+	}
 }
 
 // Unreachable says that a request could not be delivered, or that its connection broke before the answer. It is tried again
