@@ -63,6 +63,17 @@ func scope(t image.ResourceType) conf.Scope {
 	}
 }
 
+// KnownConfig is image.KnownConfig: topics, groups and client metrics have the configs of the table, brokers any, for names with
+// the prefix of a listener or of a plugin cannot be listed.
+func KnownConfig(t image.ResourceType, name string) bool {
+	switch t {
+	case image.ResourceTopic, image.ResourceGroup, image.ResourceClientMetrics:
+		_, ok := conf.Lookup(scope(t), name)
+		return ok
+	}
+	return t == image.ResourceBroker
+}
+
 // Validate implements controller.ConfigSchema. Brokers judge their own configs before they forward a change; the controller
 // does not, as it knows nothing of theirs.
 func (s *schema) Validate(r image.ConfigResource, after, before map[string]string) error {

@@ -38,6 +38,8 @@ type Config struct {
 	// Bootstrap holds the records of an empty log, feature levels first.
 	Bootstrap []image.Record
 	Schema    ConfigSchema
+	// KnownConfig says which configs there are; records of others are passed over. Nil: all.
+	KnownConfig image.KnownConfig
 }
 
 // ConfigSchema knows configs: their types, defaults and rules. Its error texts travel to clients.
@@ -133,7 +135,7 @@ type Controller struct {
 // New returns an inactive controller that has seen no record.
 func New(cfg Config) *Controller {
 	c := &Controller{cfg: cfg}
-	c.reset(image.Empty(), -1)
+	c.reset(image.EmptyKnowing(cfg.KnownConfig), -1)
 	return c
 }
 
@@ -155,6 +157,9 @@ func (c *Controller) reset(img *image.Image, at id.Offset) {
 
 // Image returns the working image: committed records and decided ones. Nobody but the controller may act on the latter.
 func (c *Controller) Image() *image.Image { return c.img }
+
+// KnownConfig is which configs the controller's image keeps; nil: all.
+func (c *Controller) KnownConfig() image.KnownConfig { return c.cfg.KnownConfig }
 
 // Active reports whether the controller may decide.
 func (c *Controller) Active() bool { return c.active }

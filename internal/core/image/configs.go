@@ -48,13 +48,18 @@ type ConfigResource struct {
 // DefaultBroker is the resource of cluster-wide broker configs.
 var DefaultBroker = ConfigResource{Type: ResourceBroker}
 
+// KnownConfig says which names a kind of resource has configs by. Old logs hold configs that are gone since; records of these
+// are passed over, as Kafka does.
+type KnownConfig func(t ResourceType, name string) bool
+
 // Configs are the dynamic configs of all resources: only what was set, never defaults.
 type Configs struct {
 	byResource Map[ConfigResource, map[string]string]
+	known      KnownConfig // nil: every name
 }
 
-func newConfigs() *Configs {
-	return &Configs{byResource: NewMap[ConfigResource, map[string]string](func(r ConfigResource) uint64 {
+func newConfigs(known KnownConfig) *Configs {
+	return &Configs{known: known, byResource: NewMap[ConfigResource, map[string]string](func(r ConfigResource) uint64 {
 		return HashString(r.Name) ^ uint64(r.Type)*0x9e3779b97f4a7c15
 	})}
 }
@@ -87,11 +92,16 @@ func (c *Configs) with(r *logrec.ConfigRecord) *Configs {
 	if len(m) == 0 {
 		return c.without(res)
 	}
-	return &Configs{byResource: c.byResource.With(res, m)}
+	return &Configs{byResource: c.byResource.With(res, m), known: c.known}
 }
 
 func (c *Configs) without(r ConfigResource) *Configs {
-	return &Configs{byResource: c.byResource.Without(r)}
+	return &Configs{byResource: c.byResource.Without(r), known: c.known}
+}
+
+// knows reports whether the config of a record is one that there still is.
+func (c *Configs) knows(r *logrec.ConfigRecord) bool {
+	return c.known == nil || c.known(ResourceType(r.ResourceType), r.Name)
 }
 
 func (c *Configs) records(emit func(Record) bool) bool {

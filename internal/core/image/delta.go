@@ -39,7 +39,7 @@ func NewDelta(base *Image) *Delta {
 // NewSnapshotDelta returns a delta for the records of a snapshot: the image that Apply makes holds only them, and what base
 // had and the snapshot has not counts as deleted.
 func NewSnapshotDelta(base *Image) *Delta {
-	d := &Delta{base: base, cur: *Empty(), fromSnapshot: true}
+	d := &Delta{base: base, cur: *EmptyKnowing(base.Configs.known), fromSnapshot: true}
 	d.topics = newTopicsDelta(newTopics())
 	return d
 }
@@ -132,6 +132,9 @@ func (d *Delta) Replay(record logrec.MetadataRecord) error {
 			mark(&d.configs, res)
 		}
 	case *logrec.ConfigRecord:
+		if !d.cur.Configs.knows(r) {
+			return nil
+		}
 		d.cur.Configs = d.cur.Configs.with(r)
 		mark(&d.configs, ConfigResource{Type: ResourceType(r.ResourceType), Name: r.ResourceName})
 	case *logrec.FeatureLevelRecord:

@@ -43,14 +43,18 @@ type Image struct {
 }
 
 // Empty returns the image before the first record.
-func Empty() *Image {
+func Empty() *Image { return EmptyKnowing(nil) }
+
+// EmptyKnowing returns the image before the first record which, and all that are made from it, pass over configs that are not
+// known; nil knows all.
+func EmptyKnowing(known KnownConfig) *Image {
 	return &Image{
 		Provenance:  Provenance{Offset: -1, Epoch: -1, TimestampMs: -1},
 		FeaturesAt:  -1,
 		Features:    &Features{},
 		Cluster:     &Cluster{},
 		Topics:      newTopics(),
-		Configs:     newConfigs(),
+		Configs:     newConfigs(known),
 		ProducerIDs: ProducerIDs{Next: -1},
 		Quotas:      newQuotas(),
 		ACLs:        newACLs(),

@@ -354,6 +354,28 @@ func TestReplayRefusesContradictions(t *testing.T) {
 }
 
 // TestDeleteAndRecreate: one delta may delete a topic and give its name to another.
+// TestUnknownConfigs: a config that is gone from the house since is passed over, in the log and in a snapshot.
+func TestUnknownConfigs(t *testing.T) {
+	known := func(kind ResourceType, name string) bool { return kind != ResourceTopic || name == "retention.ms" }
+	records := []logrec.MetadataRecord{
+		&logrec.ConfigRecord{ResourceType: int8(ResourceTopic), ResourceName: "t", Name: "message.format.version", Value: new("2.8")},
+		&logrec.ConfigRecord{ResourceType: int8(ResourceTopic), ResourceName: "u", Name: "retention.ms", Value: new("1")},
+		&logrec.ConfigRecord{ResourceType: int8(ResourceBroker), Name: "listener.name.x.whatever", Value: new("1")}}
+	log := NewDelta(EmptyKnowing(known))
+	replay(t, log, records)
+	img := log.Apply(Provenance{})
+	snapshot := NewSnapshotDelta(img)
+	replay(t, snapshot, records)
+	for _, x := range []*Image{img, snapshot.Apply(Provenance{})} {
+		if x.Configs.Topic("t") != nil || x.Configs.Topic("u")["retention.ms"] != "1" || x.Configs.Of(DefaultBroker)["listener.name.x.whatever"] != "1" {
+			t.Errorf("configs %v, %v, %v", x.Configs.Topic("t"), x.Configs.Topic("u"), x.Configs.Of(DefaultBroker))
+		}
+	}
+	if log.ConfigChanged(ConfigResource{Type: ResourceTopic, Name: "t"}) {
+		t.Error("a config that is not kept counts as changed")
+	}
+}
+
 func TestDeleteAndRecreate(t *testing.T) {
 	d := NewDelta(start(t))
 	one, two := id.UUID{1}, id.UUID{2}
