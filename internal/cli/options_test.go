@@ -63,7 +63,14 @@ func TestOptionErrors(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	for name := range tools() {
-		if name == "start" || name == "storage" {
+		switch name {
+		case "start":
+			continue
+		case "storage", "features", "cluster", "metadata-quorum", "metadata-shell":
+			out, errs, code := run(t, "", name, "--help")
+			if code != 0 || errs != "" || !strings.HasPrefix(out, "usage: kafka-"+name+" [-h]") || !strings.Contains(out, "\noptional arguments:\n  -h, --help  ") {
+				t.Errorf("%s --help: code %d, %q, %.300q", name, code, errs, out)
+			}
 			continue
 		}
 		_, errs, code := run(t, "", name, "--help")

@@ -16,9 +16,12 @@ import (
 
 // kafkaTools is a Java process that runs command lines of Apache Kafka's own tools.
 type kafkaTools struct {
-	t   *testing.T
-	in  io.WriteCloser
-	out *bufio.Reader
+	t       *testing.T
+	jars    string
+	program []string
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	out     *bufio.Reader
 }
 
 // oracleHome is where a release of Apache Kafka lies; the test is skipped without it.
@@ -44,55 +47,90 @@ func oracleHome(t *testing.T) string {
 // startKafkaTools starts the process with the jars of one release: "server-4.4.0" has the storage tool, "tools-4.3.1" the others.
 func startKafkaTools(t *testing.T, release string) *kafkaTools {
 	t.Helper()
-	jars := filepath.Join(oracleHome(t), release, "*")
-	cmd := exec.Command("java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=OFF", "-cp", jars, "testdata/Tools.java")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	watchdog := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() }) // a tool of theirs may wait for ever
-	t.Cleanup(func() {
-		watchdog.Stop()
-		in.Close()
-		_ = cmd.Process.Kill() // its client threads would keep it
-		_ = cmd.Wait()
-	})
-	return &kafkaTools{t, in, bufio.NewReader(out)}
+	k := &kafkaTools{t: t, jars: filepath.Join(oracleHome(t), release, "*"), program: []string{"testdata/Tools.java"}}
+	k.start()
+	t.Cleanup(k.stop)
+	return k
 }
 
-// run returns what one command line prints and its exit code.
+// startKafkaShell starts the commands of Kafka's metadata shell over a file.
+func startKafkaShell(t *testing.T, file string) *kafkaTools {
+	t.Helper()
+	k := &kafkaTools{t: t, jars: filepath.Join(oracleHome(t), "tools-4.3.1", "*"), program: []string{"testdata/Shell.java", file}}
+	k.start()
+	t.Cleanup(k.stop)
+	return k
+}
+
+func (k *kafkaTools) start() {
+	k.t.Helper()
+	k.cmd = exec.Command("java", append([]string{"-Xmx256m", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=OFF", "-cp", k.jars}, k.program...)...)
+	in, err := k.cmd.StdinPipe()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	out, err := k.cmd.StdoutPipe()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	if err := k.cmd.Start(); err != nil {
+		k.t.Fatal(err)
+	}
+	k.in, k.out = in, bufio.NewReader(out)
+}
+
+func (k *kafkaTools) stop() {
+	k.in.Close()
+	_ = k.cmd.Process.Kill() // its client threads would keep it
+	_ = k.cmd.Wait()
+}
+
+// run returns what one command line prints and its exit code. A process that does not answer is started afresh.
 func (k *kafkaTools) run(args ...string) (out, errs string, code int) {
 	k.t.Helper()
+	for range 3 {
+		watchdog := time.AfterFunc(20*time.Second, func() { _ = k.cmd.Process.Kill() })
+		out, errs, code, err := k.try(args)
+		watchdog.Stop()
+		if err == nil {
+			return out, errs, code
+		}
+		k.t.Logf("%v: Kafka's tools have ended: %v", args, err)
+		k.stop()
+		k.start()
+	}
+	k.t.Fatalf("%v: no answer", args)
+	return "", "", 0
+}
+
+func (k *kafkaTools) try(args []string) (out, errs string, code int, err error) {
 	if _, err := fmt.Fprintln(k.in, strings.Join(args, "\t")); err != nil {
-		k.t.Fatal(err)
+		return "", "", 0, err
 	}
 	head, err := k.out.ReadString('\n')
 	if err != nil {
-		k.t.Fatalf("%v: Kafka's tools have ended: %v", args, err)
+		return "", "", 0, err
 	}
 	var n, m int
 	if _, err := fmt.Sscan(head, &code, &n, &m); err != nil {
-		k.t.Fatalf("%v: %q: %v", args, head, err)
+		return "", "", 0, fmt.Errorf("%q: %w", head, err)
 	}
 	b := make([]byte, n+m)
-	if _, err := io.ReadFull(k.out, b); err != nil {
-		k.t.Fatal(err)
-	}
-	return string(b[:n]), string(b[n:]), code
+	_, err = io.ReadFull(k.out, b)
+	return string(b[:n]), string(b[n:]), code, err
 }
 
 // same compares a command line of ours with Kafka's. Stack traces, warnings of the log and the guesses after a misspelled flag
 // are not compared.
 func (k *kafkaTools) same(edit func(string) string, args ...string) {
 	k.t.Helper()
-	wantOut, wantErr, wantCode := k.run(args...)
+	k.sameAs(edit, args, args)
+}
+
+// sameAs is same for a command line that is not written alike on both sides.
+func (k *kafkaTools) sameAs(edit func(string) string, theirs, args []string) {
+	k.t.Helper()
+	wantOut, wantErr, wantCode := k.run(theirs...)
 	out, errs, code := run(k.t, "", args...)
 	if edit == nil {
 		edit = func(s string) string { return s }

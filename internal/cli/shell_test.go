@@ -96,11 +96,15 @@ var shellLines = []string{
 	"find /image/features", "find /image/configs/", "find /image/cluster /nope", "find /image/topics/byName", "nope", "ca /image/provenance", "cd /", "pwd", "help", "ls ''",
 }
 
-func TestShellBesideKafka(t *testing.T) {
-	k := startKafkaTools(t, "tools-4.3.1")
-	snapshot := shellSnapshot(t)
+func TestShellBesideKafka(t *testing.T) { shellBesideKafka(t, shellSnapshot(t)) }
+
+// shellBesideKafka gives the same commands on the same file to Kafka's shell and to ours.
+func shellBesideKafka(t *testing.T, file string) {
+	t.Helper()
+	k := startKafkaShell(t, file)
 	for _, line := range shellLines {
-		k.same(nil, append([]string{"metadata-shell", "--snapshot", snapshot}, strings.Fields(line)...)...)
+		words := strings.Fields(line)
+		k.sameAs(nil, words, append([]string{"metadata-shell", "--snapshot", file}, words...))
 	}
 }
 
