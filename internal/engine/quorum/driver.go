@@ -48,10 +48,13 @@ type driver struct {
 // run is the driver's goroutine.
 func (d *driver) run() {
 	defer close(d.q.ended)
-	if err := d.loop(); err != nil {
+	if _, err := guard(func() (struct{}, error) { return struct{}{}, d.loop() }); err != nil {
 		d.q.fail(err)
 	}
-	d.loseLeadership()
+	if _, err := guard(func() (struct{}, error) { d.loseLeadership(); return struct{}{}, nil }); err != nil {
+		d.q.fail(err)
+	}
+	d.peers.end()
 	d.q.refuseAll()
 	d.snaps.wait()
 }
@@ -82,8 +85,8 @@ func (d *driver) loop() error {
 			if err := d.serve(op); err != nil {
 				return err
 			}
-		case m := <-d.q.inbox:
-			if err := d.peers.receive(m); err != nil {
+		case in := <-d.q.inbox:
+			if err := d.peers.receive(in); err != nil {
 				return err
 			}
 		case r := <-d.snaps.done:
@@ -121,29 +124,34 @@ func (d *driver) serve(op operation) error {
 
 func (d *driver) decide(op operation) error {
 	if d.ctl == nil || !d.ctl.Active() {
-		op.done(notController())
+		d.q.tell(op.done, notController())
 		return nil
 	}
 	env := d.env()
 	env.APIVersion, env.Forwarded = op.req.APIVersion, op.req.Forwarded
-	dec := d.ctl.Decide(env, op.req.Message)
+	dec, err := guard(func() (controller.Decision, error) { return d.ctl.Decide(env, op.req.Message), nil })
+	if err != nil {
+		d.mistrust(err)
+		d.q.tell(op.done, Outcome{Err: &controller.Error{Code: wire.ErrUnknownServerError, Text: wire.ErrUnknownServerError.Message()}})
+		return nil
+	}
 	if dec.Err != nil {
-		op.done(Outcome{Err: dec.Err})
+		d.q.tell(op.done, Outcome{Err: dec.Err})
 		return nil
 	}
 	if err := d.append(dec); err != nil {
 		refusal := d.takeBack(env.NextOffset, err)
 		if refusal == nil {
-			op.done(notController())
+			d.q.tell(op.done, notController())
 			return err
 		}
-		op.done(Outcome{Err: refusal})
+		d.q.tell(op.done, Outcome{Err: refusal})
 		return nil
 	}
 	end := d.log.EndOffset()
 	out := Outcome{Answer: dec.Answer}
 	if len(dec.Records) == 0 && (!op.req.ReadCommitted || d.raft.HighWatermark() >= end) {
-		op.done(out)
+		d.q.tell(op.done, out)
 		return nil
 	}
 	d.waiting = append(d.waiting, waiting{end: end, outcome: out, done: op.done})
@@ -227,7 +235,9 @@ func (d *driver) tick() error {
 			return err
 		}
 	}
-	d.snaps.maybe(now)
+	if err := d.snaps.tick(now); err != nil && !log.IsFull(err) { // cleaning can wait
+		return err
+	}
 	if _, err := d.log.Tick(now); err != nil && !log.IsFull(err) { // a roll can wait
 		return err
 	}
@@ -241,7 +251,11 @@ func (d *driver) tickController(now time.Time) error {
 			break
 		}
 		env := d.env()
-		dec := d.ctl.Tick(env)
+		dec, err := guard(func() (controller.Decision, error) { return d.ctl.Tick(env), nil })
+		if err != nil {
+			d.mistrust(err)
+			return nil
+		}
 		if len(dec.Records) == 0 {
 			break
 		}
@@ -349,6 +363,14 @@ func (d *driver) ready() (bool, error) {
 		d.lastAppend = now
 		d.raft.SetMembership(d.log.membership())
 	}
+	if rd.Piece != nil {
+		if err := d.peers.take(*rd.Piece); err != nil {
+			return false, err
+		}
+	}
+	if rd.Alarm != nil {
+		d.o.Logger.Error("another node breaks the protocol of the quorum", "err", rd.Alarm)
+	}
 	d.peers.send(rd.Messages)
 	return true, nil
 }
@@ -373,7 +395,7 @@ func (d *driver) flush() error {
 // committed folds what the high watermark has passed and lets the answers go.
 func (d *driver) committed() error {
 	hw := d.raft.HighWatermark()
-	if hw <= d.loader.next {
+	if hw < d.loader.next || hw == d.loader.next && d.loader.caughtUp {
 		return nil
 	}
 	d.log.AdvanceHighWatermark(hw)
@@ -392,7 +414,7 @@ func (d *driver) committed() error {
 	}
 	n := 0
 	for n < len(d.waiting) && d.waiting[n].end <= hw {
-		d.waiting[n].done(d.waiting[n].outcome)
+		d.q.tell(d.waiting[n].done, d.waiting[n].outcome)
 		n++
 	}
 	d.waiting = append(d.waiting[:0], d.waiting[n:]...)
@@ -435,7 +457,7 @@ func (d *driver) loseLeadership() {
 		d.o.Logger.Info("the controller is not active any more")
 	}
 	for _, w := range d.waiting {
-		w.done(notController())
+		d.q.tell(w.done, notController())
 	}
 	d.waiting = nil
 }

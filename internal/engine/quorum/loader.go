@@ -26,8 +26,8 @@ type loader struct {
 	caughtUp bool
 }
 
-func newLoader() *loader {
-	img := image.Empty()
+func newLoader(known image.KnownConfig) *loader {
+	img := image.EmptyKnowing(known)
 	return &loader{img: img, delta: image.NewDelta(img), at: Provenance{Offset: -1, Epoch: 0, TimestampMs: record.NoTimestamp}}
 }
 

@@ -28,6 +28,7 @@ type metaLog struct {
 	*log.Log
 	// snapshot is the newest snapshot: epochs that end before the log starts are known from it alone.
 	snapshot raft.Position
+	oldest   raft.Position // the oldest snapshot
 	// members are the sets of voters in force from each offset on, oldest first. The last one counts; the others come back
 	// when the log is cut.
 	members []raft.Membership
@@ -54,7 +55,7 @@ func openMetaLog(o *Options, newest raft.Position) (*metaLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &metaLog{Log: l, snapshot: newest}
+	m := &metaLog{Log: l, snapshot: newest, oldest: newest}
 	end := m.End()
 	if newest != bootstrapID && end.Behind(newest) {
 		o.Logger.Info("the log ends before the newest snapshot and begins anew", "log_end", int64(end.Offset), "snapshot", snapshotName(newest))
@@ -269,6 +270,12 @@ func (m *metaLog) cutTo(to id.Offset) error {
 		m.members, m.from = m.members[:n-1], m.from[:n-1]
 	}
 	return nil
+}
+
+// restart says that the log was emptied and begins at a snapshot with the given voters.
+func (m *metaLog) restart(ms raft.Membership, at raft.Position) {
+	m.members, m.from = []raft.Membership{ms}, []id.Offset{noOffset}
+	m.snapshot, m.oldest = at, at
 }
 
 // forgetBefore drops the sets of voters that no cut can bring back, those replaced below the high watermark.

@@ -6,12 +6,17 @@ import (
 	"math/rand/v2"
 	"strings"
 
+	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/raft"
 )
 
 // newDriver reads the directory: snapshots, log, quorum-state.
 func newDriver(q *Quorum, rnd *rand.Rand) (*driver, error) {
-	d := &driver{q: q, o: &q.o, ctl: q.o.Controller, rand: rnd, loader: newLoader(), activeFrom: noOffset}
+	var known image.KnownConfig
+	if q.o.Controller != nil {
+		known = q.o.Controller.KnownConfig()
+	}
+	d := &driver{q: q, o: &q.o, ctl: q.o.Controller, rand: rnd, loader: newLoader(known), activeFrom: noOffset}
 	list, err := listSnapshots(d.o.FS, d.o.logDir())
 	if err != nil {
 		return nil, err
@@ -43,8 +48,11 @@ func newDriver(q *Quorum, rnd *rand.Rand) (*driver, error) {
 	if d.log, err = openMetaLog(d.o, newest); err != nil {
 		return nil, err
 	}
-	d.snaps.init(d, list)
-	d.peers = peers{d: d, parked: map[raft.Replica]parkedFetch{}}
+	if err := d.snaps.init(d, list); err != nil {
+		d.log.Close()
+		return nil, err
+	}
+	d.peers = peers{d: d}
 	d.log.note(members, noOffset)
 	if err := d.log.scan(newest.Offset); err != nil {
 		d.log.Close()

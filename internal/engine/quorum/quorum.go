@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -182,7 +183,7 @@ type operation struct {
 type Quorum struct {
 	o     Options
 	queue chan operation
-	inbox chan raft.Message
+	inbox chan inbound
 	poke  chan struct{} // wakes the driver; at most one pending
 	held  atomic.Bool   // HoldCommits
 	out   atomic.Bool   // Depose asked for
@@ -209,7 +210,7 @@ var ErrClosed = errors.New("the metadata quorum is closed")
 func Open(o Options) (*Quorum, error) {
 	o = o.withDefaults()
 	q := &Quorum{
-		o: o, queue: make(chan operation, queueSize), inbox: make(chan raft.Message, inboxSize), poke: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
+		o: o, queue: make(chan operation, queueSize), inbox: make(chan inbound, inboxSize), poke: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
 		changed: make(chan struct{}), failed: make(chan struct{}),
 	}
 	q.image.Store(image.Empty())
@@ -267,7 +268,11 @@ func (q *Quorum) refuseAll() {
 	for {
 		select {
 		case op := <-q.queue:
-			op.done(notController())
+			q.tell(op.done, notController())
+		case in := <-q.inbox:
+			if in.from != nil {
+				q.give(in.from.done, q.notAvailable(in.m))
+			}
 		default:
 			return
 		}
@@ -339,7 +344,20 @@ func (q *Quorum) AwaitImage(ctx context.Context, ok func(*image.Image) bool) (*i
 }
 
 // Status describes the quorum now.
-func (q *Quorum) Status() Status { return *q.status.Load() }
+func (q *Quorum) Status() Status {
+	s := *q.status.Load()
+	if s.Role != raft.Leader {
+		return s
+	}
+	s.Voters = slices.Clone(s.Voters)
+	for i := range s.Voters {
+		if v := &s.Voters[i]; v.ID == s.Leader.ID { // it has always just fetched from itself
+			v.LastFetch = q.o.Now()
+			v.LastCaughtUpTime = v.LastFetch
+		}
+	}
+	return s
+}
 
 // Err is why the quorum stopped working: a failed read or write of the log or of quorum-state. Nil while it works.
 func (q *Quorum) Err() error {

@@ -4,5 +4,5 @@ import "github.com/moldau-io/moldau/internal/core/raft"
 
 // Snapshots implements raft.Log.
 func (m *metaLog) Snapshots() (earliest, latest raft.Position, ok bool) {
-	return m.snapshot, m.snapshot, m.snapshot != bootstrapID
+	return m.oldest, m.snapshot, m.snapshot != bootstrapID
 }

@@ -21,6 +21,7 @@ import (
 // Bounds of a snapshot.
 const (
 	maxSnapshotBytes   = 1 << 30
+	maxHeaderBytes     = 1 << 20
 	snapshotBatchCount = 1024 // records in a batch, as Kafka's image writer has it
 )
 
@@ -118,7 +119,10 @@ type snapshot struct {
 
 // readSnapshot reads and checks a snapshot: every CRC, the header first, the footer last.
 func readSnapshot(fsys vfs.FS, dir string, at raft.Position) (*snapshot, error) {
-	path := filepath.Join(dir, snapshotName(at))
+	return readSnapshotFile(fsys, filepath.Join(dir, snapshotName(at)), at)
+}
+
+func readSnapshotFile(fsys vfs.FS, path string, at raft.Position) (*snapshot, error) {
 	b, err := vfs.ReadFile(fsys, path, maxSnapshotBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read snapshot: %w", err)
@@ -177,6 +181,37 @@ func parseSnapshot(b []byte, at raft.Position) (*snapshot, error) {
 		return nil, errors.New("the header or the footer is missing")
 	}
 	return s, nil
+}
+
+// snapshotTime reads the append time of the last record in a snapshot from its header, in milliseconds.
+func snapshotTime(fsys vfs.FS, path string) (int64, error) {
+	b, _, err := readPiece(fsys, path, 0, maxHeaderBytes)
+	if err != nil {
+		return 0, err
+	}
+	batch, _, err := record.Next(b)
+	if err == nil {
+		err = batch.CheckCRC()
+	}
+	if err == nil && !batch.IsControl() {
+		err = errors.New("the header is missing")
+	}
+	if err != nil {
+		return 0, err
+	}
+	h := logrec.NewSnapshotHeaderRecord()
+	found := false
+	err = eachControl(batch, func(t record.ControlType, value []byte, _ id.Offset) error {
+		if t != record.ControlSnapshotHeader {
+			return nil
+		}
+		found = true
+		return wire.Unmarshal(value, h, 0)
+	})
+	if err == nil && !found {
+		err = errors.New("the header is missing")
+	}
+	return h.LastContainedLogTimestamp, err
 }
 
 // eachControl visits a control batch.

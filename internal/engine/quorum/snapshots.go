@@ -20,13 +20,14 @@ type snapshots struct {
 	done    chan written
 	running bool
 	since   time.Time // of the last snapshot, or of the start
+	cleaned time.Time // when it was last looked for what is too old
 	failed  time.Time // of the last attempt that failed
 }
 
 type keptSnapshot struct {
-	at   raft.Position
-	size int64
-	made time.Time
+	at     raft.Position
+	size   int64
+	lastMs int64 // append time of the last record in it, -1 when it could not be read
 }
 
 type written struct {
@@ -37,18 +38,60 @@ type written struct {
 // retryAfter is how long after a failed snapshot another is tried.
 const retryAfter = time.Minute
 
-func (s *snapshots) init(d *driver, list []raft.Position) {
-	s.d, s.done, s.since = d, make(chan written, 1), d.o.Now()
+// cleanEvery is how often snapshots are looked through for those that have become too old.
+const cleanEvery = time.Minute
+
+// init takes the snapshots found into the books. Those that end before the log begins, which a crash in the middle of a
+// cleaning leaves, go. What is left of the log before the oldest goes as well: it begins where a snapshot ends, or at 0.
+func (s *snapshots) init(d *driver, list []raft.Position) error {
+	s.d, s.done, s.since, s.cleaned = d, make(chan written, 1), d.o.Now(), d.o.Now()
+	start := d.log.StartOffset()
 	for _, p := range list {
-		if p == bootstrapID {
-			continue
+		switch path := filepath.Join(d.o.logDir(), snapshotName(p)); {
+		case p == bootstrapID:
+		case p.Offset < start:
+			s.remove(p)
+		default:
+			k := keptSnapshot{at: p, lastMs: -1}
+			info, err := d.o.FS.Stat(path)
+			if err != nil {
+				return err
+			}
+			k.size = info.Size()
+			if ms, err := snapshotTime(d.o.FS, path); err == nil {
+				k.lastMs = ms
+			} else {
+				d.o.Logger.Warn("a snapshot's header cannot be read", append(logAttrs(p), "err", err)...)
+			}
+			s.kept = append(s.kept, k)
 		}
-		k := keptSnapshot{at: p}
-		if info, err := d.o.FS.Stat(filepath.Join(d.o.logDir(), snapshotName(p))); err == nil {
-			k.size, k.made = info.Size(), info.ModTime()
-		}
-		s.kept = append(s.kept, k)
 	}
+	s.tell()
+	if len(s.kept) > 0 && start > 0 && s.kept[0].at.Offset > start {
+		d.log.AdvanceHighWatermark(s.kept[len(s.kept)-1].at.Offset) // only what is committed gets into a snapshot
+		if _, err := d.log.DeleteRecords(s.kept[0].at.Offset); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell lets the log know what there is.
+func (s *snapshots) tell() {
+	if n := len(s.kept); n > 0 {
+		s.d.log.oldest, s.d.log.snapshot = s.kept[0].at, s.kept[n-1].at
+	}
+}
+
+// onlyKeep says that k has taken the place of the log and of all snapshots before.
+func (s *snapshots) onlyKeep(k keptSnapshot) {
+	for _, old := range s.kept {
+		if old.at != k.at {
+			s.remove(old.at)
+		}
+	}
+	s.kept = append(s.kept[:0], k)
+	s.tell()
 }
 
 // due reports whether there is something new and enough of it, or long enough since the last time.
@@ -63,14 +106,32 @@ func (s *snapshots) due(now time.Time) bool {
 
 // deadline is when a snapshot becomes due by time.
 func (s *snapshots) deadline() (time.Time, bool) {
-	if s.running || s.d.o.SnapshotMaxInterval <= 0 || s.d.loader.newBytes == 0 {
+	if s.running {
 		return time.Time{}, false
 	}
-	at := s.since.Add(s.d.o.SnapshotMaxInterval)
-	if next := s.failed.Add(retryAfter); !s.failed.IsZero() && at.Before(next) {
-		at = next
+	at, ok := s.cleaned.Add(cleanEvery), len(s.kept) > 1
+	if s.d.o.SnapshotMaxInterval <= 0 || s.d.loader.newBytes == 0 {
+		return at, ok
 	}
-	return at, true
+	due := s.since.Add(s.d.o.SnapshotMaxInterval)
+	if next := s.failed.Add(retryAfter); !s.failed.IsZero() && due.Before(next) {
+		due = next
+	}
+	if ok && at.Before(due) {
+		return at, true
+	}
+	return due, true
+}
+
+// tick cleans up when it is time, and starts a snapshot when one is due.
+func (s *snapshots) tick(now time.Time) error {
+	if !s.running && len(s.kept) > 1 && now.Sub(s.cleaned) >= cleanEvery {
+		if err := s.clean(now); err != nil {
+			return err
+		}
+	}
+	s.maybe(now)
+	return nil
 }
 
 // maybe starts a snapshot of the image as it is now. The image does not change; writing it needs nobody's leave.
@@ -86,8 +147,8 @@ func (s *snapshots) maybe(now time.Time) {
 	s.d.loader.newBytes = 0
 	s.running, s.since = true, now
 	go func() {
-		size, err := s.write(at, img, now.UnixMilli(), lastMs, members)
-		s.done <- written{keptSnapshot{at, size, now}, err}
+		size, err := guard(func() (int64, error) { return s.write(at, img, now.UnixMilli(), lastMs, members) })
+		s.done <- written{keptSnapshot{at, size, lastMs}, err}
 	}()
 }
 
@@ -120,40 +181,48 @@ func (s *snapshots) finished(w written) error {
 		return nil
 	}
 	s.d.o.Logger.Info("snapshot written", append(logAttrs(w.snap.at), "bytes", w.snap.size)...)
+	if n := len(s.kept); n > 0 && !s.kept[n-1].at.Behind(w.snap.at) { // a leader's snapshot has come meanwhile
+		if s.kept[n-1].at != w.snap.at {
+			s.remove(w.snap.at)
+		}
+		return nil
+	}
 	s.kept = append(s.kept, w.snap)
-	s.d.log.snapshot = w.snap.at
+	s.tell()
 	return s.clean(s.d.o.Now())
 }
 
-// clean drops the oldest snapshots while log and snapshots are larger than allowed, or they are older than allowed. The newest
-// always stays. The log then starts where the oldest remaining snapshot ends.
+// clean drops the oldest snapshots while log and snapshots are larger than allowed, or they are older than allowed: a
+// snapshot's age is that of its last record. The newest always stays. The log then starts where the oldest remaining ends.
 func (s *snapshots) clean(now time.Time) error {
-	total := s.d.log.SizeBytes()
+	s.cleaned = now
+	total := int64(0)
 	for _, k := range s.kept {
 		total += k.size
 	}
 	n := 0
 	for n < len(s.kept)-1 {
 		k := s.kept[n]
-		tooMuch := s.d.o.RetentionBytes >= 0 && total > s.d.o.RetentionBytes
-		tooOld := s.d.o.RetentionTime >= 0 && now.Sub(k.made) > s.d.o.RetentionTime
+		tooMuch := s.d.o.RetentionBytes >= 0 && s.d.log.SizeBytes()+total > s.d.o.RetentionBytes
+		tooOld := s.d.o.RetentionTime >= 0 && k.lastMs >= 0 && now.UnixMilli()-k.lastMs > s.d.o.RetentionTime.Milliseconds()
 		if !tooMuch && !tooOld {
 			break
 		}
 		total -= k.size
 		n++
+		start := s.kept[n].at
+		s.d.log.oldest = start // nobody is sent to a snapshot that is about to go
+		if start.Offset > s.d.log.StartOffset() {
+			if _, err := s.d.log.DeleteRecords(start.Offset); err != nil {
+				return err
+			}
+			if _, err := s.d.log.DeleteOldSegments(now); err != nil {
+				return err
+			}
+		}
 	}
 	if n == 0 {
 		return nil
-	}
-	start := s.kept[n].at.Offset
-	if start > s.d.log.StartOffset() {
-		if _, err := s.d.log.DeleteRecords(start); err != nil {
-			return err
-		}
-		if _, err := s.d.log.DeleteOldSegments(now); err != nil {
-			return err
-		}
 	}
 	for _, k := range s.kept[:n] {
 		s.remove(k.at)
