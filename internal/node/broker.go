@@ -55,7 +55,7 @@ func (n *Node) openQuorum(context.Context) error {
 		SessionTimeout:       b.Millis("broker.session.timeout.ms"),
 		LeaderImbalanceCheck: imbalanceCheck(b),
 		UncleanElectionCheck: b.Millis("unclean.leader.election.interval.ms"),
-		DeleteTopicDisabled:  !b.Bool("delete.topic.enable"), Schema: schema,
+		DeleteTopicDisabled:  !b.Bool("delete.topic.enable"), Schema: schema, KnownConfig: ctlhandler.KnownConfig,
 	})
 	n.quorum, err = quorum.Open(quorum.Options{
 		FS: n.fs, Dir: n.format.metadataDir, Logger: n.log.With("component", "quorum"), Seed: seed(),
