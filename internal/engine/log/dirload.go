@@ -55,9 +55,11 @@ func (m *Manager) Load(o LoadOptions) error {
 		return err
 	}
 	m.due = newSchedule(m.o, m.o.Now())
+	m.loadClean()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.loaded = true
+	m.cleaner.start()
 	if !m.o.Manual {
 		m.stopped = make(chan struct{})
 		go m.run(m.stopped)
@@ -145,7 +147,8 @@ func (m *Manager) loadOne(d *logDir, tp id.TopicPartition, path string, s dirSta
 	if d.err() != nil {
 		return nil
 	}
-	if stray, err := m.moveStray(d, tp, path, o); stray || err != nil {
+	topicID, stray, err := m.moveStray(d, tp, path, o)
+	if stray || err != nil {
 		if err != nil && !IsOffline(err) {
 			return err
 		}
@@ -157,7 +160,7 @@ func (m *Manager) loadOne(d *logDir, tp id.TopicPartition, path string, s dirSta
 	}
 	l, err := openLog(LogOptions{
 		Dir: path, TopicPartition: tp, Config: c, CleanShutdown: d.clean,
-		RecoveryPoint: s.recovery[tp], LogStartOffset: s.starts[tp], HighWatermark: s.highWatermarks[tp],
+		RecoveryPoint: s.recovery[tp], LogStartOffset: s.starts[tp], HighWatermark: s.highWatermarks[tp], found: &topicID,
 	}, d, m.o)
 	if err != nil {
 		var se *StorageError
@@ -178,27 +181,27 @@ func (m *Manager) loadOne(d *logDir, tp id.TopicPartition, path string, s dirSta
 	return nil
 }
 
-// moveStray renames a directory whose log does not belong here. Nothing in it but the topic id is looked at before.
-func (m *Manager) moveStray(d *logDir, tp id.TopicPartition, path string, o LoadOptions) (bool, error) {
-	if o.Stray == nil {
-		return false, nil
-	}
-	topicID, err := readTopicID(m.o.FS, path)
-	if err != nil {
+// moveStray reads the topic id of a directory and renames it if its log does not belong here. Nothing else in it is looked at
+// before.
+func (m *Manager) moveStray(d *logDir, tp id.TopicPartition, path string, o LoadOptions) (topicID id.UUID, moved bool, err error) {
+	if topicID, err = readTopicID(m.o.FS, path); err != nil {
 		var malformed *errMalformedMeta
 		if errors.As(err, &malformed) {
-			return false, err
+			return topicID, false, fmt.Errorf("open log %v: %w", tp, err)
 		}
-		return false, d.fail("load", path, err)
+		return topicID, false, d.fail("load", path, err)
+	}
+	if o.Stray == nil {
+		return topicID, false, nil
 	}
 	empty := false
 	if topicID.IsZero() {
 		if empty, err = holdsNothing(m.o.FS, path); err != nil {
-			return false, d.fail("load", path, err)
+			return topicID, false, d.fail("load", path, err)
 		}
 	}
 	if !o.Stray(tp, topicID, empty) {
-		return false, nil
+		return topicID, false, nil
 	}
 	to := filepath.Join(d.path, movedDirName(tp, suffixDirStray))
 	err = m.o.FS.Rename(path, to)
@@ -206,10 +209,10 @@ func (m *Manager) moveStray(d *logDir, tp id.TopicPartition, path string, o Load
 		err = m.o.FS.SyncDir(d.path)
 	}
 	if err != nil {
-		return true, d.fail("move stray", path, err)
+		return topicID, true, d.fail("move stray", path, err)
 	}
 	m.o.Logger.Warn("log does not belong on this node by the metadata and was moved aside", "partition", tp.String(), "topic_id", topicID.String(), "path", to)
-	return true, nil
+	return topicID, true, nil
 }
 
 // holdsNothing reports whether a partition directory has no records and never had: its only segment, if any, is empty and

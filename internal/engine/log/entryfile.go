@@ -24,17 +24,26 @@ const (
 type entryFile struct {
 	h         handle
 	entrySize int
+	complete  bool // no entry may be left out
 
 	mu      sync.Mutex
 	written int                 // entries in the file
 	tail    []byte              // entries behind those
 	loaded  bool                // written is known
+	absent  bool                // there was no file when written was found out, and none was made since
 	entry   [maxEntryBytes]byte // where searches read to
 }
 
 func (e *entryFile) init(at *place, base id.Offset, suffix string, entrySize int) {
 	e.h.init(at, base, suffix)
 	e.entrySize = entrySize
+}
+
+// found says how large the file is, -1 that there is none, so that nobody has to open it to know.
+func (e *entryFile) found(bytes int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.written, e.loaded, e.absent = int(max(bytes, 0))/e.entrySize, true, bytes < 0
 }
 
 // load finds out how many entries the file holds. An absent file holds none. A file that is not a whole number of entries is
@@ -45,7 +54,7 @@ func (e *entryFile) load() error {
 	}
 	f, err := e.h.acquire(false)
 	if errors.Is(err, fs.ErrNotExist) {
-		e.written, e.loaded = 0, true
+		e.written, e.loaded, e.absent = 0, true, true
 		return nil
 	}
 	if err != nil {
@@ -158,7 +167,7 @@ func (e *entryFile) readLocked(n int, b []byte) error {
 func (e *entryFile) append(entry []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.load() != nil || len(e.tail) >= maxTailEntries*e.entrySize {
+	if e.load() != nil || len(e.tail) >= maxTailEntries*e.entrySize && !e.complete {
 		return
 	}
 	e.tail = append(e.tail, entry...)
@@ -183,6 +192,7 @@ func (e *entryFile) writeLocked() error {
 		return err
 	}
 	defer e.h.release()
+	e.absent = false
 	if len(e.tail) == 0 {
 		return nil
 	}
@@ -216,6 +226,10 @@ func (e *entryFile) truncate(n int) error {
 	}
 	if n > e.written {
 		e.tail = e.tail[:min(len(e.tail), (n-e.written)*e.entrySize)]
+		return nil
+	}
+	if e.absent {
+		e.tail = nil
 		return nil
 	}
 	f, err := e.h.acquire(true)

@@ -123,6 +123,12 @@ func (c *epochCache) truncateStart(start id.Offset) bool {
 	return true
 }
 
+func (c *epochCache) len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.entries)
+}
+
 func (c *epochCache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

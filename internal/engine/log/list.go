@@ -18,10 +18,10 @@ type found struct {
 }
 
 type foundSegment struct {
-	hasLog                bool
-	modifiedMs            int64
-	logBytes              int64
-	indexBytes, timeBytes int64 // -1 when absent
+	hasLog                          bool
+	modifiedMs                      int64
+	logBytes                        int64
+	indexBytes, timeBytes, txnBytes int64 // -1 when absent
 }
 
 // list reads the directory, completes interrupted replacements of segments and removes what is left of interrupted deletions.
@@ -66,7 +66,7 @@ func (l *Log) list() (found, error) {
 			}
 			s := d.segments[base]
 			if s == nil {
-				s = &foundSegment{indexBytes: -1, timeBytes: -1}
+				s = &foundSegment{indexBytes: -1, timeBytes: -1, txnBytes: -1}
 				d.segments[base] = s
 			}
 			switch suffix {
@@ -76,6 +76,8 @@ func (l *Log) list() (found, error) {
 				s.indexBytes = info.Size()
 			case suffixTime:
 				s.timeBytes = info.Size()
+			case suffixTxn:
+				s.txnBytes = info.Size()
 			}
 		}
 	}
@@ -188,6 +190,9 @@ func (l *Log) foundSegments(d found) []*segment {
 		s := newSegment(l.at, base, now, l.jitter())
 		s.size.Store(fsg.logBytes)
 		s.modifiedMs = fsg.modifiedMs
+		s.index.found(fsg.indexBytes)
+		s.times.found(fsg.timeBytes)
+		s.txns.found(fsg.txnBytes)
 		segs = append(segs, s)
 	}
 	slices.SortFunc(segs, func(a, b *segment) int { return int(min(max(a.base-b.base, -1), 1)) })

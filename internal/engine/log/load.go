@@ -38,7 +38,9 @@ func (l *Log) load(o LogOptions, created bool) error {
 	}
 	segs = segs[below:]
 	if !created {
-		if err := l.loadEpochs(dir.epochs, len(segs) > 0); err != nil {
+		// A recovery of everything finds all epochs on its way.
+		scanned := !o.CleanShutdown && len(segs) > 0 && o.RecoveryPoint <= segs[0].base
+		if err := l.loadEpochs(dir.epochs, len(segs) > 0 && !scanned); err != nil {
 			return err
 		}
 	}
@@ -66,13 +68,15 @@ func (l *Log) load(o LogOptions, created bool) error {
 	if l.epochs.truncateStart(max(o.LogStartOffset, 0)) {
 		l.epochsDirty = true
 	}
-	if latest := l.epochs.latest(); l.epochs.truncateEnd(end) {
-		l.epochsDirty, l.staleEpoch = true, latest
+	if before := l.epochs.snapshot(); l.epochs.truncateEnd(end) {
+		l.epochsDirty, l.staleEpochs = true, before[l.epochs.len():]
 	}
 	if err := l.keepSegmentSnapshots(); err != nil {
 		return l.storageError("remove producer snapshots of", err)
 	}
-	if err := l.rebuildProducers(end, o.CleanShutdown || created); err != nil {
+	if recovered := l.producersLoaded && l.producers.end == end; recovered && !o.CleanShutdown {
+		l.producers.startAt(start)
+	} else if err := l.rebuildProducers(end, o.CleanShutdown || created); err != nil {
 		return l.storageError("rebuild producer state of", err)
 	}
 	// A clean shutdown synced everything. Otherwise only what the checkpoint says was synced.
@@ -90,10 +94,13 @@ func (l *Log) load(o LogOptions, created bool) error {
 	return nil
 }
 
-// loadEpochs reads the epoch file. A missing or malformed one is rebuilt from the batches, if there are any.
-func (l *Log) loadEpochs(exists, hasData bool) error {
+// loadEpochs reads the epoch file. A malformed one is rebuilt from the batches; so is a missing one, if it is said to be missed.
+func (l *Log) loadEpochs(exists, missed bool) error {
 	path := l.at.path(fileEpochs)
-	if exists || !hasData {
+	if !exists && !missed {
+		return nil
+	}
+	if exists {
 		entries, err := checkpoint.ReadEpochs(l.at.fs, path)
 		var bad *checkpoint.FormatError
 		switch {
@@ -233,7 +240,7 @@ func (l *Log) scanSegment(s *segment, cut bool, visit func(h header, b []byte) e
 	size := s.size.Load()
 	interval := int64(l.cfg.Load().IndexIntervalBytes)
 	last := s.base - 1
-	good, err := scanBatches(f, 0, size, func(h header, b []byte) error {
+	good, err := scanBatches(l.o.bufs, f, 0, size, func(h header, b []byte) error {
 		if h.base <= last && h.magic == record.Magic || h.base < s.base || !fits(s.base, h.last) {
 			return &errBadBatch{h.position, fmt.Sprintf("offsets %d to %d after %d in a segment from %d", h.base, h.last, last, s.base)}
 		}
@@ -262,6 +269,11 @@ func (l *Log) scanSegment(s *segment, cut bool, visit func(h header, b []byte) e
 			return err
 		}
 		s.size.Store(good)
+	}
+	if s == l.active() {
+		// It will be appended to. Its index entries stay in memory as those of an append do: most partitions that a kill leaves
+		// behind are small, and need no file made now.
+		return s.times.add(s.maxTS, s.maxTSOffset)
 	}
 	return s.finish()
 }
@@ -342,6 +354,9 @@ func (l *Log) recoverSegment(s *segment) error {
 	l.cutShort = s.size.Load() < size
 	if s.size.Load() == 0 {
 		l.producers.end = max(l.producers.end, s.base)
+	}
+	if s == l.active() {
+		return nil // the next start after a kill could not begin with what would be written here
 	}
 	if err := l.producers.take(l.at, false); err != nil {
 		return err

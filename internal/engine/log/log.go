@@ -40,13 +40,17 @@ type Log struct {
 	gone     atomic.Pointer[error]
 	epochs   epochCache
 
+	swap     sync.Mutex   // held by whoever renames segments that readers know; taken before mu, and held across syncs of the directory
+	cleaning sync.Mutex   // held by a cleaner's pass
+	clean    atomic.Int64 // up to where the log is compacted; -1 when it never was
+
 	mu          sync.Mutex // serialises every change; never held across an fsync of the log
 	producers   producerState
 	topicID     id.UUID
-	truncations int            // counts them, so that a flush notices one
-	lastFlushMs int64          // when the durable end last moved or unflushed data began
-	epochsDirty bool           // the epoch file is behind the cache
-	staleEpoch  id.LeaderEpoch // the last one that the epoch file has and the cache has not; below NoLeaderEpoch for none
+	truncations int                     // counts them, so that a flush notices one
+	lastFlushMs int64                   // when the durable end last moved or unflushed data began
+	epochsDirty bool                    // the epoch file is behind the cache
+	staleEpochs []checkpoint.EpochEntry // which the epoch file has beyond the log end, and the cache has not
 	doomed      []doomedFiles
 	aborted     []AbortedTxn // scratch
 	cutShort    bool         // the segment recovered last ended with a bad batch
@@ -81,6 +85,8 @@ type LogOptions struct {
 	HighWatermark  id.Offset // from the checkpoint
 	Logger         *slog.Logger
 	Now            func() time.Time
+
+	found *id.UUID // the manager's: the directory is there, and its topic id was read
 }
 
 // OpenLog opens or creates one log. Its background work (deleting files, flushing after a roll) is done by Log.Tick, which the
@@ -116,15 +122,21 @@ func openLog(o LogOptions, d *logDir, opts *Options) (*Log, error) {
 	l.flush.cond.L = &l.flush.mu
 	l.cfg.Store(&o.Config)
 	l.unstable.Store(-1)
-	l.staleEpoch = id.NoLeaderEpoch - 1
-	_, err := opts.FS.Stat(o.Dir)
-	created := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !created {
-		return nil, l.storageError("look for", err)
+	l.clean.Store(-1)
+	created := false
+	if o.found == nil {
+		_, err := opts.FS.Stat(o.Dir)
+		created = errors.Is(err, fs.ErrNotExist)
+		if err != nil && !created {
+			return nil, l.storageError("look for", err)
+		}
 	}
 	l.born, l.fresh, l.rooted = !created, created, !created && o.CleanShutdown
-	if !created {
+	if o.found != nil {
+		l.topicID = *o.found
+	} else if !created {
 		var malformed *errMalformedMeta
+		var err error
 		switch l.topicID, err = readTopicID(opts.FS, o.Dir); {
 		case errors.As(err, &malformed):
 			return nil, fmt.Errorf("open log %v: %w", l.tp, err)
@@ -151,6 +163,8 @@ func openLog(o LogOptions, d *logDir, opts *Options) (*Log, error) {
 
 // Close makes everything durable, writes a producer snapshot and closes the files. Readers finish with the sections they have.
 func (l *Log) Close() error {
+	l.swap.Lock()
+	defer l.swap.Unlock()
 	l.mu.Lock()
 	if err := l.Err(); err != nil {
 		l.mu.Unlock()
@@ -315,9 +329,13 @@ func (l *Log) AssignEpoch(e id.LeaderEpoch, start id.Offset) error {
 // file still has beyond the log end: that one would come back over the batches of this one.
 func (l *Log) assignEpoch(e id.LeaderEpoch, start id.Offset) error {
 	if l.epochs.assign(e, start) {
-		l.epochsDirty = true
+		if len(l.staleEpochs) > 0 && l.staleEpochs[0] == (checkpoint.EpochEntry{Epoch: e, StartOffset: start}) {
+			l.staleEpochs = l.staleEpochs[1:] // true again
+		} else {
+			l.epochsDirty = true
+		}
 	}
-	if e <= l.staleEpoch {
+	if n := len(l.staleEpochs); n > 0 && e <= l.staleEpochs[n-1].Epoch {
 		return l.writeEpochs()
 	}
 	return nil
@@ -331,7 +349,7 @@ func (l *Log) writeEpochs() error {
 		l.epochsDirty = true
 		return l.fault("write leader epochs of", err)
 	}
-	l.epochsDirty, l.staleEpoch = false, id.NoLeaderEpoch-1
+	l.epochsDirty, l.staleEpochs = false, nil
 	return nil
 }
 

@@ -73,7 +73,7 @@ func (l *Log) replaySegment(s *segment, end id.Offset) error {
 		}
 	}
 	replay := func(from int64) error {
-		_, err := scanBatches(f, from, size, func(h header, b []byte) error {
+		_, err := scanBatches(l.o.bufs, f, from, size, func(h header, b []byte) error {
 			if h.base >= end || h.last < p.end {
 				return nil
 			}

@@ -80,8 +80,8 @@ func parseHeader(b []byte, position, limit int64) (header, error) {
 // walkBytes is read at once when headers are walked: one index interval of small batches.
 const walkBytes = 4096
 
-// buffers hands out the memory for walks, shared by the logs of one manager.
-type buffers struct{ pool sync.Pool }
+// buffers hands out the memory for walks and scans, shared by the logs of one manager.
+type buffers struct{ pool, scans sync.Pool }
 
 func (p *buffers) get() *[walkBytes]byte {
 	if b, ok := p.pool.Get().(*[walkBytes]byte); ok {
@@ -91,6 +91,13 @@ func (p *buffers) get() *[walkBytes]byte {
 }
 
 func (p *buffers) put(b *[walkBytes]byte) { p.pool.Put(b) }
+
+func (p *buffers) getScan() *[scanChunk]byte {
+	if b, ok := p.scans.Get().(*[scanChunk]byte); ok {
+		return b
+	}
+	return new([scanChunk]byte)
+}
 
 // walker visits the headers of the batches in [position, limit) of a file.
 type walker struct {
@@ -132,17 +139,19 @@ func checkBatch(b []byte, h header) error {
 	return nil
 }
 
-// scanChunk is read at once when whole batches are scanned. maxScanBatch bounds the memory that a length found in a file can
+// scanChunk is read at once when whole batches are scanned: what is checked is still in the processor's cache. maxScanBatch bounds the memory that a length found in a file can
 // ask for: no setting of message.max.bytes that anybody uses comes near it.
 const (
-	scanChunk    = 1 << 20
+	scanChunk    = 256 << 10
 	maxScanBatch = 256 << 20
 )
 
 // scanBatches visits every whole batch in [from, limit) of a file, with its bytes, which are valid during the call. It stops at
 // the first thing that is no batch and returns where, with an *errBadBatch; f's errors are returned as they are.
-func scanBatches(f vfs.File, from, limit int64, visit func(h header, b []byte) error) (end int64, err error) {
-	buf := make([]byte, min(scanChunk, max(limit-from, 0)))
+func scanBatches(bufs *buffers, f vfs.File, from, limit int64, visit func(h header, b []byte) error) (end int64, err error) {
+	chunk := bufs.getScan()
+	defer bufs.scans.Put(chunk)
+	buf := chunk[:]
 	at, have := from, 0 // buf[:have] are the bytes at position at
 	for pos := from; pos < limit; {
 		fill := func(need int64) error {
