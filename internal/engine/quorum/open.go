@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/moldau-io/moldau/internal/core/image"
-	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/raft"
 )
 
