@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -20,6 +22,9 @@ const (
 	stopTime  = 10 * time.Second
 )
 
+// LineVariable names an environment variable: with the value "tcp" every node starts as with ControllerOverTCP.
+const LineVariable = "MOLDAU_EMBEDDED_LINE"
+
 // Option changes how a node is started.
 type Option func(*options)
 
@@ -28,6 +33,7 @@ type options struct {
 	properties map[string]string
 	logger     *slog.Logger
 	metrics    bool
+	tcpLine    bool
 }
 
 // InDir keeps the node's files in a directory instead of memory. Kill then breaks off writing, but what was written stays, as
@@ -39,6 +45,9 @@ func With(key, value string) Option { return func(o *options) { o.properties[key
 
 // LogTo shows the node's log; without it only the test's failure shows it.
 func LogTo(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
+
+// ControllerOverTCP lets the broker reach its controller through the controller's port instead of a pipe inside the process.
+func ControllerOverTCP() Option { return func(o *options) { o.tcpLine = true } }
 
 // WithMetrics serves /metrics on a free port, see Node.MetricsAddr.
 func WithMetrics() Option { return func(o *options) { o.metrics = true } }
@@ -58,7 +67,7 @@ type Node struct {
 // Start starts a node and fails the test if that does not work.
 func Start(t testing.TB, opts ...Option) *Node {
 	t.Helper()
-	n := &Node{t: t, o: options{properties: defaults()}, ports: map[string]int{}}
+	n := &Node{t: t, o: options{properties: defaults(), tcpLine: os.Getenv(LineVariable) == "tcp"}, ports: map[string]int{}}
 	for _, o := range opts {
 		o(&n.o)
 	}
@@ -102,7 +111,7 @@ func (n *Node) start() {
 		fsys = n.mem
 	}
 	n.faults = vfs.NewFaults(fsys)
-	o := node.Options{Config: b, FS: n.faults, AutoFormat: true, Logger: n.o.logger}
+	o := node.Options{Config: b, FS: n.faults, AutoFormat: true, Logger: n.o.logger, ControllerOverTCP: n.o.tcpLine}
 	if n.o.metrics {
 		o.Metrics = "127.0.0.1:0"
 	}
@@ -128,10 +137,23 @@ func (n *Node) Metrics() string { return string(n.running().Metrics()) }
 
 // Hold keeps high watermarks where they are: what is produced from now on is in the log and neither visible nor acknowledged to
 // acks=all, until Release. Scenarios between append and commit are made with it.
-func (n *Node) Hold() { n.running().Hold() }
+func (n *Node) Hold() { n.HoldBack(math.MaxInt32) }
 
-// Release ends Hold.
-func (n *Node) Release() { n.running().Release() }
+// HoldBack keeps high watermarks this many records behind their logs, like a follower that is late.
+func (n *Node) HoldBack(records int) { n.running().HoldBack(records) }
+
+// Release ends Hold and HoldBack.
+func (n *Node) Release() { n.HoldBack(0) }
+
+// HoldMetadata keeps what the controller decides from being committed: its answers wait, and no image shows it.
+func (n *Node) HoldMetadata() { n.running().HoldMetadata(true) }
+
+// ReleaseMetadata ends HoldMetadata.
+func (n *Node) ReleaseMetadata() { n.running().HoldMetadata(false) }
+
+// DeposeController takes the leadership of the metadata quorum from the node. Requests that wait for a commit fail with
+// NOT_CONTROLLER, and the node is elected again.
+func (n *Node) DeposeController() { n.running().DeposeController() }
 
 func (n *Node) running() *node.Node {
 	n.t.Helper()

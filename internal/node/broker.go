@@ -80,6 +80,8 @@ func (n *Node) openQuorum(context.Context) error {
 	ctlhandler.New(ctlhandler.Options{Quorum: n.quorum, ClusterID: n.format.clusterID, NodeID: n.nodeID,
 		Logger: n.log.With("component", "controller"), SupportedFeatures: controller.SupportedFeatures(),
 		Config: n.config.Load, Level: n.o.Level, UnstableVersions: b.Bool("unstable.api.versions.enable")}).Register(reg)
+	ctlhandler.NewRaft(ctlhandler.RaftOptions{Quorum: n.quorum, ClusterID: n.format.clusterID, NodeID: n.nodeID,
+		Logger: n.log.With("component", "quorum")}).Register(reg)
 	n.ctl = n.newServer(b, reg, "controller")
 	n.line = forward.New(forward.Options{Dial: n.dialController, ClientID: fmt.Sprintf("broker-%d-to-controller", n.nodeID),
 		Logger: n.log.With("component", "forward")})
@@ -94,8 +96,17 @@ func imbalanceCheck(b *conf.Broker) time.Duration {
 	return time.Duration(b.Long("leader.imbalance.check.interval.seconds")) * time.Second
 }
 
-// dialController opens a pipe to the controller of this node, which is the only one.
-func (n *Node) dialController(context.Context) (net.Conn, error) {
+// dialController opens a pipe, or a connection, to the controller of this node, which is the only one.
+func (n *Node) dialController(ctx context.Context) (net.Conn, error) {
+	if n.o.ControllerOverTCP {
+		for _, b := range n.listeners.all() {
+			if b.controller {
+				var d net.Dialer
+				return d.DialContext(ctx, "tcp", b.l.Addr().String())
+			}
+		}
+		return nil, net.ErrClosed
+	}
 	a, b := netx.Pipe(0)
 	peer := server.ConnTemplate{Listener: n.o.Config.List("controller.listener.names")[0], SecurityProtocol: "PLAINTEXT", Principal: anonymous}
 	if !n.ctl.ServeConn(b, peer) {
@@ -160,16 +171,23 @@ func (n *Node) openBroker(context.Context) error {
 		LagMax: b.Millis("replica.lag.time.max.ms")})
 	n.groups = coord.NewGroups(b, n.replicas, n.log.With("component", "groups"))
 	n.pids = handler.NewProducerIDBlocks(allocator{n}, nil, n.log.With("component", "producer-ids"))
+	n.txns, n.markers = coord.NewTxns(coord.TxnDeps{Config: b, Replicas: n.replicas, Groups: n.groups, NextProducerID: n.pids.TryNext,
+		Logger: n.log.With("component", "transactions")})
+	gate := &handler.LocalTxnGate{Txns: n.txns, Image: n.replicas.Image, Config: n.config.Load}
 	reg := server.NewRegistry()
-	n.desk = handler.NewReplicaDesk(handler.ReplicaDeskDeps{Self: n.nodeID, Replicas: n.replicas, Logs: n.logs, ProducerIDs: n.pids,
+	n.desk = handler.NewReplicaDesk(handler.ReplicaDeskDeps{Self: n.nodeID, Replicas: n.replicas, Logs: n.logs, Gate: gate,
 		SessionSlots: int(b.Int("max.incremental.fetch.session.cache.slots")), Random: rand.Int32,
 		FetchMaxBytes: func() int { return int(n.config.Load().Int("fetch.max.bytes")) }, Logger: n.log.With("component", "replica-desk")})
 	n.desk.Register(reg)
 	creation := handler.NewTopicCreation(n.line, n.config.Load, n.log.With("component", "topic-creation"))
 	handler.NewGroupDesk(handler.GroupDeps{Groups: n.groups, Image: n.replicas.Image, Creator: creation,
-		Partitions: b.Int("offsets.topic.num.partitions")}).Register(reg)
+		Partitions: b.Int("offsets.topic.num.partitions"), TxnPartitions: b.Int("transaction.state.log.num.partitions"),
+		Gate: gate, Replicas: n.replicas}).Register(reg)
+	handler.NewTxnDesk(handler.TxnDeps{Txns: n.txns, Groups: n.groups, Replicas: n.replicas, ProducerIDs: n.pids,
+		Partitions: b.Int("transaction.state.log.num.partitions"), GroupPartitions: b.Int("offsets.topic.num.partitions"),
+		MarkerTimeout: b.Millis("request.timeout.ms"), Logger: n.log.With("component", "transactions")}).Register(reg)
 	handler.NewAdminDesk(handler.AdminDeps{NodeID: n.nodeID, ClusterID: n.format.clusterID, Image: n.replicas.Image, Config: n.config.Load,
-		Line: n.line, Creation: creation, Features: brokerFeatures(), Level: n.o.Level, Logger: n.log.With("component", "admin-desk")}).Register(reg)
+		Line: n.line, Creation: creation, Features: brokerFeatures(), KRaftVersion: func() int16 { return n.quorum.Status().KRaftVersion }, Level: n.o.Level, Logger: n.log.With("component", "admin-desk")}).Register(reg)
 	n.srv = n.newServer(b, reg, "server")
 	if err := n.newLifecycle(b); err != nil {
 		return err

@@ -40,6 +40,9 @@ type Options struct {
 	Logger     *slog.Logger
 	// Level is the log level that administrators see and change; may be nil.
 	Level *slog.LevelVar
+	// ControllerOverTCP lets the broker speak to its controller through the controller listener's port instead of a pipe inside the
+	// process, as a broker on another machine would.
+	ControllerOverTCP bool
 	// Metrics is the address of /metrics ("" for none). MetricsOptional lets the node start without it if the port is taken.
 	Metrics         string
 	MetricsOptional bool
@@ -65,6 +68,8 @@ type Node struct {
 	replicas *replica.Manager
 	groups   *coord.Groups
 	pids     *handler.ProducerIDBlocks
+	txns     *coord.Txns
+	markers  *coord.Markers
 	life     *lifecycle.Manager
 	ctlLife  *lifecycle.ControllerRegistration
 	assigns  *lifecycle.Assignments
@@ -151,11 +156,15 @@ func (n *Node) MetricsAddr() string {
 	return n.httpAddr.String()
 }
 
-// Hold keeps high watermarks where they are, Release lets them go on: tests use them to look at a node between append and commit.
-func (n *Node) Hold() { n.replicas.Hold() }
+// HoldBack keeps high watermarks this many records behind their logs, 0 lets them go on: tests use it to look at a node between
+// append and commit.
+func (n *Node) HoldBack(records int) { n.replicas.HoldBack(records) }
 
-// Release ends Hold.
-func (n *Node) Release() { n.replicas.Release() }
+// HoldMetadata keeps what the controller writes from being committed while held.
+func (n *Node) HoldMetadata(held bool) { n.quorum.HoldCommits(held) }
+
+// DeposeController makes the controller give up its office as a lost leadership does; it stands again, in a new epoch.
+func (n *Node) DeposeController() { n.quorum.Depose() }
 
 // Failed is closed when the node cannot go on; Err says why. Its owner then shuts it down.
 func (n *Node) Failed() <-chan struct{} { return n.failed }
@@ -239,6 +248,10 @@ func (n *Node) halt(ctx context.Context, epoch id.BrokerEpoch) error {
 	}
 	if n.assigns != nil {
 		n.assigns.Close()
+	}
+	if n.txns != nil {
+		n.txns.Close()
+		n.markers.Close()
 	}
 	if n.groups != nil {
 		n.groups.Close()

@@ -16,8 +16,9 @@ import (
 	"github.com/moldau-io/moldau/internal/wire"
 )
 
-func TestFetchCodes(t *testing.T) {
-	r := newRig(t)
+func TestFetchCodes(t *testing.T) { freeAndHeld(t, testFetchCodes) }
+
+func testFetchCodes(t *testing.T, r *rig) {
 	u := r.topic("t", 1)
 	r.topic("follows", 1)
 	r.mustProduce("t", 10)
@@ -62,8 +63,9 @@ func TestFetchCodes(t *testing.T) {
 	}
 }
 
-func TestDivergence(t *testing.T) {
-	r := newRig(t)
+func TestDivergence(t *testing.T) { freeAndHeld(t, testDivergence) }
+
+func testDivergence(t *testing.T, r *rig) {
 	r.topic("t", 1)
 	r.mustProduce("t", 10)
 	r.lead("t", 1) // epoch 1 begins at 10
@@ -100,8 +102,9 @@ func TestDivergence(t *testing.T) {
 }
 
 // TestMaxBytes is the table of KIP-74: bounds, whole batches, and the first batch of the first partition that has any.
-func TestMaxBytes(t *testing.T) {
-	r := newRig(t)
+func TestMaxBytes(t *testing.T) { allWays(t, testMaxBytes) }
+
+func testMaxBytes(t *testing.T, r *rig) {
 	r.topic("t", 3)
 	size := len(batch(t, 1, 500, record.NewOptions()))
 	for n := range 2 { // partition 2 stays empty
@@ -333,8 +336,9 @@ func TestFetchWaits(t *testing.T) {
 
 // TestTailingConsumers has consumers read everything that producers write, with no wake-up lost: the waits are so long that one
 // lost would hang the test.
-func TestTailingConsumers(t *testing.T) {
-	r := newRig(t)
+func TestTailingConsumers(t *testing.T) { inWays(t, testTailingConsumers, wayFree) }
+
+func testTailingConsumers(t *testing.T, r *rig) {
 	r.topic("t", 2)
 	const perProducer, producers, consumers = 200, 3, 3
 	var wg sync.WaitGroup
@@ -374,8 +378,9 @@ func TestTailingConsumers(t *testing.T) {
 	wg.Wait()
 }
 
-func TestReadCommittedIsBounded(t *testing.T) {
-	r := newRig(t)
+func TestReadCommittedIsBounded(t *testing.T) { allWays(t, testReadCommittedIsBounded) }
+
+func testReadCommittedIsBounded(t *testing.T, r *rig) {
 	r.topic("t", 1)
 	r.mustProduce("t", 2)
 	req := consumer(FetchPartition{Topic: "t"})

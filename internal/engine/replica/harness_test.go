@@ -31,6 +31,10 @@ type rig struct {
 	ids     map[string]id.UUID
 	made    int    // topics so far
 	stop    func() // closes the manager and the logs
+	way     string // what produces go through; see ways_test.go
+	// fault is what a way gets wrong in its own tests, where complaints are counted and not told.
+	fault      string
+	complaints int
 }
 
 // TopicConfig implements ConfigSource.
@@ -212,6 +216,14 @@ func (a *answer) one(t testing.TB) AppendResult {
 }
 
 func (r *rig) produce(acks int16, timeout time.Duration, parts ...AppendPartition) *answer {
+	r.t.Helper()
+	if r.way != wayFree && acks == -1 && r.held.Load() == 0 {
+		return r.ordeal(timeout, parts)
+	}
+	return r.send(acks, timeout, parts)
+}
+
+func (r *rig) send(acks int16, timeout time.Duration, parts []AppendPartition) *answer {
 	a := &answer{done: make(chan struct{})}
 	r.Append(&AppendRequest{Acks: acks, Timeout: timeout, Partitions: parts}, nil, func(res []AppendResult) {
 		a.mu.Lock()

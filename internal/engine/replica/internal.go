@@ -31,12 +31,12 @@ func (m *Manager) WatchLeadership(topic string, w LeadershipWatcher) {
 // does: NOT_ENOUGH_REPLICAS when it cannot be committed now. It does not wait; AppendResult.NextOffset is committed when the high
 // watermark reaches it (WatchHighWatermark). The batches are modified and not kept.
 func (m *Manager) AppendInternal(tp id.TopicPartition, epoch id.LeaderEpoch, batches []byte) (log.AppendResult, error) {
-	return m.AppendMarker(tp, epoch, batches, 0)
+	return m.AppendTransactional(tp, epoch, batches, 0, log.NoGuard)
 }
 
-// AppendMarker is AppendInternal for batches that end transactions; transactionVersion says by which rules their epochs are
-// checked.
-func (m *Manager) AppendMarker(tp id.TopicPartition, epoch id.LeaderEpoch, batches []byte, transactionVersion int16) (log.AppendResult, error) {
+// AppendTransactional is AppendInternal for batches that end transactions, whose epochs are checked by the rules of
+// transactionVersion, and for those that are part of one, with the guard of BeginVerification.
+func (m *Manager) AppendTransactional(tp id.TopicPartition, epoch id.LeaderEpoch, batches []byte, transactionVersion int16, guard log.VerificationGuard) (log.AppendResult, error) {
 	p, err := m.Partition(tp.Topic, tp.Partition)
 	if err != nil {
 		return log.AppendResult{}, err
@@ -54,7 +54,7 @@ func (m *Manager) AppendMarker(tp id.TopicPartition, epoch id.LeaderEpoch, batch
 		p.mu.RUnlock()
 		return log.AppendResult{}, err
 	}
-	res, err := p.log.AppendAsLeader(batches, log.AppendInfo{LeaderEpoch: epoch, Origin: log.OriginCoordinator, TransactionVersion: transactionVersion, DeferFlush: true})
+	res, err := p.log.AppendAsLeader(batches, log.AppendInfo{LeaderEpoch: epoch, Origin: log.OriginCoordinator, TransactionVersion: transactionVersion, Guard: guard, DeferFlush: true})
 	moved := false
 	if err == nil {
 		p.appended.Add(int64(res.Bytes))
@@ -85,6 +85,35 @@ func (m *Manager) MaxBatchBytes(tp id.TopicPartition) (n int, ok bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.config.Log.MaxMessageBytes, true
+}
+
+// TruncateTo cuts a log that this broker does not lead, because the leader has other records from offset on. See log.Log.TruncateTo.
+func (m *Manager) TruncateTo(tp id.TopicPartition, offset id.Offset) error {
+	return m.cut(tp, func(l *log.Log) error { return l.TruncateTo(offset) })
+}
+
+// TruncateFullyAndStartAt empties a log that this broker does not lead, because the leader's log begins behind its end.
+func (m *Manager) TruncateFullyAndStartAt(tp id.TopicPartition, offset id.Offset) error {
+	return m.cut(tp, func(l *log.Log) error { return l.TruncateFullyAndStartAt(offset) })
+}
+
+func (m *Manager) cut(tp id.TopicPartition, cut func(*log.Log) error) error {
+	p, err := m.Partition(tp.Topic, tp.Partition)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	switch {
+	case p.gone != 0:
+		err = p.gone
+	case p.state.IsLeader():
+		err = fmt.Errorf("%s is led by this broker, whose log is the measure: %w", tp, wire.ErrInvalidRequest)
+	default:
+		err = cut(p.log)
+	}
+	p.mu.Unlock()
+	p.settleAll() // fetches of offsets that are gone must hear of it
+	return err
 }
 
 // InternalEnds are the offsets of a partition, all exclusive but Start.

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -61,7 +62,7 @@ type Manager struct {
 	topics    *topicTable
 	image     atomic.Pointer[image.Image]
 	unopened  atomic.Pointer[map[id.TopicPartition]struct{}] // replicas whose log could not be made; copied on write
-	held      atomic.Bool
+	held      atomic.Int64                                   // by how many records high watermarks are held back; 0 for not at all
 	closed    atomic.Bool
 	deadlines *deadlines
 	flusher   flusher
@@ -123,13 +124,17 @@ func (m *Manager) Metrics() *Metrics { return &m.metrics }
 func (m *Manager) Image() *image.Image { return m.image.Load() }
 
 // Hold stops every high watermark where it is: appends succeed, and nothing becomes visible or is acknowledged to acks=all.
-func (m *Manager) Hold() { m.held.Store(true) }
+func (m *Manager) Hold() { m.HoldBack(math.MaxInt32) }
 
-// Release lets the high watermarks go to where the rule puts them and wakes who waited.
-func (m *Manager) Release() {
-	m.held.Store(false)
+// HoldBack keeps every high watermark at least this many records behind the log end, like a follower that is late; none moves
+// back for it. With 0 it is Release.
+func (m *Manager) HoldBack(records int) {
+	m.held.Store(int64(records))
 	m.eachPartition((*Partition).reconsider)
 }
+
+// Release lets the high watermarks go to where the rule puts them and wakes who waited.
+func (m *Manager) Release() { m.HoldBack(0) }
 
 // Eligible implements partition.Brokers over the current image.
 func (m *Manager) Eligible(b id.BrokerID) (id.BrokerEpoch, bool) {

@@ -21,8 +21,9 @@ import (
 	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
 
-func TestAppendCodes(t *testing.T) {
-	r := newRig(t)
+func TestAppendCodes(t *testing.T) { allWays(t, testAppendCodes) }
+
+func testAppendCodes(t *testing.T, r *rig) {
 	r.topic("t", 2)
 	r.topic("__consumer_offsets", 1)
 	r.topic("elsewhere", 1)
@@ -64,8 +65,9 @@ func TestAppendCodes(t *testing.T) {
 		func(res []AppendResult) { wantCode(t, res[0].Err, wire.ErrNone) })
 }
 
-func TestAppendOffsetsAndMetrics(t *testing.T) {
-	r := newRig(t)
+func TestAppendOffsetsAndMetrics(t *testing.T) { freeAndHeld(t, testAppendOffsetsAndMetrics) }
+
+func testAppendOffsetsAndMetrics(t *testing.T, r *rig) {
 	r.topic("t", 2)
 	a := r.produce(-1, time.Second, AppendPartition{Topic: "t", Partition: 1, Batches: plain(t, 3)}, AppendPartition{Topic: "nope", Batches: plain(t, 1)},
 		AppendPartition{Topic: "t", Partition: 0, Batches: plain(t, 2)}, AppendPartition{Topic: "t", Partition: 1, Batches: plain(t, 1)})
@@ -219,8 +221,9 @@ func TestDeposedAndBack(t *testing.T) {
 	wantCode(t, a.one(t).Err, wire.ErrNone)
 }
 
-func TestMinISR(t *testing.T) {
-	r := newRig(t)
+func TestMinISR(t *testing.T) { allWays(t, testMinISR) }
+
+func testMinISR(t *testing.T, r *rig) {
 	r.configs["t"] = TopicConfig{Log: log.DefaultConfig(), MinInSyncReplicas: 2}
 	r.topic("t", 1, 1, 2, 3)
 	before := r.produce(-1, longTime, AppendPartition{Topic: "t", Batches: plain(t, 1)})
@@ -246,8 +249,9 @@ func TestMinISR(t *testing.T) {
 }
 
 // TestFollowers lets two followers fetch: the watermark follows the slower one, and a produce is answered when it has passed.
-func TestFollowers(t *testing.T) {
-	r := newRig(t)
+func TestFollowers(t *testing.T) { freeAndHeld(t, testFollowers) }
+
+func testFollowers(t *testing.T, r *rig) {
 	r.topic("t", 1, 1, 2, 3)
 	a := r.produce(-1, longTime, AppendPartition{Topic: "t", Batches: plain(t, 4)})
 	follower := func(b id.BrokerID, at id.Offset) FetchResult {
@@ -280,8 +284,9 @@ func TestFollowers(t *testing.T) {
 }
 
 // TestStrictFlush asks for an fsync before each acknowledgement, acks=1 included.
-func TestStrictFlush(t *testing.T) {
-	r := newRig(t)
+func TestStrictFlush(t *testing.T) { freeAndHeld(t, testStrictFlush) }
+
+func testStrictFlush(t *testing.T, r *rig) {
 	r.configs["t"] = TopicConfig{Log: log.DefaultConfig(), MinInSyncReplicas: 1}
 	c := r.configs["t"]
 	c.Log.FlushMessages = 1
@@ -355,8 +360,9 @@ func TestCloseEndsWaitingProduces(t *testing.T) {
 	wantCode(t, r.produce(1, 0, AppendPartition{Topic: "t", Batches: plain(t, 1)}).one(t).Err, wire.ErrNotLeaderOrFollower)
 }
 
-func TestTopicsComeAndGo(t *testing.T) {
-	r := newRig(t)
+func TestTopicsComeAndGo(t *testing.T) { allWays(t, testTopicsComeAndGo) }
+
+func testTopicsComeAndGo(t *testing.T, r *rig) {
 	first := r.topic("t", 1)
 	r.mustProduce("t", 3)
 	r.deleteTopic("t")
@@ -486,8 +492,9 @@ func TestCoordinatorsFace(t *testing.T) {
 	}
 }
 
-func TestOffsets(t *testing.T) {
-	r := newRig(t)
+func TestOffsets(t *testing.T) { freeAndHeld(t, testOffsets) }
+
+func testOffsets(t *testing.T, r *rig) {
 	r.topic("t", 1)
 	tp := id.TopicPartition{Topic: "t"}
 	o := record.NewOptions()
@@ -564,8 +571,9 @@ func TestOffsets(t *testing.T) {
 	wantCode(t, err, wire.ErrUnknownTopicOrPartition)
 }
 
-func TestDeleteRecords(t *testing.T) {
-	r := newRig(t)
+func TestDeleteRecords(t *testing.T) { allWays(t, testDeleteRecords) }
+
+func testDeleteRecords(t *testing.T, r *rig) {
 	r.topic("t", 1)
 	r.topic("compacted", 1)
 	r.configure("compacted", func(c *TopicConfig) { c.Log.CleanupCompact, c.Log.CleanupDelete = true, false })
@@ -630,8 +638,9 @@ func TestErrorsCarryCodes(t *testing.T) {
 }
 
 // TestCounters watches every counter move.
-func TestCounters(t *testing.T) {
-	r := newRig(t)
+func TestCounters(t *testing.T) { inWays(t, testCounters, wayFree) }
+
+func testCounters(t *testing.T, r *rig) {
 	r.topic("t", 1)
 	r.configure("t", func(c *TopicConfig) { c.Log.MaxMessageBytes = 200 })
 	b := plain(t, 2)

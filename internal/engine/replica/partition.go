@@ -104,8 +104,8 @@ func (p *Partition) notEnough(code wire.ErrorCode) error {
 func (p *Partition) advance(nowMs int64) bool {
 	current := p.log.HighWatermark()
 	pr := partition.Progress{End: p.log.EndOffset(), Durable: p.log.AckableEnd(), Strict: true, HighWatermark: current, Hold: id.NoOffset}
-	if p.m.held.Load() {
-		pr.Hold = current
+	if back := p.m.held.Load(); back > 0 {
+		pr.Hold = max(current, pr.End-id.Offset(back))
 	}
 	hw := p.state.HighWatermark(pr, p.config.MinInSyncReplicas, nowMs, p.m.lagMaxMs, p.m)
 	if hw <= current {
