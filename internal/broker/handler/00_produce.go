@@ -61,7 +61,8 @@ func (d *ReplicaDesk) produce(req *server.Request) {
 		t.free()
 		return
 	}
-	if t.in.TransactionalID != nil || hasTransactionalBatch(&t.in) {
+	transactional := hasTransactionalBatch(&t.in)
+	if transactional && t.in.TransactionalID == nil {
 		t.refuse(wire.ErrTransactionalIDAuthorizationFailed)
 		return
 	}
@@ -76,11 +77,19 @@ func (d *ReplicaDesk) produce(req *server.Request) {
 	for i := range t.in.TopicData {
 		t.sort(i, version)
 	}
+	if transactional {
+		t.enter()
+		return
+	}
+	t.append()
+}
+
+func (t *produceTask) append() {
 	if len(t.app.Partitions) == 0 {
 		t.answer()
 		return
 	}
-	d.replicas.Append(&t.app, t.results, t.done)
+	t.desk.replicas.Append(&t.app, t.results, t.done)
 }
 
 // repeats reports whether a partition is named more than once.

@@ -3,6 +3,7 @@ package handler
 import (
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/engine/coord"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
@@ -23,7 +24,7 @@ type node struct {
 
 var noNode = node{id: id.NoBroker, port: -1}
 
-// findCoordinator serves FindCoordinator; several keys since 4. Looking for a group's coordinator creates __consumer_offsets.
+// findCoordinator serves FindCoordinator; several keys since 4. Looking for a coordinator creates its topic.
 func (d *GroupDesk) findCoordinator(r *server.Request) {
 	req := api.NewFindCoordinatorRequest()
 	if !r.Decode(req) {
@@ -55,21 +56,21 @@ func (d *GroupDesk) findCoordinator(r *server.Request) {
 }
 
 func (d *GroupDesk) coordinator(r *server.Request, keyType int8, key string) (wire.ErrorCode, node) {
+	name, partitions := offsetsTopic, d.partitions
 	switch keyType {
 	case coordinatorGroup:
 	case coordinatorTransaction:
-		// Transactions are not served yet: clients that ask for them are told at once rather than left to retry.
-		return wire.ErrTransactionalIDAuthorizationFailed, noNode
+		name, partitions = coord.TransactionsTopic, d.txns
 	default:
 		return wire.ErrInvalidRequest, noNode
 	}
 	img := d.image()
-	topic := img.Topics.ByName(offsetsTopic)
+	topic := img.Topics.ByName(name)
 	if topic == nil {
-		d.creator.CreateInternalTopic(offsetsTopic)
+		d.creator.CreateInternalTopic(name)
 		return wire.ErrCoordinatorNotAvailable, noNode
 	}
-	p := topic.Partition(d.partitionOf(key))
+	p := topic.Partition(coordinatorPartition(img, name, key, partitions))
 	if p == nil || p.Leader == id.NoBroker {
 		return wire.ErrCoordinatorNotAvailable, noNode
 	}

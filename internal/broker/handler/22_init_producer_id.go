@@ -2,9 +2,12 @@ package handler
 
 import (
 	"context"
+	"errors"
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/core/txn"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
@@ -15,27 +18,42 @@ type ProducerIDs interface {
 	Next(ctx context.Context) (id.ProducerID, error)
 }
 
-// initProducerID serves InitProducerId 0 to 5 for idempotent producers. Such a producer that lost its place simply gets a new id:
-// the id and epoch it gives are checked for sense only (KIP-360). Transactional ids are refused until there are transactions.
-func (d *ReplicaDesk) initProducerID(req *server.Request) {
+// initProducerID serves InitProducerId. A producer without a transactional id gets a new producer id whatever it had: the id and
+// epoch it gives are checked for sense only (KIP-360).
+func (d *TxnDesk) initProducerID(req *server.Request) {
 	in := api.NewInitProducerIDRequest()
 	if !req.Decode(in) {
 		return
 	}
-	out := api.NewInitProducerIDResponse()
-	out.ProducerID, out.ProducerEpoch = int64(id.NoProducer), int16(id.NoProducerEpoch)
-	switch hasID, hasEpoch := in.ProducerID != int64(id.NoProducer), in.ProducerEpoch != int16(id.NoProducerEpoch); {
-	case in.TransactionalID != nil && *in.TransactionalID == "":
-		out.ErrorCode = wire.ErrInvalidRequest
-	case in.TransactionalID != nil:
-		out.ErrorCode = wire.ErrTransactionalIDAuthorizationFailed
-	case hasID != hasEpoch:
-		out.ErrorCode = wire.ErrInvalidRequest
-	default:
-		pid, err := d.producerIDs.Next(req.Context())
-		if out.ErrorCode = d.replicaCode(err, "init producer id", "", -1); out.ErrorCode == wire.ErrNone {
-			out.ProducerID, out.ProducerEpoch = int64(pid), 0
-		}
+	answer := func(code wire.ErrorCode, producer id.ProducerID, epoch id.ProducerEpoch) {
+		out := api.NewInitProducerIDResponse()
+		out.ErrorCode, out.ProducerID, out.ProducerEpoch = fenced(code, req.Version(), 4), int64(producer), int16(epoch)
+		req.Answer(out)
 	}
-	req.Answer(out)
+	if hasID, hasEpoch := in.ProducerID != int64(id.NoProducer), in.ProducerEpoch != int16(id.NoProducerEpoch); hasID != hasEpoch {
+		answer(wire.ErrInvalidRequest, id.NoProducer, id.NoProducerEpoch)
+		return
+	}
+	if in.TransactionalID == nil {
+		pid, err := d.d.ProducerIDs.Next(req.Context())
+		if err != nil {
+			code := wire.ErrUnknownServerError
+			errors.As(err, &code)
+			answer(code, id.NoProducer, id.NoProducerEpoch)
+			return
+		}
+		answer(wire.ErrNone, pid, 0)
+		return
+	}
+	d.decide(*in.TransactionalID, func(body any, code wire.ErrorCode) {
+		r, ok := body.(txn.InitResult)
+		if !ok {
+			answer(code, id.NoProducer, id.NoProducerEpoch)
+			return
+		}
+		answer(r.Code, r.ProducerID, r.Epoch)
+	}, func(s *txn.Shard, t txn.Turn) shard.Result {
+		return s.InitProducerID(t, txn.Init{TransactionalID: *in.TransactionalID, TimeoutMs: in.TransactionTimeoutMs, ProducerID: id.ProducerID(in.ProducerID),
+			Epoch: id.ProducerEpoch(in.ProducerEpoch), TwoPhase: in.Enable2Pc, KeepPrepared: in.KeepPreparedTxn})
+	})
 }

@@ -211,7 +211,7 @@ func TestApiVersions(t *testing.T) {
 				t.Errorf("v%d: %v is %v, want %v", v, key, ranges[key], want)
 			}
 		}
-		for _, absent := range []wire.APIKey{wire.AddPartitionsToTxn, wire.EndTxn, wire.ConsumerGroupHeartbeat, wire.SaslHandshake, wire.Envelope, wire.BrokerRegistration} {
+		for _, absent := range []wire.APIKey{wire.ConsumerGroupHeartbeat, wire.SaslHandshake, wire.Envelope, wire.BrokerRegistration} {
 			if _, ok := ranges[absent]; ok {
 				t.Errorf("v%d advertises %v, which is not served", v, absent)
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/engine/coord"
+	"github.com/moldau-io/moldau/internal/engine/replica"
 	"github.com/moldau-io/moldau/internal/wire"
 )
 
@@ -28,8 +29,12 @@ type GroupDeps struct {
 	Image func() *image.Image
 	// Creator makes __consumer_offsets when somebody asks for a group's coordinator and there is none.
 	Creator TopicCreator
-	// Partitions is offsets.topic.num.partitions, which counts until the topic exists.
-	Partitions int32
+	// Partitions is offsets.topic.num.partitions, and TxnPartitions transaction.state.log.num.partitions; each counts until its
+	// topic exists.
+	Partitions, TxnPartitions int32
+	// Gate lets offset commits into transactions. The partition that they are written to is one of Replicas.
+	Gate     TxnGate
+	Replicas *replica.Manager
 }
 
 // GroupDesk serves the APIs of groups and committed offsets.
@@ -38,17 +43,22 @@ type GroupDesk struct {
 	image      func() *image.Image
 	creator    TopicCreator
 	partitions int32
+	txns       int32 // partitions of __transaction_state
+	gate       TxnGate
+	replicas   *replica.Manager
 }
 
 // NewGroupDesk returns a desk over these floors.
 func NewGroupDesk(d GroupDeps) *GroupDesk {
-	return &GroupDesk{groups: d.Groups, image: d.Image, creator: d.Creator, partitions: d.Partitions}
+	return &GroupDesk{groups: d.Groups, image: d.Image, creator: d.Creator, partitions: d.Partitions, txns: d.TxnPartitions,
+		gate: d.Gate, replicas: d.Replicas}
 }
 
 // Register adds the desk's APIs.
 func (d *GroupDesk) Register(reg *server.Registry) {
 	for _, a := range []server.API{
 		{Key: wire.OffsetCommit, Min: 2, Max: 10, Handle: d.offsetCommit},
+		{Key: wire.TxnOffsetCommit, Min: 0, Max: 6, Handle: d.txnOffsetCommit},
 		{Key: wire.OffsetFetch, Min: 1, Max: 10, Handle: d.offsetFetch},
 		{Key: wire.FindCoordinator, Min: 0, Max: 6, Handle: d.findCoordinator},
 		{Key: wire.JoinGroup, Min: 0, Max: 9, Handle: d.joinGroup},
@@ -66,11 +76,7 @@ func (d *GroupDesk) Register(reg *server.Registry) {
 
 // partitionOf returns the partition of __consumer_offsets that holds a group.
 func (d *GroupDesk) partitionOf(name string) int32 {
-	count := d.partitions
-	if topic := d.image().Topics.ByName(offsetsTopic); topic != nil && len(topic.Partitions) > 0 {
-		count = int32(len(topic.Partitions))
-	}
-	return group.PartitionOf(name, count)
+	return coordinatorPartition(d.image(), offsetsTopic, name, d.partitions)
 }
 
 // decide makes a decision of the shard that holds the group. failed makes the answer for a code that has no answer of its own.

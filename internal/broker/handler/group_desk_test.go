@@ -255,16 +255,19 @@ func TestFindCoordinator(t *testing.T) {
 		t.Errorf("created %v", r.created)
 	}
 	r.mu.Unlock()
+	check(4, 1, wire.ErrCoordinatorNotAvailable, "g -1@:-1", "")
+	check(2, 1, wire.ErrCoordinatorNotAvailable, "-1@:-1", wire.ErrCoordinatorNotAvailable.Message())
 	r.topic(offsetsTopic, 3)
+	r.topic(coord.TransactionsTopic, 2)
 	check(0, 0, wire.ErrNone, "1@here:9092", "")
 	check(3, 0, wire.ErrNone, "1@here:9092", "NONE")
 	for version := int16(4); version <= 6; version++ {
 		check(version, 0, wire.ErrNone, "g 1@here:9092", "")
-		check(version, 1, wire.ErrTransactionalIDAuthorizationFailed, "g -1@:-1", "")
+		check(version, 1, wire.ErrNone, "g 1@here:9092", "")
 		check(version, 2, wire.ErrInvalidRequest, "g -1@:-1", "")
 		check(version, 9, wire.ErrInvalidRequest, "g -1@:-1", wire.ErrInvalidRequest.Message())
 	}
-	check(2, 1, wire.ErrTransactionalIDAuthorizationFailed, "-1@:-1", wire.ErrTransactionalIDAuthorizationFailed.Message())
+	check(2, 1, wire.ErrNone, "1@here:9092", "NONE")
 	r.lead(-1)
 	check(4, 0, wire.ErrCoordinatorNotAvailable, "g -1@:-1", "")
 	r.lead(1)

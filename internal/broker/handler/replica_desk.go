@@ -14,14 +14,14 @@ import (
 	"github.com/moldau-io/moldau/internal/wire"
 )
 
-// ReplicaDesk serves the APIs whose floor is engine/replica: Produce, Fetch, ListOffsets, DeleteRecords, InitProducerId,
+// ReplicaDesk serves the APIs whose floor is engine/replica: Produce, Fetch, ListOffsets, DeleteRecords,
 // OffsetForLeaderEpoch, DescribeLogDirs and DescribeProducers.
 type ReplicaDesk struct {
 	self          id.BrokerID
 	replicas      *replica.Manager
 	logs          *log.Manager
 	sessions      *fetchsession.Cache
-	producerIDs   ProducerIDs
+	gate          TxnGate
 	fetchMaxBytes func() int
 	logger        *slog.Logger
 	produces      sync.Pool // of *produceTask
@@ -31,10 +31,11 @@ type ReplicaDesk struct {
 
 // ReplicaDeskDeps is what a ReplicaDesk needs.
 type ReplicaDeskDeps struct {
-	Self        id.BrokerID
-	Replicas    *replica.Manager
-	Logs        *log.Manager
-	ProducerIDs ProducerIDs
+	Self     id.BrokerID
+	Replicas *replica.Manager
+	Logs     *log.Manager
+	// Gate lets records into transactions.
+	Gate TxnGate
 	// SessionSlots is max.incremental.fetch.session.cache.slots.
 	SessionSlots int
 	// Random gives numbers for fetch session ids.
@@ -51,7 +52,7 @@ func NewReplicaDesk(d ReplicaDeskDeps) *ReplicaDesk {
 	if now == nil {
 		now = time.Now
 	}
-	desk := &ReplicaDesk{self: d.Self, replicas: d.Replicas, logs: d.Logs, producerIDs: d.ProducerIDs, fetchMaxBytes: d.FetchMaxBytes,
+	desk := &ReplicaDesk{self: d.Self, replicas: d.Replicas, logs: d.Logs, gate: d.Gate, fetchMaxBytes: d.FetchMaxBytes,
 		logger: d.Logger}
 	if desk.logger == nil {
 		desk.logger = slog.New(slog.DiscardHandler)
@@ -70,7 +71,6 @@ func (d *ReplicaDesk) Register(reg *server.Registry) {
 	reg.Register(server.API{Key: wire.Fetch, Min: 4, Max: 18, Handle: d.fetch})
 	reg.Register(server.API{Key: wire.ListOffsets, Min: 1, Max: 11, Handle: d.listOffsets})
 	reg.Register(server.API{Key: wire.DeleteRecords, Min: 0, Max: 2, Handle: d.deleteRecords})
-	reg.Register(server.API{Key: wire.InitProducerID, Min: 0, Max: 5, Handle: d.initProducerID})
 	reg.Register(server.API{Key: wire.OffsetForLeaderEpoch, Min: 2, Max: 4, Handle: d.offsetForLeaderEpoch})
 	reg.Register(server.API{Key: wire.DescribeLogDirs, Min: 1, Max: 5, Handle: d.describeLogDirs})
 	reg.Register(server.API{Key: wire.DescribeProducers, Min: 0, Max: 0, Handle: d.describeProducers})

@@ -57,10 +57,11 @@ func newReplicaRig(t testing.TB) *replicaRig {
 	}
 	r.replicas = replica.New(replica.Options{Self: 1, Logs: logs, Configs: r, LagMax: time.Minute})
 	next := int32(0)
-	r.desk = NewReplicaDesk(ReplicaDeskDeps{Self: 1, Replicas: r.replicas, Logs: logs, ProducerIDs: NewProducerIDBlocks(&r.pids, func() time.Time { return time.UnixMilli(r.pidNow.Load()) }, nil),
+	r.desk = NewReplicaDesk(ReplicaDeskDeps{Self: 1, Replicas: r.replicas, Logs: logs,
 		SessionSlots: 10, Random: func() int32 { next++; return next }, FetchMaxBytes: func() int { return 55 << 20 }})
 	reg := server.NewRegistry()
 	r.desk.Register(reg)
+	NewTxnDesk(TxnDeps{Replicas: r.replicas, ProducerIDs: NewProducerIDBlocks(&r.pids, func() time.Time { return time.UnixMilli(r.pidNow.Load()) }, nil)}).Register(reg)
 	srv := server.New(server.Options{Registry: reg})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -360,7 +361,7 @@ func TestProduceErrors(t *testing.T) {
 		version int16
 		req     *api.ProduceRequest
 		want    wire.ErrorCode
-	}{"transactional id", 8, withID, wire.ErrTransactionalIDAuthorizationFailed})
+	}{"transactional id without transactional records", 8, withID, wire.ErrNone})
 	c := r.dial()
 	for _, tt := range tests {
 		resp := ask[api.ProduceResponse](c, tt.req, tt.version)
@@ -643,12 +644,6 @@ func TestSmallReplicaAPIs(t *testing.T) {
 			t.Error(got)
 		}
 		if got := ask1(3, func(q *api.InitProducerIDRequest) { q.ProducerID = 1000 }); got != "INVALID_REQUEST -1 -1" {
-			t.Error(got)
-		}
-		if got := ask1(3, func(q *api.InitProducerIDRequest) { q.TransactionalID = new(string) }); got != "INVALID_REQUEST -1 -1" {
-			t.Error(got)
-		}
-		if got := ask1(3, func(q *api.InitProducerIDRequest) { q.TransactionalID = new("tx") }); got != "TRANSACTIONAL_ID_AUTHORIZATION_FAILED -1 -1" {
 			t.Error(got)
 		}
 	})

@@ -81,6 +81,12 @@ func (b *ProducerIDBlocks) Next(ctx context.Context) (id.ProducerID, error) {
 	}
 }
 
+// TryNext returns a new id if one is at hand, and sees to it that one will be.
+func (b *ProducerIDBlocks) TryNext() (pid id.ProducerID, ok bool) {
+	pid, err := b.take()
+	return pid, err == nil
+}
+
 func (b *ProducerIDBlocks) take() (id.ProducerID, error) {
 	b.mu.Lock()
 	if b.cur.next == b.cur.end && b.next.next < b.next.end {

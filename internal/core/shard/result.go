@@ -30,6 +30,8 @@ type Producer struct {
 	// ID and Epoch are checked by the log.
 	ID    id.ProducerID
 	Epoch id.ProducerEpoch
+	// Guard is what the log gave for the question to the transaction's coordinator that has been answered; 0 if there was none.
+	Guard uint64
 }
 
 // Marker is the control record that ends a transaction in one partition.

@@ -20,6 +20,7 @@ type batch struct {
 	alone    bool
 	marker   []byte
 	version  int16 // of the marker
+	guard    uint64
 	ops      []*op
 	messages []any
 }
@@ -90,6 +91,9 @@ func (c *cell[M]) open(now time.Time, producer *shard.Producer) {
 		limit = defaultMaxBatchBytes
 	}
 	c.batch = &batch{base: c.next, began: now, line: c.inLine.Load(), limit: limit, alone: producer != nil}
+	if producer != nil {
+		c.batch.guard = producer.Guard
+	}
 }
 
 // mark makes the batch of a marker.
@@ -122,7 +126,7 @@ func (c *cell[M]) ripe(now time.Time) bool {
 func (c *cell[M]) flush() wire.ErrorCode {
 	b := c.batch
 	var err error
-	out := Batch{Bytes: b.marker, TransactionVersion: b.version}
+	out := Batch{Bytes: b.marker, TransactionVersion: b.version, Guard: b.guard}
 	if b.marker == nil {
 		if out.Bytes, err = c.builder.AppendTo(c.wire[:0]); err == nil {
 			c.wire = out.Bytes

@@ -2,6 +2,7 @@ package coord
 
 import (
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/engine/log"
 	"github.com/moldau-io/moldau/internal/engine/replica"
 )
 
@@ -19,7 +20,7 @@ func (l ReplicaLog) tp(partition int32) id.TopicPartition {
 
 // Append implements Log.
 func (l ReplicaLog) Append(partition int32, epoch id.LeaderEpoch, batch Batch) (id.Offset, error) {
-	res, err := l.Manager.AppendMarker(l.tp(partition), epoch, batch.Bytes, batch.TransactionVersion)
+	res, err := l.Manager.AppendTransactional(l.tp(partition), epoch, batch.Bytes, batch.TransactionVersion, log.VerificationGuard(batch.Guard))
 	return res.NextOffset, err
 }
 

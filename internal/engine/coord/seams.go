@@ -28,6 +28,8 @@ type Batch struct {
 	Bytes []byte
 	// TransactionVersion says by which rules the epoch of a marker is checked; 0 for everything else.
 	TransactionVersion int16
+	// Guard is shard.Producer.Guard for the records of a transaction.
+	Guard uint64
 }
 
 // Ends are the offsets of a partition, exclusive but for Start.

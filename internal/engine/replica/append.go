@@ -16,7 +16,8 @@ type AppendPartition struct {
 	Topic     string
 	TopicID   id.UUID // zero when the client named the topic
 	Partition int32
-	Batches   []byte // modified in place, not kept
+	Batches   []byte                // modified in place, not kept
+	Guard     log.VerificationGuard // of a transactional batch, see BeginVerification
 }
 
 // AppendRequest is a produce request.
@@ -99,7 +100,7 @@ func (m *Manager) appendOne(req *AppendRequest, part *AppendPartition, nowMs int
 		return failed(err, id.NoOffset), produceEntry{}
 	}
 	p.topic.metrics.TotalProduceRequests.Add(1)
-	res, epoch, moved, err := p.append(part.Batches, req.Acks, log.AppendInfo{Origin: req.Origin, TransactionVersion: req.TransactionVersion}, nowMs)
+	res, epoch, moved, err := p.append(part.Batches, req.Acks, log.AppendInfo{Origin: req.Origin, TransactionVersion: req.TransactionVersion, Guard: part.Guard}, nowMs)
 	if err != nil {
 		return m.appendFailed(p, part, err), produceEntry{}
 	}

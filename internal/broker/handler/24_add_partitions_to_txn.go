@@ -1,0 +1,116 @@
+package handler
+
+import (
+	"sync/atomic"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/core/txn"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
+)
+
+// addPartitionsToTxn serves AddPartitionsToTxn: up to version 3 from clients, for one transaction; from 4 on from brokers, for
+// several, also only to verify (KIP-890).
+func (d *TxnDesk) addPartitionsToTxn(req *server.Request) {
+	in := api.NewAddPartitionsToTxnRequest()
+	if !req.Decode(in) {
+		return
+	}
+	transactions := in.Transactions
+	if req.Version() < 4 {
+		transactions = []api.AddPartitionsToTxnRequestTransaction{{TransactionalID: in.V3AndBelowTransactionalID, ProducerID: in.V3AndBelowProducerID,
+			ProducerEpoch: in.V3AndBelowProducerEpoch, Topics: in.V3AndBelowTopics}}
+	}
+	results := make([]api.AddPartitionsToTxnResponseResultsByTransaction, len(transactions))
+	var left atomic.Int32
+	left.Store(int32(len(transactions)) + 1)
+	done := func() {
+		if left.Add(-1) > 0 {
+			return
+		}
+		out := api.NewAddPartitionsToTxnResponse()
+		if req.Version() < 4 {
+			out.ResultsByTopicV3AndBelow = results[0].TopicResults
+		} else {
+			out.ResultsByTransaction = results
+		}
+		req.Answer(out)
+	}
+	for i := range transactions {
+		t, result := &transactions[i], &results[i]
+		result.TransactionalID = t.TransactionalID
+		d.addToTxn(t, req.Version(), func(codes []wire.ErrorCode) {
+			result.TopicResults = topicResults(t.Topics, codes)
+			done()
+		})
+	}
+	done()
+}
+
+// addToTxn adds or verifies the partitions of one transaction. done gets a code for each, in order. A partition that does not
+// exist keeps all the others out.
+func (d *TxnDesk) addToTxn(t *api.AddPartitionsToTxnRequestTransaction, version int16, done func([]wire.ErrorCode)) {
+	img := d.d.Replicas.Image()
+	var partitions []id.TopicPartition
+	missing := false
+	for _, topic := range t.Topics {
+		known := img.Topics.ByName(topic.Name)
+		for _, p := range topic.Partitions {
+			partitions = append(partitions, id.TopicPartition{Topic: topic.Name, Partition: p})
+			missing = missing || known == nil || known.Partition(p) == nil
+		}
+	}
+	codes := make([]wire.ErrorCode, len(partitions))
+	all := func(code wire.ErrorCode) {
+		for i := range codes {
+			codes[i] = fenced(code, version, 2)
+		}
+		done(codes)
+	}
+	if missing {
+		for i, tp := range partitions {
+			codes[i] = wire.ErrOperationNotAttempted
+			if known := img.Topics.ByName(tp.Topic); known == nil || known.Partition(tp.Partition) == nil {
+				codes[i] = wire.ErrUnknownTopicOrPartition
+			}
+		}
+		done(codes)
+		return
+	}
+	p := producer(t.TransactionalID, t.ProducerID, t.ProducerEpoch)
+	client := plainTxns
+	if version > 3 {
+		client = bumpingTxns
+	}
+	d.decide(t.TransactionalID, func(body any, code wire.ErrorCode) {
+		switch r := body.(type) {
+		case []wire.ErrorCode:
+			done(r)
+		case wire.ErrorCode:
+			all(r)
+		default:
+			all(code)
+		}
+	}, func(s *txn.Shard, turn txn.Turn) shard.Result {
+		if t.VerifyOnly {
+			return s.Verify(turn, p, partitions)
+		}
+		return s.AddPartitions(turn, p, partitions, client)
+	})
+}
+
+func topicResults(topics []api.AddPartitionsToTxnRequestTopic, codes []wire.ErrorCode) []api.AddPartitionsToTxnResponseTopicResult {
+	var all []api.AddPartitionsToTxnResponseTopicResult
+	n := 0
+	for _, topic := range topics {
+		one := api.AddPartitionsToTxnResponseTopicResult{Name: topic.Name}
+		for _, p := range topic.Partitions {
+			one.ResultsByPartition = append(one.ResultsByPartition, api.AddPartitionsToTxnResponsePartitionResult{PartitionIndex: p, PartitionErrorCode: codes[n]})
+			n++
+		}
+		all = append(all, one)
+	}
+	return all
+}

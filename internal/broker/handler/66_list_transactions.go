@@ -1,0 +1,57 @@
+package handler
+
+import (
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/core/txn"
+	"github.com/moldau-io/moldau/internal/engine/coord"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
+)
+
+// listTransactions serves ListTransactions for the transactional ids whose coordinator is this broker: by state and producer id
+// (KIP-664), by age since 1 (KIP-994), by pattern since 2 (KIP-1152). Patterns are RE2, which takes time in proportion to its
+// input; what only Java's expressions have (look-around, back references) is no valid pattern here.
+func (d *TxnDesk) listTransactions(req *server.Request) {
+	in := api.NewListTransactionsRequest()
+	if !req.Decode(in) {
+		return
+	}
+	out := api.NewListTransactionsResponse()
+	var pattern *regexp.Regexp
+	if in.TransactionalIDPattern != nil && *in.TransactionalIDPattern != "" {
+		var err error
+		if pattern, err = regexp.Compile(`\A(?:` + *in.TransactionalIDPattern + `)\z`); err != nil {
+			out.ErrorCode = wire.ErrInvalidRegularExpression
+			req.Answer(out)
+			return
+		}
+	}
+	for _, state := range in.StateFilters {
+		if !txn.KnownState(state) {
+			out.UnknownStateFilters = append(out.UnknownStateFilters, state)
+		}
+	}
+	now := time.Now().UnixMilli()
+	code := d.d.Txns.ReadAll(func(s *txn.Shard) {
+		s.List(func(name string, t *txn.Transaction) {
+			switch {
+			case len(in.ProducerIDFilters) > 0 && !slices.Contains(in.ProducerIDFilters, int64(t.ProducerID)):
+			case len(in.StateFilters) > 0 && !slices.Contains(in.StateFilters, t.State.String()):
+			case in.DurationFilter >= 0 && now-t.StartMs <= in.DurationFilter:
+			case pattern != nil && !pattern.MatchString(name):
+			default:
+				out.TransactionStates = append(out.TransactionStates, api.ListTransactionsResponseTransactionState{TransactionalID: name,
+					ProducerID: int64(t.ProducerID), TransactionState: t.State.String()})
+			}
+		})
+	})
+	if code != wire.ErrNone {
+		out = api.NewListTransactionsResponse()
+		out.ErrorCode = coord.ClientError(code)
+	}
+	req.Answer(out)
+}
