@@ -41,6 +41,12 @@ func startNode(t *testing.T) (bootstrap, dir string) {
 		!strings.HasSuffix(out, ", node.id=1, version=1}\n\n") {
 		t.Fatalf("storage info: %d %q", code, out)
 	}
+	return runNode(t, file).Addr(), dir
+}
+
+// runNode starts a node of a file of properties; it ends with the test.
+func runNode(t *testing.T, file string) *node.Node {
+	t.Helper()
 	properties, err := conf.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +66,7 @@ func startNode(t *testing.T) (bootstrap, dir string) {
 			t.Errorf("shutdown: %v", err)
 		}
 	})
-	return n.Addr(), dir
+	return n
 }
 
 // step is a command line and what it must print; "#" stands for anything.
