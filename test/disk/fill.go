@@ -154,13 +154,13 @@ func (w *writer) produce(ctx context.Context, topic string, codec kgo.Compressio
 		return err
 	}
 	defer cl.Close()
-	topics, err := w.ListTopics(ctx, topic)
-	if err != nil || len(topics[topic].Partitions) == 0 {
-		return fmt.Errorf("partitions of %s: %v", topic, errors.Join(err, topics[topic].Err))
+	partitions, err := w.partitions(ctx, topic)
+	if err != nil {
+		return err
 	}
 	var all []*kgo.Record
 	for i := range n {
-		all = append(all, w.record(topic, int32(i%len(topics[topic].Partitions)), i, shape))
+		all = append(all, w.record(topic, int32(i%partitions), i, shape))
 	}
 	// Several batches, so that the indexes have something to index.
 	for len(all) > 0 {
@@ -176,6 +176,19 @@ func (w *writer) produce(ctx context.Context, topic string, codec kgo.Compressio
 		all = all[k:]
 	}
 	return nil
+}
+
+// partitions waits until the topic's metadata has reached the broker, which is a little after its creation was acknowledged.
+func (w *writer) partitions(ctx context.Context, topic string) (int, error) {
+	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(10 * time.Millisecond) {
+		topics, err := w.ListTopics(ctx, topic)
+		if n := len(topics[topic].Partitions); err == nil && n > 0 {
+			return n, nil
+		}
+		if time.Now().After(deadline) {
+			return 0, fmt.Errorf("partitions of %s: %v", topic, errors.Join(err, topics[topic].Err))
+		}
+	}
 }
 
 func (w *writer) record(topic string, partition int32, i int, shape func(int, *kgo.Record)) *kgo.Record {
