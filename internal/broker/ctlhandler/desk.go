@@ -255,6 +255,9 @@ func (d *Desk) apiVersions(c *call) {
 			level := img.Features.Level(name)
 			a.FinalizedFeatures = append(a.FinalizedFeatures, api.ApiVersionsResponseFinalizedFeature{Name: name, MaxVersionLevel: level, MinVersionLevel: level})
 		}
+		if level := d.o.Quorum.Status().KRaftVersion; level > 0 { // it lives in the quorum, not in the image
+			a.FinalizedFeatures = append(a.FinalizedFeatures, api.ApiVersionsResponseFinalizedFeature{Name: image.KRaftVersionFeature, MaxVersionLevel: level, MinVersionLevel: level})
+		}
 		a.FinalizedFeaturesEpoch = int64(img.FeaturesAt)
 	}
 	c.answer(a)
