@@ -22,7 +22,8 @@
 //	    61   -  records, compressed as a whole when the codec says so
 //
 // What it refuses to be: it opens no files, knows no partitions, keeps no producer state, and takes the time as an
-// argument. Formats v0 and v1 are recognised (LegacyError) so that old segments can be walked, and not read further.
+// argument. Formats v0 and v1 are read (Legacy), as old logs hold them, and never written; where only v2 may be, Next says
+// LegacyError.
 //
 // Invariants. No length or count found in the bytes is trusted: a Batch handed out by Next lies inside its input and is at
 // least a header long; memory for decompression grows only with bytes that came out of the decompressor and ends at the

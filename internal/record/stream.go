@@ -21,6 +21,7 @@ type stream struct {
 	limit  int
 	left   int // bytes that may still come; -1 once one too many came
 	one    [1]byte
+	own    bool // not of a pool
 }
 
 // decoder is a pooled decompressor of one codec.
@@ -155,6 +156,9 @@ func (s *stream) read(p []byte) (n int, err error) {
 // close gives the stream back to its pool.
 func (s *stream) close() {
 	s.src.release()
+	if s.own {
+		return
+	}
 	if len(s.window) > maxPooledWindow {
 		s.window = nil
 	}
