@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -200,17 +199,12 @@ func (c *conn) enter(r *Request, pipelined bool) (entered, waited bool) {
 	return true, waited
 }
 
-// run calls the handler; a panic ends the connection, not the node.
+// run calls the handler; a panic ends the request, not the node.
 func (c *conn) run(e *apiEntry, r *Request) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.srv.stats.panics.Add(1)
-			c.srv.log.Error("handler panicked, connection closed", "api", e.name, "version", r.Version(),
-				"connection", c.info.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			if r.once() {
-				r.letGo()
-			}
-			c.kill()
+			c.handling.Store(false)
+			c.panicked(r, p)
 		}
 	}()
 	c.handling.Store(true)

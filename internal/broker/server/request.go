@@ -91,6 +91,7 @@ type sink interface {
 	answer(r *Request, m wire.Message)
 	nothing(r *Request)
 	abort(r *Request, why string)
+	panicked(r *Request, p any)
 	context() context.Context
 }
 
