@@ -135,6 +135,32 @@ func TestFormattedDirectoriesBesideKafka(t *testing.T) {
 	}
 }
 
+// TestOurNodeOnKafkasFormat starts our node on directories that Kafka's tool has formatted.
+func TestOurNodeOnKafkasFormat(t *testing.T) {
+	k := startKafkaTools(t, "server-4.4.0")
+	for _, args := range [][]string{nil, {"--standalone", "-r", "3.9"}, {"--standalone", "-S", "SCRAM-SHA-512=[name=bob,password=x]"}} {
+		dir := t.TempDir()
+		controller := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		quorum := "controller.quorum.bootstrap.servers=" + controller
+		if args == nil {
+			quorum = "controller.quorum.voters=1@" + controller
+		}
+		config := writeProperties(t, filepath.Join(dir, "c.properties"), "process.roles=broker,controller", "node.id=1", "controller.listener.names=CONTROLLER", quorum,
+			"listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://"+controller, "log.dirs="+dir+"/b,"+dir+"/a", "offsets.topic.replication.factor=1")
+		if out, errs, code := k.run(append([]string{"storage", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", config}, args...)...); code != 0 {
+			t.Fatal(out, errs)
+		}
+		n := runNode(t, config)
+		out, errs, code := run(t, "", "cluster", "cluster-id", "-C", controller)
+		if code != 0 || out != "Cluster ID: MkU3OEVBNTcwNTJENDM2Qg\n" {
+			t.Errorf("%v: %s%s", args, out, errs)
+		}
+		if _, errs, code := run(t, "", "topics", "--bootstrap-server", n.Addr(), "--create", "--topic", "t"); code != 0 {
+			t.Errorf("%v: %s", args, errs)
+		}
+	}
+}
+
 // directoryText is every file of a tree, snapshots as Kafka's dump-log shows them.
 func directoryText(t *testing.T, dump *kafkaTools, root string) string {
 	t.Helper()

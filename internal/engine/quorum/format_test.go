@@ -105,6 +105,44 @@ func TestFormatTwice(t *testing.T) {
 	}
 }
 
+// TestFormatBesideDamage: a directory whose meta.properties cannot be read is left alone and said; one that belongs to nobody or
+// to two is refused.
+func TestFormatBesideDamage(t *testing.T) {
+	fsys := vfs.NewMem()
+	write := func(dir, text string) {
+		t.Helper()
+		if err := fsys.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := vfs.ReplaceFile(fsys, dir+"/"+fileMeta, suffixTmp, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := FormatOptions{FS: fsys, ClusterID: testCluster, NodeID: 1, MetadataDir: "/good", Dirs: []string{"/bad", "/good"}, IgnoreFormatted: true,
+		Now: time.Now(), Rand: rand.New(rand.NewPCG(1, 2))}
+	write("/bad", "version=7\n")
+	done, err := Format(o)
+	if err != nil || !done[0].Unreadable || done[0].Already || done[1].Unreadable || done[1].DirectoryID.IsZero() {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	o.MetadataDir, o.Dirs = "/bad", []string{"/bad"}
+	if _, err := Format(o); err == nil || !strings.Contains(err.Error(), "No available log directories to format.") {
+		t.Fatalf("%v", err)
+	}
+	meta := "version=1\ncluster.id=" + testCluster + "\nnode.id=1\ndirectory.id="
+	write("/x", meta+"AAAAAAAAAAAAAAAAAAAABQ\n")
+	o.MetadataDir, o.Dirs = "/x", []string{"/x"}
+	if _, err := Format(o); err == nil || !strings.Contains(err.Error(), "Invalid reserved directory ID AAAAAAAAAAAAAAAAAAAABQ found in /x") {
+		t.Fatalf("%v", err)
+	}
+	write("/x", meta+"SWVX05qgTd2KwJ8ThLrvQA\n")
+	write("/y", meta+"SWVX05qgTd2KwJ8ThLrvQA\n")
+	o.Dirs = []string{"/x", "/y"}
+	if _, err := Format(o); err == nil || !strings.Contains(err.Error(), "Duplicate directory ID SWVX05qgTd2KwJ8ThLrvQA found. It was the ID of /x, but also of /y") {
+		t.Fatalf("%v", err)
+	}
+}
+
 func TestSnapshotsThatAreNotWhole(t *testing.T) {
 	whole := golden(t, "bootstrap-dynamic.hex")
 	s, err := parseSnapshot(whole, bootstrapID)
