@@ -85,7 +85,7 @@ func (l *Log) findTimestamp(segs []timedSegment, ts int64) (TimestampOffset, err
 		}
 		start := l.StartOffset()
 		var r TimestampOffset
-		err = l.walkFrom(s, max(from, start), func(h header, load func() (record.Batch, error)) (bool, error) {
+		err = l.walkFrom(s, max(from, start), func(h header, load func() ([]byte, error)) (bool, error) {
 			if h.maxTS < ts || h.last < start {
 				return false, nil
 			}
@@ -93,7 +93,7 @@ func (l *Log) findTimestamp(segs []timedSegment, ts int64) (TimestampOffset, err
 			if err != nil {
 				return false, err
 			}
-			r, err = firstRecord(b, l.cfg.Load().MaxRecordBytes, func(o id.Offset, t int64) bool { return t >= ts && o >= start })
+			r, err = firstRecord(h, b, l.cfg.Load().MaxRecordBytes, func(o id.Offset, t int64) bool { return t >= ts && o >= start })
 			return r.Found, err
 		})
 		// Only the first segment that reaches the timestamp is searched.
@@ -113,7 +113,7 @@ func (l *Log) findMax(segs []timedSegment) (TimestampOffset, error) {
 	if best.maxTS < 0 {
 		return r, nil
 	}
-	err := l.walkFrom(best, best.maxOffset, func(h header, load func() (record.Batch, error)) (bool, error) {
+	err := l.walkFrom(best, best.maxOffset, func(h header, load func() ([]byte, error)) (bool, error) {
 		if h.maxTS != best.maxTS {
 			return false, nil
 		}
@@ -121,14 +121,18 @@ func (l *Log) findMax(segs []timedSegment) (TimestampOffset, error) {
 		if err != nil {
 			return false, err
 		}
-		r, err = firstRecord(b, l.cfg.Load().MaxRecordBytes, func(_ id.Offset, t int64) bool { return t >= h.maxTS })
+		r, err = firstRecord(h, b, l.cfg.Load().MaxRecordBytes, func(_ id.Offset, t int64) bool { return t >= h.maxTS })
 		return r.Found, err
 	})
 	return r, err
 }
 
 // firstRecord finds the first record that matches, unless one of more than most bytes comes before it.
-func firstRecord(b record.Batch, most int, match func(o id.Offset, ts int64) bool) (TimestampOffset, error) {
+func firstRecord(h header, bytes []byte, most int, match func(o id.Offset, ts int64) bool) (TimestampOffset, error) {
+	if h.magic != record.Magic {
+		return firstLegacyRecord(bytes, match)
+	}
+	b := record.Batch(bytes)
 	it := b.Records(decompressLimit)
 	it.BoundRecords(most)
 	defer it.Close()
@@ -143,7 +147,7 @@ func firstRecord(b record.Batch, most int, match func(o id.Offset, ts int64) boo
 
 // walkFrom visits the batches of a segment from the one that holds offset on, until visit says that it is done. load reads the
 // batch and checks its CRC.
-func (l *Log) walkFrom(s timedSegment, offset id.Offset, visit func(h header, load func() (record.Batch, error)) (bool, error)) error {
+func (l *Log) walkFrom(s timedSegment, offset id.Offset, visit func(h header, load func() ([]byte, error)) (bool, error)) error {
 	if s.bytes == 0 {
 		return nil // the file may not have been made yet
 	}
@@ -157,10 +161,7 @@ func (l *Log) walkFrom(s timedSegment, offset id.Offset, visit func(h header, lo
 	w := walker{f: f, buf: buf, limit: s.bytes}
 	h, err := s.find(&w, offset, s.bytes)
 	for ; err == nil; h, err = w.header(h.position + h.size) {
-		if h.magic != record.Magic {
-			continue
-		}
-		done, err := visit(h, func() (record.Batch, error) {
+		done, err := visit(h, func() ([]byte, error) {
 			b := make([]byte, h.size)
 			if n, err := f.ReadAt(b, h.position); n < len(b) {
 				return nil, fmt.Errorf("read a batch of %d bytes: %w", h.size, errors.Join(err, io.ErrUnexpectedEOF))
