@@ -166,8 +166,12 @@ func effectiveRelease(release *metadataVersion, given map[string]int16, unstable
 	case release != nil:
 		version = *release
 	case unstable:
-		all := metadataVersions()
-		version = all[len(all)-1]
+		// The newest there is, stable or not, that this program runs.
+		for _, v := range metadataVersions() {
+			if image.MetadataVersion(v.level).Known() {
+				version = v
+			}
+		}
 	}
 	if !version.stable && !unstable {
 		return version, fail("metadata.version %s is not yet stable.", version.name)

@@ -53,7 +53,6 @@ func DevDefaults() map[string]string {
 		"node.id":                                          "1",
 		"controller.quorum.voters":                         "1@localhost:9093",
 		"listeners":                                        "PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093",
-		"advertised.listeners":                             "PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093",
 		"controller.listener.names":                        "CONTROLLER",
 		"listener.security.protocol.map":                   "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",
 		"inter.broker.listener.name":                       "PLAINTEXT",
