@@ -219,7 +219,7 @@ func (c *Controller) heartbeat(env Env, r *api.BrokerHeartbeatRequest) Decision 
 	}
 	v := c.img.Features.MetadataVersion
 	if v.DirectoryAssignmentSupported() {
-		records = append(records, c.offlineDirRecords(b, r.OfflineLogDirs)...)
+		records = append(records, c.offlineDirsAfter(env, b, r.OfflineLogDirs, records)...)
 	}
 	if v.CordonedLogDirsSupported() && r.CordonedLogDirs != nil && cordonChanged(b, r.CordonedLogDirs) {
 		records = append(records, image.Record{Version: 3, Message: registrationChange(b, func(m *logrec.BrokerRegistrationChangeRecord) {

@@ -29,3 +29,19 @@ func (c *Controller) offlineDirRecords(b *image.Broker, offline []id.UUID) []ima
 		m.LogDirs = append([]id.UUID{}, left...)
 	})})
 }
+
+// offlineDirsAfter is offlineDirRecords of a broker whose heartbeat has led to other records already. They count: a broker that
+// is unfenced by the same heartbeat may lead what was on the directory. (Kafka looks at the state before, and leaves it so.)
+func (c *Controller) offlineDirsAfter(env Env, b *image.Broker, offline []id.UUID, before []image.Record) []image.Record {
+	if len(before) == 0 || len(offline) == 0 {
+		return c.offlineDirRecords(b, offline)
+	}
+	now := c.state
+	next, err := now.apply(env.NextOffset, before, c.epoch)
+	if err != nil {
+		return c.offlineDirRecords(b, offline) // the records do not fit, and the decision is going to be refused
+	}
+	c.state = next
+	defer func() { c.state = now }()
+	return c.offlineDirRecords(c.img.Cluster.Broker(b.ID), offline)
+}

@@ -3,6 +3,8 @@ package controller
 import (
 	"testing"
 
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
@@ -13,7 +15,7 @@ func FuzzDecide(f *testing.F) {
 	keys := []wire.APIKey{wire.CreateTopics, wire.DeleteTopics, wire.CreatePartitions, wire.AlterConfigs, wire.IncrementalAlterConfigs,
 		wire.ElectLeaders, wire.AlterPartitionReassignments, wire.ListPartitionReassignments, wire.UpdateFeatures, wire.UnregisterBroker,
 		wire.AllocateProducerIDs, wire.AlterPartition, wire.BrokerRegistration, wire.BrokerHeartbeat, wire.ControllerRegistration,
-		wire.AssignReplicasToDirs, wire.UnregisterController}
+		wire.AssignReplicasToDirs, wire.UnregisterController, wire.AlterClientQuotas, wire.AlterUserScramCredentials}
 	make := func() *world {
 		w := newWorld(LatestFeatures())
 		if _, err := w.c.Activate(w.env(0), 1); err != nil {
@@ -39,6 +41,10 @@ func FuzzDecide(f *testing.F) {
 			Configs: []api.IncrementalAlterConfigsRequestResourceConfig{{Name: "cleanup.policy", ConfigOperation: 2, Value: &value}}}}},
 		&api.AlterPartitionReassignmentsRequest{Topics: []api.AlterPartitionReassignmentsRequestTopic{{Name: "a",
 			Partitions: []api.AlterPartitionReassignmentsRequestTopicPartition{{Replicas: []int32{2, 1, 0}}}}}},
+		&api.AlterClientQuotasRequest{Entries: []api.AlterClientQuotasRequestEntry{{Entity: []api.AlterClientQuotasRequestEntryEntity{{EntityType: "user", EntityName: &value}},
+			Ops: []api.AlterClientQuotasRequestEntryOp{{Key: "producer_byte_rate", Value: 1}}}}},
+		&api.AlterUserScramCredentialsRequest{Upsertions: []api.AlterUserScramCredentialsRequestUpsertion{{Name: "u", Mechanism: 1, Iterations: 4096, SaltedPassword: []byte{1}}}},
+		updateFeature(image.GroupVersionFeature, 0, safeDowngrade),
 		w.registration(3, 2), w.beat(1, true, false),
 	} {
 		info, _ := api.Lookup(req.APIKey())
@@ -74,8 +80,9 @@ func FuzzDecide(f *testing.F) {
 			wire.Marshal(d.Answer, version)
 		}
 		checkInvariants(t, w.c.Image())
-		w.c.Revert(0)
-		w.c.Resign()
-		_ = before
+		w.c.Revert(id.Offset(len(w.log) - len(d.Records)))
+		if fingerprint(w.c.state) != before {
+			t.Fatal("taken back, the decision has left something")
+		}
 	})
 }

@@ -22,7 +22,30 @@ func (w *world) randomRequest(r *rand.Rand) (wire.Message, int16) {
 	broker := int32(r.IntN(4))
 	name := []string{"a", "b", "c.d", "c_d", "e"}[r.IntN(5)]
 	topic := w.c.Image().Topics.ByName(name)
-	switch r.IntN(9) {
+	switch r.IntN(13) {
+	case 9:
+		user := string(rune('u' + r.IntN(3)))
+		return &api.AlterClientQuotasRequest{Entries: []api.AlterClientQuotasRequestEntry{{Entity: []api.AlterClientQuotasRequestEntryEntity{{EntityType: QuotaUser, EntityName: &user}},
+			Ops: []api.AlterClientQuotasRequestEntryOp{{Key: "producer_byte_rate", Value: float64(1 + r.IntN(3)), Remove: r.IntN(3) == 0}}}}}, 1
+	case 10:
+		user := string(rune('u' + r.IntN(3)))
+		if r.IntN(2) == 0 {
+			return &api.AlterUserScramCredentialsRequest{Deletions: []api.AlterUserScramCredentialsRequestDeletion{{Name: user, Mechanism: 1}}}, 0
+		}
+		return &api.AlterUserScramCredentialsRequest{Upsertions: []api.AlterUserScramCredentialsRequestUpsertion{
+			{Name: user, Mechanism: 1, Iterations: 4096, Salt: []byte{byte(r.IntN(3))}, SaltedPassword: []byte{1}}}}, 0
+	case 11:
+		return &api.ElectLeadersRequest{ElectionType: int8(r.IntN(2))}, 2
+	case 12:
+		name, level := image.GroupVersionFeature, int16(r.IntN(2))
+		if r.IntN(2) == 0 && w.c.Image().Features.MetadataVersion.ElrSupported() {
+			name = image.ElrVersionFeature
+		}
+		kind := int8(upgrade)
+		if level == 0 {
+			kind = safeDowngrade
+		}
+		return updateFeature(name, level, kind), 2
 	case 0:
 		return w.registration(broker, byte(1+r.IntN(3))), 4
 	case 1, 2, 3:
