@@ -175,6 +175,9 @@ func (d *dump) logFile(path string) error {
 		if err != nil {
 			var old *record.LegacyError
 			if !errors.As(err, &old) {
+				if !errors.Is(err, record.ErrIncomplete) {
+					fmt.Fprintf(d.errs, "%s: no batch at position %d: %v\n", path, position, err)
+				}
 				break // what follows is no batch; it is counted below
 			}
 			fmt.Fprintf(d.out, "offset: %d position: %d size: %d magic: %d\n", old.BaseOffset, position, old.SizeBytes, old.Magic)
