@@ -22,6 +22,7 @@ type memLog struct {
 type memPartition struct {
 	epoch    id.LeaderEpoch
 	batches  []record.Batch
+	legacy   []byte // entries of old formats before the batches
 	start    id.Offset
 	end, hw  id.Offset
 	hold     bool
@@ -125,6 +126,9 @@ func (l *memLog) Read(p int32, epoch id.LeaderEpoch, offset id.Offset, maxBytes 
 		return nil, err
 	}
 	buf = buf[:0]
+	if len(part.batches) == 0 && offset < part.end || len(part.batches) > 0 && offset < part.batches[0].BaseOffset() {
+		return append(buf, part.legacy...), nil
+	}
 	for _, b := range part.batches {
 		if b.LastOffset() < offset {
 			continue

@@ -91,11 +91,21 @@ func (c *cell[M]) replay(core M) (next id.Offset, records int, err error) {
 		rest := buf
 		for len(rest) > 0 {
 			var b record.Batch
-			if b, rest, err = record.Next(rest); err != nil {
+			var n int
+			here := rest
+			b, rest, err = record.Next(here)
+			if _, old := errors.AsType[*record.LegacyError](err); old {
+				n, next, err = c.replayLegacy(core, here, next)
+				if err != nil {
+					return 0, 0, err
+				}
+				records += n
+				continue
+			}
+			if err != nil {
 				return 0, 0, fmt.Errorf("batch at %d: %w", next, err)
 			}
-			n, err := c.replayBatch(core, b, next)
-			if err != nil {
+			if n, err = c.replayBatch(core, b, next); err != nil {
 				return 0, 0, err
 			}
 			records += n
