@@ -113,11 +113,17 @@ func (n *Node) start(ctx context.Context) error {
 	if err := supported(n.o.Config); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{n.openDirs, n.listen, n.openQuorum, n.openBroker, n.serve} {
+	for _, step := range []func(context.Context) error{n.openDirs, n.listen, n.openQuorum, n.openBroker, n.expectFaults, n.serve} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// expectFaults lets the node end when one of its own goroutines panics: what it keeps may be wrong from then on.
+func (n *Node) expectFaults(context.Context) error {
+	n.publish.fault = n.fail
 	return nil
 }
 

@@ -231,3 +231,41 @@ func TestAdvertisedPortIsTheOneGiven(t *testing.T) {
 		t.Errorf("registered as %+v, listens at %v", b.Endpoints, n.listeners.all()[0].l.Addr())
 	}
 }
+
+// TestPanicOfThePublisherEndsTheNode: the rooms would not show what is committed from then on, so the node stops, with the reason.
+func TestPanicOfThePublisherEndsTheNode(t *testing.T) {
+	o := options(t, "/data", nil)
+	o.FS = vfs.NewMem()
+	n, err := Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.publish.queue <- published{} // a delta that is none: the first step falls over it
+	select {
+	case <-n.Failed():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the node goes on")
+	}
+	if n.Err() == nil || !strings.Contains(n.Err().Error(), "publish metadata: panic: ") {
+		t.Errorf("failed with %v", n.Err())
+	}
+	n.Kill()
+}
+
+// TestControllerOverTCP: the broker registers, and its requests travel, through the controller's port.
+func TestControllerOverTCP(t *testing.T) {
+	o := options(t, "/data", nil)
+	o.FS, o.ControllerOverTCP = vfs.NewMem(), true
+	n, err := start(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := n.dialController(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, tcp := c.(*net.TCPConn); !tcp {
+		t.Errorf("the line to the controller is a %T", c)
+	}
+}

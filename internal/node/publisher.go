@@ -1,7 +1,9 @@
 package node
 
 import (
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 
 	"github.com/moldau-io/moldau/internal/core/image"
@@ -20,6 +22,8 @@ type publisher struct {
 	stop  chan struct{}
 	done  chan struct{}
 	once  sync.Once
+	// fault hears of a panic: the rooms do not show what is committed any more. It is set before the first delta.
+	fault func(error)
 }
 
 type published struct {
@@ -28,7 +32,7 @@ type published struct {
 }
 
 func newPublisher(log *slog.Logger, steps ...func(*image.Delta, *image.Image) error) *publisher {
-	p := &publisher{steps: steps, log: log, queue: make(chan published, maxUnpublished), stop: make(chan struct{}), done: make(chan struct{})}
+	p := &publisher{steps: steps, log: log, fault: func(error) {}, queue: make(chan published, maxUnpublished), stop: make(chan struct{}), done: make(chan struct{})}
 	go p.run()
 	return p
 }
@@ -43,6 +47,13 @@ func (p *publisher) Publish(delta *image.Delta, img *image.Image, _ quorum.Prove
 
 func (p *publisher) run() {
 	defer close(p.done)
+	defer func() {
+		if r := recover(); r != nil {
+			p.log.Error("publishing metadata panicked", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			p.once.Do(func() { close(p.stop) }) // the quorum does not wait for it
+			p.fault(fmt.Errorf("publish metadata: panic: %v", r))
+		}
+	}()
 	for {
 		select {
 		case <-p.stop:

@@ -58,6 +58,7 @@ type entry struct {
 
 // call is one request to be served, direct or enveloped.
 type call struct {
+	r         *server.Request // as it came, perhaps in an envelope
 	info      *api.Info
 	version   int16
 	forwarded bool
@@ -121,7 +122,7 @@ func (d *Desk) Register(reg *server.Registry) {
 
 // direct serves a request that came by itself.
 func (d *Desk) direct(r *server.Request, e entry) {
-	c := &call{info: e.info, version: r.Version(), listener: r.Conn.Listener, decode: r.Decode, answer: r.Answer,
+	c := &call{r: r, info: e.info, version: r.Version(), listener: r.Conn.Listener, decode: r.Decode, answer: r.Answer,
 		protocol: r.Conn.SecurityProtocol, principal: r.Conn.Principal}
 	if r.Unsupported {
 		a := api.NewApiVersionsResponse()
@@ -141,6 +142,7 @@ func (d *Desk) submit(c *call) {
 		return
 	}
 	d.o.Quorum.Submit(quorum.Request{Message: req, APIVersion: c.version, Forwarded: c.forwarded, ReadCommitted: true}, func(o quorum.Outcome) {
+		defer c.r.Rescue()
 		if o.Err != nil {
 			c.refuse(req, o.Err)
 			return
@@ -189,7 +191,7 @@ func (d *Desk) envelope(r *server.Request) {
 		fail(wire.ErrInvalidRequest, "forwarded request has a version that is not served", "api", info.Name, "version", v)
 		return
 	}
-	c := &call{info: info, version: h.RequestApiVersion, forwarded: true, listener: r.Conn.Listener, protocol: r.Conn.SecurityProtocol,
+	c := &call{r: r, info: info, version: h.RequestApiVersion, forwarded: true, listener: r.Conn.Listener, protocol: r.Conn.SecurityProtocol,
 		principal: principal.Type + ":" + principal.Name}
 	c.decode = func(m wire.Message) bool {
 		m.Decode(rd, c.version)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -160,7 +161,7 @@ func (c *Client) enqueue(k *call) {
 	}
 	c.mu.Unlock()
 	if err != nil {
-		k.done(nil, err)
+		c.tell(k, nil, err)
 		return
 	}
 	c.poke()
@@ -191,7 +192,7 @@ func (c *Client) run() {
 		conn, until := c.conn, c.wakeAtLocked(now)
 		c.mu.Unlock()
 		for _, k := range expired {
-			k.done(nil, ErrTimedOut)
+			c.tell(k, nil, ErrTimedOut)
 		}
 		switch {
 		case stuck && conn != nil:
@@ -349,7 +350,7 @@ func (c *Client) failAll() {
 	}
 	c.mu.Unlock()
 	for _, k := range all {
-		k.done(nil, ErrClosed)
+		c.tell(k, nil, ErrClosed)
 	}
 }
 
@@ -417,7 +418,7 @@ func (c *Client) answered(conn net.Conn, frame []byte) error {
 	}
 	c.mu.Unlock()
 	if mine {
-		k.done(m, nil)
+		c.tell(k, m, nil)
 	}
 	return nil
 }
@@ -450,4 +451,14 @@ func notController(m wire.Message) bool {
 		}
 	}
 	return false
+}
+
+// tell ends a call. A panic of whoever takes its answer is not the line's.
+func (c *Client) tell(k *call, m wire.Message, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.o.Logger.Error("who waits for an answer of the controller panicked", "api", k.info.Name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
+	k.done(m, err)
 }

@@ -265,6 +265,7 @@ func (t *produceTask) refuse(code wire.ErrorCode) {
 
 // appended takes in the outcome of the append and answers.
 func (t *produceTask) appended(results []replica.AppendResult) {
+	defer t.req.Rescue() // it may run in a goroutine of the floor
 	t.results = results
 	for k := range results {
 		place := t.places[k]

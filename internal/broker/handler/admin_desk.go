@@ -114,6 +114,7 @@ func (d *AdminDesk) pass(r *server.Request) {
 		return
 	}
 	d.Line.Forward(r, func(m wire.Message, err error) {
+		defer r.Rescue()
 		if err != nil {
 			d.refuse(r, req, err)
 			return

@@ -93,7 +93,11 @@ func (d *GroupDesk) decide(r *server.Request, name string, failed func(wire.Erro
 func (d *GroupDesk) do(r *server.Request, partition int32, reply coord.Reply, op func(*group.Shard, group.Turn) shard.Result) {
 	client := group.Client{ID: r.ClientID(), Host: r.Conn.Host()}
 	version := r.Version()
-	d.groups.Do(partition, reply, func(s *group.Shard, now time.Time, t shard.Ticket) shard.Result {
+	rescued := func(body any, code wire.ErrorCode) {
+		defer r.Rescue()
+		reply(body, code)
+	}
+	d.groups.Do(partition, rescued, func(s *group.Shard, now time.Time, t shard.Ticket) shard.Result {
 		return op(s, group.Turn{Now: now, Ticket: t, Version: version, Client: client})
 	})
 }
