@@ -158,6 +158,7 @@ func TestAdminToolsBesideKafkaOnOurNode(t *testing.T) {
 		t.Fatal(errs)
 	}
 	adminBesideKafka(t, broker, controller)
+	configsBesideKafka(t, broker, controller)
 	shellBesideKafka(t, copyOf(t, filepath.Join(dir, "data", "__cluster_metadata-0", "00000000000000000000.log")))
 }
 
@@ -215,6 +216,7 @@ func TestAdminToolsBesideKafkaOnKafka(t *testing.T) {
 		t.Fatal(errs)
 	}
 	adminBesideKafka(t, broker, controller)
+	configsBesideKafka(t, broker, controller)
 	shellBesideKafka(t, copyOf(t, filepath.Join(home, "node1", "data", "__cluster_metadata-0", "00000000000000000000.log")))
 }
 

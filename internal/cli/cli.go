@@ -40,6 +40,7 @@ func tools() map[string]tool {
 		"consumer-groups":  {"list, describe, delete and reset consumer groups", runConsumerGroups},
 		"get-offsets":      {"print offsets of partitions", runGetOffsets},
 		"dump-log":         {"print the content of log files", runDumpLog},
+		"configs":          {"show and change configs of topics, brokers, users and others", runConfigs},
 		"metadata-quorum":  {"show the quorum of controllers, and change it", runMetadataQuorum},
 		"features":         {"show the levels of features, and change them", runFeatures},
 		"metadata-shell":   {"show the cluster metadata in a file as a tree", runMetadataShell},

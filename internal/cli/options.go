@@ -36,6 +36,7 @@ func newParser(intro string, options ...option) *parser {
 type parsed struct {
 	parser *parser
 	values map[string][]string // present for options that were given; bare flags have no values
+	order  []string            // the options as they were given
 }
 
 // optionError is a mistake on the command line, in joptsimple's words.
@@ -75,6 +76,7 @@ func (p *parser) parse(args []string) (*parsed, error) {
 		if out.values[name] == nil {
 			out.values[name] = []string{}
 		}
+		out.order = append(out.order, name)
 		switch {
 		case o.kind == "" && hasValue:
 			return nil, optionErrorf("Option %s does not take an argument", name)

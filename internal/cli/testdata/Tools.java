@@ -17,6 +17,7 @@ public class Tools {
     static final Map<String, String> CLASSES = Map.of(
         "storage", "kafka.tools.StorageTool",
         "features", "org.apache.kafka.tools.FeatureCommand",
+        "configs", "kafka.admin.ConfigCommand",
         "cluster", "org.apache.kafka.tools.ClusterTool",
         "metadata-quorum", "org.apache.kafka.tools.MetadataQuorumCommand",
         "metadata-shell", "org.apache.kafka.shell.MetadataShell",
