@@ -1,6 +1,8 @@
 package raft
 
 import (
+	"errors"
+	"math"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -15,6 +17,11 @@ func (r *Raft) prospective(now time.Time) {
 }
 
 func (r *Raft) candidate(now time.Time) {
+	if r.hard.Epoch == math.MaxInt32 {
+		r.alarm = errors.New("there is no epoch left for an election")
+		r.unattach(r.hard, now)
+		return
+	}
 	r.set(HardState{Epoch: r.hard.Epoch + 1, Leader: id.NoBroker, Voted: r.cfg.Self.Replica})
 	r.become(Candidate, now)
 	r.vote(r.cfg.Self.ID, true, now)

@@ -27,6 +27,7 @@ type leading struct {
 	replicas    map[Replica]*progress
 	heardFrom   map[id.BrokerID]bool
 	checkQuorum time.Time
+	alone       bool // there was no other voter, and so checkQuorum was not kept
 	beginAt     time.Time
 	// known are the voters as they describe themselves, of which a static quorum keeps no record (kraft.version 0).
 	known Voters
@@ -87,7 +88,13 @@ func (r *Raft) startRecords() []record.ControlRecord {
 
 // tickLeader announces the epoch to voters that do not fetch, and resigns when a majority is not heard from.
 func (r *Raft) tickLeader(now time.Time) {
-	if len(r.members.Voters) > 1 && !now.Before(r.leading.checkQuorum) {
+	l := &r.leading
+	switch {
+	case len(r.members.Voters) == 1:
+		l.alone = true
+	case l.alone:
+		l.alone, l.checkQuorum = false, now.Add(r.cfg.FetchTimeout*3/2)
+	case !now.Before(l.checkQuorum):
 		r.Resign(now)
 		return
 	}

