@@ -325,6 +325,7 @@ func (d *driver) settle() error {
 			return err
 		}
 		if !busy && !activated {
+			d.snaps.maybe(d.o.Now()) // enough may be committed by now
 			d.publishStatus()
 			return d.peers.serve()
 		}

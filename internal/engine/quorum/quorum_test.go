@@ -477,7 +477,7 @@ func TestSnapshotsAndCleaning(t *testing.T) {
 }
 
 // awaitSnapshot waits for a snapshot that ends beyond an offset.
-func awaitSnapshot(t *testing.T, n *testNode, beyond id.Offset) {
+func awaitSnapshot(t testing.TB, n *testNode, beyond id.Offset) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
 		entries, err := n.fs.List(n.dir + "/" + logDirName)
