@@ -83,7 +83,6 @@ func (w *writer) topic(ctx context.Context, name string, partitions int32, confi
 
 // change writes a bit of everything.
 func (w *writer) change(ctx context.Context) error {
-	w.ms = max(w.ms, firstMs)
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
@@ -169,7 +168,7 @@ func (w *writer) produce(ctx context.Context, topic string, codec kgo.Compressio
 			if r.Err != nil {
 				return fmt.Errorf("produce to %s: %w", topic, r.Err)
 			}
-			if topic != topicStamped {
+			if topic != topicStamped && !unreadable(topic) {
 				w.m.set(fmt.Sprintf("log/%s/%d/@%d", topic, r.Record.Partition, r.Record.Offset), recordFact(r.Record))
 			}
 		}
@@ -192,6 +191,7 @@ func (w *writer) partitions(ctx context.Context, topic string) (int, error) {
 }
 
 func (w *writer) record(topic string, partition int32, i int, shape func(int, *kgo.Record)) *kgo.Record {
+	w.ms = max(w.ms, firstMs)
 	w.ms += w.rnd.Int64N(5) - 1 // now and then backwards
 	r := &kgo.Record{Topic: topic, Partition: partition, Timestamp: time.UnixMilli(w.ms), Key: fmt.Appendf(nil, "%s-%d", w.tag, i),
 		Value: fmt.Appendf(nil, "%s value %d %s", w.tag, i, strings.Repeat("abc", w.rnd.IntN(60)))}
@@ -256,6 +256,18 @@ func (w *writer) commits(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// consumeNothing commits for a group, so that the topic of the commits is made.
+func (w *writer) consumeNothing(ctx context.Context) error {
+	topics, err := w.ListTopics(ctx)
+	if err != nil || len(topics) == 0 {
+		return fmt.Errorf("no topics: %w", err)
+	}
+	var o kadm.Offsets
+	o.Add(kadm.Offset{Topic: topics.Names()[0], At: 1, LeaderEpoch: -1})
+	r, err := w.CommitOffsets(ctx, "passing", o)
+	return errors.Join(err, r.Error())
 }
 
 // consume joins a group, reads a topic's rest, commits and leaves.

@@ -362,7 +362,7 @@ func (n *node) fetch(ctx context.Context, topic string, topicID kadm.TopicID, pa
 			o.IsolationLevel = kgo.ReadCommitted()
 		}
 		fp, _ := kgo.ProcessFetchPartition(o, part, kgo.DefaultDecompressor(), nil)
-		if fp.Err != nil {
+		if fp.Err != nil && !unreadable(topic) {
 			return nil, fmt.Errorf("records at %d: %w", offset, fp.Err)
 		}
 		out.records = append(out.records, fp.Records...)
@@ -373,6 +373,10 @@ func (n *node) fetch(ctx context.Context, topic string, topicID kadm.TopicID, pa
 	}
 	return nil, errors.New("the partition does not end")
 }
+
+// unreadable topics hold LZ4 of format 0, whose frames have a checksum that is wrong by tradition (KAFKA-3160); this client insists
+// on the right one. Their bytes are compared all the same.
+func unreadable(topic string) bool { return strings.HasPrefix(topic, "old-0-lz4-") }
 
 // nextOffset is the offset after the last entry; -1 without any. Entries of the old formats carry their last offset.
 func nextOffset(b []byte) int64 {
