@@ -244,6 +244,13 @@ func (b Batch) SetBaseOffset(o id.Offset) { binary.BigEndian.PutUint64(b[posBase
 // SetLastOffset assigns the batch's offsets so that the last one is o. It is outside the CRC.
 func (b Batch) SetLastOffset(o id.Offset) { b.SetBaseOffset(o - id.Offset(b.LastOffsetDelta())) }
 
+// SetLastOffsetDelta sets where the batch's offsets end, relative to BaseOffset, and the CRC: compaction keeps the end of a batch
+// whose last records it removed, and with it the producer's last sequence number.
+func (b Batch) SetLastOffsetDelta(delta int32) {
+	binary.BigEndian.PutUint32(b[posLastOffsetDelta:], uint32(delta))
+	b.SetCRC()
+}
+
 // SetLeaderEpoch stamps the leader's epoch. It is outside the CRC.
 func (b Batch) SetLeaderEpoch(e id.LeaderEpoch) {
 	binary.BigEndian.PutUint32(b[posLeaderEpoch:], uint32(e))

@@ -120,7 +120,7 @@ func (l *Log) segmentFor(v *record.Validated, c *Config, nowMs int64) (*segment,
 	}
 	seg := l.active()
 	roll, err := seg.shouldRoll(rollParams{
-		maxBytes: c.SegmentBytes, bytes: int64(len(v.Bytes)), maxAge: c.SegmentAge, maxIndexBytes: c.SegmentIndexBytes,
+		maxBytes: c.SegmentBytes, bytes: int64(len(v.Bytes)), maxAge: c.maxSegmentAge(), maxIndexBytes: c.SegmentIndexBytes,
 		nowMs: nowMs, maxTSInMessages: v.MaxTimestampMs, lastOffsetInMessage: v.LastOffset,
 	})
 	if err != nil {
@@ -294,6 +294,7 @@ func (l *Log) roll(base id.Offset) (*segment, error) {
 		}
 		return nil, l.fault("roll", err)
 	}
+	l.gapped = l.gapped || base > l.EndOffset()
 	// The snapshot lets a recovery of the new segment start at its beginning. It is not synced: a torn one is recognised.
 	l.producers.end = max(l.producers.end, base)
 	if err := l.producers.take(l.at, false); err != nil {

@@ -22,6 +22,10 @@ type Config struct {
 	FlushInterval      time.Duration // flush.ms
 	CleanupDelete      bool          // cleanup.policy contains delete
 	CleanupCompact     bool          // cleanup.policy contains compact
+	DeleteRetention    time.Duration // delete.retention.ms
+	MinCompactionLag   time.Duration // min.compaction.lag.ms
+	MaxCompactionLag   time.Duration // max.compaction.lag.ms
+	MinCleanableRatio  float64       // min.cleanable.dirty.ratio
 
 	LogAppendTime      bool          // message.timestamp.type is LogAppendTime
 	TimestampBeforeMax time.Duration // message.timestamp.before.max.ms
@@ -48,6 +52,9 @@ func DefaultConfig() Config {
 		FlushMessages:      math.MaxInt64,
 		FlushInterval:      Forever,
 		CleanupDelete:      true,
+		DeleteRetention:    24 * time.Hour,
+		MaxCompactionLag:   Forever,
+		MinCleanableRatio:  0.5,
 		TimestampBeforeMax: Forever,
 		TimestampAfterMax:  time.Hour,
 		KeepCodec:          true,
@@ -56,6 +63,14 @@ func DefaultConfig() Config {
 
 // strictFlush reports whether an append must be durable before it counts.
 func (c *Config) strictFlush() bool { return c.FlushMessages == 1 }
+
+// maxSegmentAge is how old the active segment may get: a compacted log must roll in time for max.compaction.lag.ms.
+func (c *Config) maxSegmentAge() time.Duration {
+	if c.CleanupCompact && c.MaxCompactionLag > 0 {
+		return min(c.SegmentAge, c.MaxCompactionLag)
+	}
+	return c.SegmentAge
+}
 
 // durationMs is a duration in Kafka's milliseconds; Forever is Long.MAX_VALUE.
 func durationMs(d time.Duration) int64 {

@@ -28,6 +28,7 @@ type logDir struct {
 	hwChanged      atomic.Bool
 	startsChanged  atomic.Bool
 	durableChanged atomic.Bool
+	cleanChanged   atomic.Bool
 
 	taken         atomic.Int64 // how often logs were taken away
 	settled       atomic.Int64 // of taken, how much is durable

@@ -15,7 +15,30 @@ import (
 
 // dirState is what a directory's own files say about its logs.
 type dirState struct {
-	recovery, starts, highWatermarks map[id.TopicPartition]id.Offset
+	recovery, starts, highWatermarks, cleans map[id.TopicPartition]id.Offset
+}
+
+// recoveryPoint is that of a log, -1 when the directory has no checkpoint that could be read.
+func (s dirState) recoveryPoint(tp id.TopicPartition) id.Offset {
+	if s.recovery == nil {
+		return id.NoOffset
+	}
+	return s.recovery[tp]
+}
+
+// of is what a checkpoint file says.
+func (s dirState) of(name string) map[id.TopicPartition]id.Offset {
+	switch name {
+	case fileRecoveryPoint:
+		return s.recovery
+	case fileStartOffset:
+		return s.starts
+	case fileHighWatermark:
+		return s.highWatermarks
+	case fileCleanerOffset:
+		return s.cleans
+	}
+	return nil
 }
 
 // LoadOptions say what the metadata knows about the logs that are found on disk.
@@ -26,6 +49,9 @@ type LoadOptions struct {
 	// Stray reports whether a log does not belong on this node; nil: none does. It gets the topic id the directory names, zero
 	// when it names none, and whether the directory holds no records. Called from several goroutines.
 	Stray func(tp id.TopicPartition, topicID id.UUID, empty bool) bool
+	// Recovered, if set, lets Load return before the logs of a directory that was not closed cleanly are recovered. It is called
+	// for each that is, from several goroutines, also before Load has returned; it must not block.
+	Recovered func(tp id.TopicPartition)
 }
 
 // Load opens the logs of every directory, RecoveryThreads at a time in each, and begins the background work. Open calls it
@@ -55,7 +81,7 @@ func (m *Manager) Load(o LoadOptions) error {
 		return err
 	}
 	m.due = newSchedule(m.o, m.o.Now())
-	m.loadClean()
+	m.recoverPending(o.Recovered)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.loaded = true
@@ -158,10 +184,14 @@ func (m *Manager) loadOne(d *logDir, tp id.TopicPartition, path string, s dirSta
 	if o.TopicConfig != nil {
 		c = o.TopicConfig(tp.Topic)
 	}
-	l, err := openLog(LogOptions{
+	lo := LogOptions{
 		Dir: path, TopicPartition: tp, Config: c, CleanShutdown: d.clean,
-		RecoveryPoint: s.recovery[tp], LogStartOffset: s.starts[tp], HighWatermark: s.highWatermarks[tp], found: &topicID,
-	}, d, m.o)
+		RecoveryPoint: s.recoveryPoint(tp), LogStartOffset: s.starts[tp], HighWatermark: s.highWatermarks[tp], CleanUpTo: s.cleans[tp], found: &topicID,
+	}
+	if o.Recovered != nil && !d.clean {
+		return m.addPending(d, tp, lo, s)
+	}
+	l, err := openLog(lo, d, m.o)
 	if err != nil {
 		var se *StorageError
 		if errors.As(err, &se) {
@@ -172,9 +202,13 @@ func (m *Manager) loadOne(d *logDir, tp id.TopicPartition, path string, s dirSta
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if other := m.pending[tp]; other != nil {
+		l.dropFiles()
+		return twoDirectories(tp, other.options.Dir, path)
+	}
 	if other := m.logs[tp]; other != nil {
 		l.dropFiles()
-		return fmt.Errorf("partition %v has two directories: %s and %s; remove the one that failed last", tp, other.Path(), path)
+		return twoDirectories(tp, other.Path(), path)
 	}
 	m.logs[tp] = l
 	d.hosted++
@@ -286,10 +320,17 @@ func (d *logDir) readState() (dirState, error) {
 	if s.recovery, err = read(fileRecoveryPoint); err != nil {
 		return s, err
 	}
+	if !vfs.Exists(fsys, filepath.Join(d.path, fileRecoveryPoint)) {
+		s.recovery = nil
+		d.durableChanged.Store(true)
+	}
 	if s.starts, err = read(fileStartOffset); err != nil {
 		return s, err
 	}
-	s.highWatermarks, err = read(fileHighWatermark)
+	if s.highWatermarks, err = read(fileHighWatermark); err != nil {
+		return s, err
+	}
+	s.cleans, err = read(fileCleanerOffset)
 	return s, err
 }
 
@@ -308,9 +349,9 @@ func (m *Manager) forgetMissing(d *logDir, s dirState) error {
 	if d.err() != nil {
 		return nil
 	}
-	for _, offsets := range []map[id.TopicPartition]id.Offset{s.recovery, s.starts, s.highWatermarks} {
+	for _, offsets := range []map[id.TopicPartition]id.Offset{s.recovery, s.starts, s.highWatermarks, s.cleans} {
 		for tp := range offsets {
-			if _, ok := m.Get(tp); !ok {
+			if _, ok := m.DirectoryOf(tp); !ok {
 				return errors.Join(d.lowered(), m.forgetStarts(d))
 			}
 		}

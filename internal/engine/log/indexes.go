@@ -182,6 +182,7 @@ type txnIndex struct{ entryFile }
 func (x *txnIndex) init(at *place, base id.Offset) {
 	x.h.init(at, base, suffixTxn)
 	x.entrySize = abortedTxnBytes
+	x.complete = true
 }
 
 func (x *txnIndex) add(t AbortedTxn) {

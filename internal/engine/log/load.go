@@ -48,7 +48,7 @@ func (l *Log) load(o LogOptions, created bool) error {
 		return l.storageError("rebuild indexes of", err)
 	}
 	if !o.CleanShutdown {
-		if err := l.recover(max(o.RecoveryPoint, 0)); err != nil {
+		if err := l.recover(o.RecoveryPoint); err != nil {
 			return l.storageError("recover", err)
 		}
 	}
@@ -282,10 +282,10 @@ func (l *Log) scanSegment(s *segment, cut bool, visit func(h header, b []byte) e
 // hole between segments, ends the log.
 func (l *Log) recover(point id.Offset) error {
 	segs := *l.segments.Load()
-	first := firstUnsynced(segs, point)
+	first := firstUnsynced(segs, max(point, 0))
 	for i := first; i < len(segs); i++ {
 		s := segs[i]
-		if i > first && l.isHole(segs[i-1], s) {
+		if i > first && l.isHole(segs[i-1], s, point) {
 			return l.dropFrom(i)
 		}
 		if err := l.recoverSegment(s); err != nil {
@@ -304,11 +304,14 @@ func (l *Log) recover(point id.Offset) error {
 // synced, and its indexes may not have been since.
 func firstUnsynced(segs []*segment, point id.Offset) int { return max(0, floor(segs, max(point-1, 0))) }
 
-// isHole reports whether a segment cannot follow the recovered one before it. Without compaction offsets are gapless, so that a
-// gap means lost bytes. (An empty segment below the end of its predecessor is left over from a roll that was taken back.)
-func (l *Log) isHole(before, s *segment) bool {
+// isHole reports whether a segment cannot follow the recovered one before it. Offsets are gapless but for what compaction took
+// out, whatever the policy is now: below the recovery point, or below where the cleaner was; when neither is known, anywhere in a
+// compacted log. (A follower that rolls at a gap of its leader moves the recovery point at once.) Elsewhere a gap means lost
+// bytes. (An empty segment below the end of its predecessor is
+// left over from a roll that was taken back.)
+func (l *Log) isHole(before, s *segment, point id.Offset) bool {
 	end := l.producers.end
-	if s.base == end || s.base > end && l.cfg.Load().CleanupCompact {
+	if s.base == end || s.base > end && (s.base <= max(point, id.Offset(l.clean.Load())) || point < 0 && l.cfg.Load().CleanupCompact) {
 		return false
 	}
 	l.o.Logger.Warn("segment does not continue the log", "partition", l.tp.String(), "segment", int64(s.base), "bytes", s.size.Load(),

@@ -47,6 +47,7 @@ type Log struct {
 	mu          sync.Mutex // serialises every change; never held across an fsync of the log
 	producers   producerState
 	topicID     id.UUID
+	gapped      bool                    // a segment begins above the end of the one before, and the recovery point does not say so yet
 	truncations int                     // counts them, so that a flush notices one
 	lastFlushMs int64                   // when the durable end last moved or unflushed data began
 	epochsDirty bool                    // the epoch file is behind the cache
@@ -80,9 +81,10 @@ type LogOptions struct {
 	TopicID        id.UUID // written to partition.metadata when non-zero and absent
 	Config         Config
 	CleanShutdown  bool      // the directory was closed cleanly: skip the scan
-	RecoveryPoint  id.Offset // from the checkpoint; scan from here otherwise
+	RecoveryPoint  id.Offset // from the checkpoint; scan from here otherwise; negative when nothing is known
 	LogStartOffset id.Offset // from the checkpoint
 	HighWatermark  id.Offset // from the checkpoint
+	CleanUpTo      id.Offset // from the checkpoint: up to where a compacted log is clean
 	Logger         *slog.Logger
 	Now            func() time.Time
 
@@ -123,6 +125,9 @@ func openLog(o LogOptions, d *logDir, opts *Options) (*Log, error) {
 	l.cfg.Store(&o.Config)
 	l.unstable.Store(-1)
 	l.clean.Store(-1)
+	if o.CleanUpTo > 0 {
+		l.clean.Store(int64(o.CleanUpTo))
+	}
 	created := false
 	if o.found == nil {
 		_, err := opts.FS.Stat(o.Dir)

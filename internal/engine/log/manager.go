@@ -39,6 +39,8 @@ type Options struct {
 	ProducerExpirationInterval time.Duration // producer.id.expiration.check.interval.ms
 	InitialDelay               time.Duration // log.initial.task.delay.ms: before the first retention check
 
+	Cleaner CleanerConfig // DefaultCleanerConfig when zero
+
 	// MaxOpenFiles is how many files of segments stay open; half as many more may be open while they are read. 0: half of what
 	// the process may have, the rest is for connections.
 	MaxOpenFiles int
@@ -82,6 +84,9 @@ func (o *Options) withDefaults() *Options {
 	set(&c.ProducerExpiration, 24*time.Hour)
 	set(&c.ProducerExpirationInterval, 10*time.Minute)
 	set(&c.InitialDelay, 30*time.Second)
+	if c.Cleaner == (CleanerConfig{}) {
+		c.Cleaner = DefaultCleanerConfig()
+	}
 	c.dynamic = newDynamic(&c)
 	return &c
 }
@@ -97,17 +102,23 @@ type Manager struct {
 	stop     chan struct{}
 	stopped  chan struct{} // closed by the background goroutine; nil without one
 
+	cleaner *cleaner
+
+	recovering sync.WaitGroup // recoveries of pending logs
+
 	ticking sync.Mutex // one Tick or Load at a time
 	due     schedule   // guarded by ticking
 
-	mu       sync.Mutex
-	logs     map[id.TopicPartition]*Log
-	creating map[id.TopicPartition]chan struct{} // closed when the creation is over
-	work     map[*Log]time.Time                  // logs with background work, and when it is due
-	deleting []deletion
-	unborn   []*Log // new logs whose directories are to be made
-	loaded   bool
-	closed   bool
+	mu         sync.Mutex
+	logs       map[id.TopicPartition]*Log
+	creating   map[id.TopicPartition]chan struct{} // closed when the creation is over
+	work       map[*Log]time.Time                  // logs with background work, and when it is due
+	deleting   []deletion
+	unborn     []*Log // new logs whose directories are to be made
+	pending    map[id.TopicPartition]*pendingLog
+	recoveries map[*logDir][]*pendingLog // in the order in which they are to be recovered
+	loaded     bool
+	closed     bool
 }
 
 // deletion is a partition directory that waits to be removed.
@@ -128,7 +139,9 @@ func Open(o Options) (*Manager, error) {
 	m := &Manager{
 		o: opts, failures: make(chan struct{}, 1), wake: make(chan struct{}, 1), stop: make(chan struct{}),
 		logs: map[id.TopicPartition]*Log{}, creating: map[id.TopicPartition]chan struct{}{}, work: map[*Log]time.Time{},
+		pending: map[id.TopicPartition]*pendingLog{}, recoveries: map[*logDir][]*pendingLog{},
 	}
+	m.cleaner = newCleaner(m, opts.Cleaner)
 	err := m.openDirs()
 	if err == nil && !opts.Deferred {
 		err = m.Load(LoadOptions{})
@@ -266,8 +279,13 @@ func (m *Manager) Create(tp id.TopicPartition, o CreateOptions) (*Log, error) {
 			}
 			return l, nil
 		}
-		if wait := m.creating[tp]; wait != nil {
+		wait := m.creating[tp]
+		if p := m.pending[tp]; p != nil {
+			wait = p.done
+		}
+		if wait != nil {
 			m.mu.Unlock()
+			m.Recovering(tp)
 			<-wait
 			continue
 		}
@@ -361,6 +379,7 @@ func (m *Manager) SetAside(partitions ...id.TopicPartition) error {
 }
 
 func (m *Manager) takeAway(partitions []id.TopicPartition, suffix string) error {
+	errs := []error{m.takePending(partitions, suffix)}
 	byDir := map[*logDir][]*Log{}
 	m.mu.Lock()
 	for _, tp := range partitions {
@@ -372,7 +391,6 @@ func (m *Manager) takeAway(partitions []id.TopicPartition, suffix string) error 
 		}
 	}
 	m.mu.Unlock()
-	var errs []error
 	for d, logs := range byDir {
 		errs = append(errs, m.takeAwayFrom(d, logs, suffix))
 	}
@@ -441,6 +459,8 @@ func (m *Manager) settle(d *logDir) error {
 // moveAway renames a log's directory once whoever was changing the log is done; false when there is nothing to rename.
 func (m *Manager) moveAway(l *Log, suffix string) (bool, error) {
 	l.setGone(ErrDeleted)
+	l.swap.Lock()
+	defer l.swap.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dir.err() != nil || !l.born && !vfs.Exists(m.o.FS, l.Path()) {

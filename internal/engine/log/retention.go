@@ -10,6 +10,8 @@ import (
 // DeleteOldSegments removes the oldest segments that retention allows to go, and returns how many. Nothing at or above the
 // high watermark goes.
 func (l *Log) DeleteOldSegments(now time.Time) (int, error) {
+	l.swap.Lock()
+	defer l.swap.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.Err(); err != nil {
@@ -33,6 +35,17 @@ func (l *Log) DeleteOldSegments(now time.Time) (int, error) {
 	total += n
 	n, err = l.deleteByTime(now, c.RetentionTime)
 	return total + n, err
+}
+
+// retain deletes old segments, unless the cleaner is at the log: what it makes of them would be for nothing. It looks again when
+// it has nothing to clean.
+func (l *Log) retain(now time.Time) error {
+	if !l.cleaning.TryLock() {
+		return nil
+	}
+	defer l.cleaning.Unlock()
+	_, err := l.DeleteOldSegments(now)
+	return err
 }
 
 func (l *Log) deleteBySize(limit int64) (int, error) {
@@ -146,6 +159,12 @@ func (l *Log) Tick(now time.Time) (next time.Time, err error) {
 	defer l.mu.Unlock()
 	if l.Err() != nil {
 		return time.Time{}, nil
+	}
+	if l.gapped {
+		if err := l.dir.lowered(); err != nil {
+			return time.Time{}, err
+		}
+		l.gapped = false
 	}
 	if l.epochsDirty && !l.fresh {
 		if err := l.writeEpochs(); err != nil {

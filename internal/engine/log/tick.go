@@ -90,7 +90,7 @@ func (m *Manager) Tick(now time.Time) {
 	m.tickLogs(now)
 	m.removeDeleted(now)
 	if isDue(&m.due.retention, m.o.RetentionCheckInterval) {
-		m.each(func(l *Log) error { _, err := l.DeleteOldSegments(now); return err })
+		m.each(func(l *Log) error { return l.retain(now) })
 	}
 	if isDue(&m.due.flush, m.o.FlushCheckInterval) {
 		m.each(func(l *Log) error {
@@ -112,7 +112,7 @@ func (m *Manager) Tick(now time.Time) {
 		write    func(*logDir) error
 	}{
 		{&m.due.highWatermarks, m.o.HighWatermarkInterval, m.checkpointHighWatermarks},
-		{&m.due.recovery, m.o.RecoveryPointInterval, m.checkpointRecoveryPoints},
+		{&m.due.recovery, m.o.RecoveryPointInterval, func(d *logDir) error { return errors.Join(m.checkpointRecoveryPoints(d), m.checkpointClean(d)) }},
 		{&m.due.starts, m.o.StartOffsetInterval, m.checkpointStartOffsets},
 	} {
 		if !isDue(c.at, c.interval) {
@@ -209,6 +209,15 @@ func (m *Manager) removeDeleted(now time.Time) {
 	m.mu.Unlock()
 	for _, d := range due {
 		if d.log != nil {
+			if !d.log.cleaning.TryLock() {
+				// A cleaner notices in a moment that the log is gone.
+				d.at = now.Add(time.Second)
+				m.mu.Lock()
+				m.deleting = append(m.deleting, d)
+				m.mu.Unlock()
+				continue
+			}
+			d.log.cleaning.Unlock()
 			d.log.mu.Lock()
 			d.log.dropFiles()
 			for _, f := range d.log.doomed {
@@ -247,6 +256,7 @@ func (m *Manager) writeCheckpoint(d *logDir, name string, offset func(*Log) (id.
 			}
 		}
 	}
+	m.checkpointedLocked(d, name, offsets)
 	m.mu.Unlock()
 	if err := checkpoint.WriteOffsets(m.o.FS, filepath.Join(d.path, name), offsets); err != nil {
 		if isFull(err) {
@@ -283,7 +293,8 @@ func (m *Manager) checkpointRecoveryPoints(d *logDir) error {
 func (m *Manager) forgetStarts(d *logDir) error {
 	d.startsChanged.Store(true)
 	d.hwChanged.Store(true)
-	return errors.Join(m.checkpointStartOffsets(d), m.checkpointHighWatermarks(d))
+	d.cleanChanged.Store(true)
+	return errors.Join(m.checkpointStartOffsets(d), m.checkpointHighWatermarks(d), m.checkpointClean(d))
 }
 
 // checkpointStartOffsets writes the start offsets that the segments do not tell.
@@ -312,12 +323,16 @@ func (m *Manager) Close(epoch id.BrokerEpoch) error {
 	m.closed = true
 	m.mu.Unlock()
 	close(m.stop)
+	m.cleaner.changing.Lock()
+	m.cleaner.halt()
+	m.cleaner.changing.Unlock()
 	m.ticking.Lock()
 	stopped, loaded := m.stopped, m.loaded
 	m.ticking.Unlock()
 	if stopped != nil {
 		<-stopped
 	}
+	m.recovering.Wait() // those under way; the others stay as they are
 	if !loaded {
 		m.unlock()
 		return nil
@@ -345,7 +360,7 @@ func (m *Manager) Close(epoch id.BrokerEpoch) error {
 	var errs []error
 	for _, d := range m.dirs {
 		err := failed[d]
-		for _, f := range []func(*logDir) error{m.checkpointRecoveryPoints, m.checkpointStartOffsets, m.checkpointHighWatermarks} {
+		for _, f := range []func(*logDir) error{m.checkpointRecoveryPoints, m.checkpointStartOffsets, m.checkpointHighWatermarks, m.checkpointClean} {
 			d.hwChanged.Store(true)
 			d.durableChanged.Store(true)
 			d.startsChanged.Store(true)
@@ -353,7 +368,9 @@ func (m *Manager) Close(epoch id.BrokerEpoch) error {
 				err = f(d)
 			}
 		}
-		if err == nil && d.err() == nil {
+		if n := m.pendingIn(d); n > 0 {
+			m.o.Logger.Info("logs are left for the next start to recover", "log_dir", d.path, "logs", n)
+		} else if err == nil && d.err() == nil {
 			err = d.writeCleanShutdown(epoch)
 		}
 		errs = append(errs, err)

@@ -61,6 +61,8 @@ func (l *Log) raiseStart(start id.Offset) {
 
 // TruncateTo removes everything from the batch that holds offset on. The high watermark comes down with the log end.
 func (l *Log) TruncateTo(offset id.Offset) error {
+	l.swap.Lock()
+	defer l.swap.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.Err(); err != nil {
@@ -92,6 +94,7 @@ func (l *Log) TruncateTo(offset id.Offset) error {
 // The durable end and the high watermark come down first: should the process end half way, nothing claims what is gone.
 func (l *Log) truncate(offset id.Offset) error {
 	l.truncations++
+	l.lowerClean(offset)
 	segs := *l.segments.Load()
 	keep := floor(segs, offset) + 1
 	if int64(offset) < l.durable.Load() {
@@ -134,6 +137,8 @@ func (l *Log) truncate(offset id.Offset) error {
 
 // TruncateFullyAndStartAt empties the log and lets it begin at offset.
 func (l *Log) TruncateFullyAndStartAt(offset id.Offset) error {
+	l.swap.Lock()
+	defer l.swap.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.Err(); err != nil {
@@ -148,6 +153,7 @@ func (l *Log) restartAt(offset id.Offset) error {
 		return err
 	}
 	l.truncations++
+	l.lowerClean(offset)
 	if int64(offset) < l.durable.Load() {
 		l.durable.Store(int64(offset))
 		if err := l.dir.lowered(); err != nil {
@@ -181,14 +187,25 @@ func (l *Log) restartAt(offset id.Offset) error {
 // discard needs mu. It takes segments and the snapshots at their beginning out of use: files are renamed now and removed after
 // file.delete.delay.ms, so that readers who have them finish.
 func (l *Log) discard(segs []*segment) error {
+	return l.discardReplaced(segs, id.NoOffset)
+}
+
+// discardReplaced is discard for segments in whose place another comes that begins at base: the snapshot there stays.
+func (l *Log) discardReplaced(segs []*segment, base id.Offset) error {
 	at := l.o.Now().Add(min(l.cfg.Load().FileDeleteDelay, time.Duration(1)<<56))
 	for _, s := range segs {
+		if err := l.removeNamesake(s.base); err != nil {
+			return err
+		}
 		if err := s.markDeleted(); err != nil {
 			return err
 		}
-		name, err := l.producers.markSnapshotDeleted(l.at, s.base)
-		if err != nil {
-			return err
+		name := ""
+		if s.base != base {
+			var err error
+			if name, err = l.producers.markSnapshotDeleted(l.at, s.base); err != nil {
+				return err
+			}
 		}
 		l.doomed = append(l.doomed, doomedFiles{at: at, segment: s, snapshot: name})
 	}
@@ -203,4 +220,30 @@ func (l *Log) discardNow(segs []*segment) error {
 		return err
 	}
 	return l.at.fs.SyncDir(l.Path())
+}
+
+// removeNamesake removes a segment that waits for its deletion and has the name that another is about to get: it would be found
+// under it by whoever has the older one. Readers who have its files open finish with them.
+func (l *Log) removeNamesake(base id.Offset) error {
+	for i, d := range l.doomed {
+		if d.segment.base == base {
+			l.doomed = slices.Delete(l.doomed, i, i+1)
+			return l.removeDoomed(d)
+		}
+	}
+	return nil
+}
+
+// lowerClean notes that what lies at and above offset is not clean any more.
+func (l *Log) lowerClean(offset id.Offset) {
+	for {
+		at := l.clean.Load()
+		if at <= int64(offset) {
+			return
+		}
+		if l.clean.CompareAndSwap(at, int64(offset)) {
+			l.dir.cleanChanged.Store(true)
+			return
+		}
+	}
 }
