@@ -411,7 +411,7 @@ func (d *driver) committed() error {
 		d.q.setImage(d.loader.img)
 	}
 	if err != nil {
-		return fmt.Errorf("replay the metadata log: %w", err)
+		return fmt.Errorf("replay the metadata log in %s: %w", d.o.logDir(), err)
 	}
 	n := 0
 	for n < len(d.waiting) && d.waiting[n].end <= hw {

@@ -48,6 +48,9 @@ func openMetaLog(o *Options, newest raft.Position) (*metaLog, error) {
 	c.MaxMessageBytes = maxBatchBytes
 	c.RetentionBytes, c.RetentionTime, c.CleanupDelete = -1, -1, false // snapshots decide what may go
 	c.TimestampAfterMax = log.Forever
+	if err := checkDamage(o.FS, o.logDir(), newest.Offset); err != nil {
+		return nil, err
+	}
 	l, err := log.OpenLog(log.LogOptions{
 		FS: o.FS, Dir: o.logDir(), TopicPartition: id.TopicPartition{Topic: metadataTopic}, TopicID: id.MetadataTopicID,
 		Config: c, Logger: o.Logger, Now: o.Now,
