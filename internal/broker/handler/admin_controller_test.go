@@ -7,33 +7,27 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moldau-io/moldau/embedded"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
 
-// controller is a connection to the controller's own listener of c's node.
-func (c *adminClient) controller() *adminClient {
-	c.t.Helper()
-	var q api.DescribeQuorumResponse
-	c.call(2, &api.DescribeQuorumRequest{Topics: []api.DescribeQuorumRequestTopic{{TopicName: "__cluster_metadata",
-		Partitions: []api.DescribeQuorumRequestTopicPartition{{}}}}}, &q)
-	if len(q.Nodes) != 1 || len(q.Nodes[0].Listeners) != 1 {
-		c.t.Fatalf("controllers %+v", q.Nodes)
-	}
-	l := q.Nodes[0].Listeners[0]
-	conn, err := net.Dial("tcp", fmt.Sprintf("localhost:%d", l.Port))
+// dialController connects to the controller's own listener.
+func dialController(t *testing.T, n *embedded.Node) *adminClient {
+	t.Helper()
+	conn, err := net.Dial("tcp", n.ControllerAddr())
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
-	c.t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	return &adminClient{t: c.t, conn: conn}
+	return &adminClient{t: t, conn: conn}
 }
 
 // TestQuotasAndScram: what either listener takes is in the image that the broker tells of.
 func TestQuotasAndScram(t *testing.T) {
-	_, broker := adminNode(t)
-	for i, c := range []*adminClient{broker, broker.controller()} {
+	n, broker := adminNode(t)
+	for i, c := range []*adminClient{broker, dialController(t, n)} {
 		user := fmt.Sprint("user-", i)
 		var q api.AlterClientQuotasResponse
 		c.call(1, &api.AlterClientQuotasRequest{Entries: []api.AlterClientQuotasRequestEntry{
@@ -71,8 +65,8 @@ func TestQuotasAndScram(t *testing.T) {
 
 // TestSecurityThatIsOff: ACLs and tokens are refused by both listeners as where there is neither authorizer nor authentication.
 func TestSecurityThatIsOff(t *testing.T) {
-	_, broker := adminNode(t)
-	for _, c := range []*adminClient{broker, broker.controller()} {
+	n, broker := adminNode(t)
+	for _, c := range []*adminClient{broker, dialController(t, n)} {
 		var da api.DescribeAclsResponse
 		c.call(3, api.NewDescribeAclsRequest(), &da)
 		var ca api.CreateAclsResponse
@@ -100,9 +94,9 @@ func TestSecurityThatIsOff(t *testing.T) {
 
 // TestConfigsAtTheController: tools describe and change configurations at the controller, log levels included.
 func TestConfigsAtTheController(t *testing.T) {
-	_, broker := adminNode(t)
+	n, broker := adminNode(t)
 	broker.create("t", 1, "retention.ms", "77")
-	c := broker.controller()
+	c := dialController(t, n)
 	configs := func(kind int8, name, key string) string {
 		var d api.DescribeConfigsResponse
 		c.call(4, &api.DescribeConfigsRequest{Resources: []api.DescribeConfigsRequestResource{{ResourceType: kind, ResourceName: name, ConfigurationKeys: []string{key}}}}, &d)
