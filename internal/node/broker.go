@@ -231,11 +231,7 @@ func (n *Node) newLifecycle(b *conf.Broker) error {
 }
 
 func (n *Node) directoryOf(tp id.TopicPartition) (id.UUID, bool) {
-	l, ok := n.logs.Get(tp)
-	if !ok {
-		return id.UUID{}, false
-	}
-	return l.DirectoryID(), true
+	return n.logs.DirectoryOf(tp)
 }
 
 // serve starts everything that runs, registers the broker, and opens the doors when the broker is unfenced.

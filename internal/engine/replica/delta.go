@@ -51,6 +51,12 @@ func (m *Manager) ApplyDelta(delta *image.Delta, img *image.Image) error {
 			p.wakeDeletes()
 		})
 	}
+	m.tell(news)
+	return errors.Join(errs...)
+}
+
+// tell passes on what a delta meant for leaderships.
+func (m *Manager) tell(news []leadershipNews) {
 	for _, n := range news {
 		if w := m.watchers[n.tp.Topic]; w != nil {
 			if n.elected {
@@ -60,7 +66,6 @@ func (m *Manager) ApplyDelta(delta *image.Delta, img *image.Image) error {
 			}
 		}
 	}
-	return errors.Join(errs...)
 }
 
 // leadershipNews is what a LeadershipWatcher will be told once the whole delta is in force.
@@ -113,8 +118,10 @@ func (m *Manager) configure(t *topic, img *image.Image) {
 
 func (m *Manager) dropTopics(topics []*image.Topic, news *[]leadershipNews) error {
 	var gone []*Partition
+	var pending []id.TopicPartition
 	for _, it := range topics {
 		m.forgetUnopened(it.Name)
+		pending = append(pending, m.recoveringOf(it)...)
 		t := m.topics.withID(it.ID)
 		if t == nil {
 			continue
@@ -127,7 +134,18 @@ func (m *Manager) dropTopics(topics []*image.Topic, news *[]leadershipNews) erro
 			}
 		}
 	}
-	return m.deleteLogs(gone)
+	return errors.Join(m.deletePending(pending), m.deleteLogs(gone))
+}
+
+// deletePending deletes logs that wait for their recovery.
+func (m *Manager) deletePending(tps []id.TopicPartition) error {
+	if len(tps) == 0 {
+		return nil
+	}
+	if err := m.logs.Delete(tps...); err != nil {
+		return fmt.Errorf("delete %d replicas that were not recovered, %s first: %w", len(tps), tps[0], err)
+	}
+	return nil
 }
 
 // diskWorkers bounds how many logs are made or deleted side by side. Each of them waits for the disk most of the time.
@@ -210,7 +228,7 @@ func (m *Manager) openAll(changed []*image.TopicChange, img *image.Image) newRep
 		t := m.topics.withID(c.ID)
 		var config TopicConfig
 		for _, pc := range c.Partitions() {
-			if !pc.After.HasReplica(m.self) || (t != nil && t.partition(pc.After.ID) != nil) {
+			if !pc.After.HasReplica(m.self) || t.hosts(pc.After.ID) || m.isRecovering(c.ID, id.TopicPartition{Topic: c.Name, Partition: pc.After.ID}) {
 				continue
 			}
 			if t == nil {
@@ -224,6 +242,12 @@ func (m *Manager) openAll(changed []*image.TopicChange, img *image.Image) newRep
 			all = append(all, r)
 		}
 	}
+	m.openEach(all)
+	return found
+}
+
+// openEach opens replicas and gives them their registrations.
+func (m *Manager) openEach(all []*newReplica) {
 	side(len(all), func(i int) {
 		r := all[i]
 		if r.p, r.err = m.open(r.t, r.after, r.config); r.err == nil {
@@ -231,7 +255,6 @@ func (m *Manager) openAll(changed []*image.TopicChange, img *image.Image) newRep
 		}
 	})
 	m.noteUnopened(all)
-	return found
 }
 
 // noteUnopened remembers the replicas without a log. The next change of such a partition tries again.
@@ -271,6 +294,9 @@ func (m *Manager) applyTopic(c *image.TopicChange, opened newReplicas, news *[]l
 				parts[after.ID] = nil
 				p.retire(wire.ErrNotLeaderOrFollower, after.LeaderEpoch, news)
 				moved = append(moved, p)
+			} else if tp := (id.TopicPartition{Topic: c.Name, Partition: after.ID}); m.recovering[tp] == c.ID {
+				delete(m.recovering, tp)
+				errs = append(errs, m.deletePending([]id.TopicPartition{tp}))
 			}
 			continue
 		}
@@ -280,14 +306,14 @@ func (m *Manager) applyTopic(c *image.TopicChange, opened newReplicas, news *[]l
 			continue
 		}
 		r := opened[c.ID][after.ID]
+		if r == nil {
+			continue // its log is being recovered
+		}
 		errs, *news = append(errs, r.err), append(*news, r.news...)
 		if r.p == nil {
 			continue
 		}
-		for len(parts) <= int(after.ID) {
-			parts = append(parts, nil)
-		}
-		t, parts[after.ID] = r.t, r.p
+		t, parts = r.t, putPartition(parts, r.p)
 		settle = append(settle, r.p)
 	}
 	errs = append(errs, m.deleteLogs(moved))
@@ -312,7 +338,7 @@ func (m *Manager) loadLogs(img *image.Image) error {
 	}
 	if !m.logs.Loaded() {
 		config := func(topic string) log.Config { return m.configs.TopicConfig(img, topic).Log }
-		if err := m.logs.Load(log.LoadOptions{TopicConfig: config, Stray: stray}); err != nil {
+		if err := m.logs.Load(log.LoadOptions{TopicConfig: config, Stray: stray, Recovered: m.logRecovered}); err != nil {
 			return fmt.Errorf("load the logs: %w", err)
 		}
 		return nil

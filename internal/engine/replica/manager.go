@@ -71,8 +71,14 @@ type Manager struct {
 	apply     sync.Mutex // serialises ApplyDelta, ReloadConfigs and watcher registration
 	watchers  map[string]LeadershipWatcher
 	logsKnown bool // the logs on disk were compared with the metadata; guarded by apply
-	stop      chan struct{}
-	stopped   sync.WaitGroup
+
+	recovering    map[id.TopicPartition]id.UUID // replicas of a topic whose logs are not there yet; guarded by apply
+	recovered     sync.Mutex                    // guards recoveredLogs
+	recoveredLogs []id.TopicPartition           // logs that came to be there since adoptRecovered last looked
+	adoptable     chan struct{}                 // signals that there are some
+
+	stop    chan struct{}
+	stopped sync.WaitGroup
 }
 
 // internalTopics are the topics of Kafka's coordinators.
@@ -84,7 +90,7 @@ func New(o Options) *Manager {
 	m := &Manager{
 		self: o.Self, logs: o.Logs, configs: o.Configs, logger: o.Logger, now: o.Now, lagMaxMs: o.LagMax.Milliseconds(),
 		changes: o.Changes, internal: o.InternalTopics, topics: newTopicTable(), watchers: map[string]LeadershipWatcher{},
-		stop: make(chan struct{}),
+		stop: make(chan struct{}), recovering: map[id.TopicPartition]id.UUID{}, adoptable: make(chan struct{}, 1),
 	}
 	if m.now == nil {
 		m.now = time.Now
@@ -97,8 +103,9 @@ func New(o Options) *Manager {
 	}
 	m.image.Store(image.Empty())
 	m.deadlines = newDeadlines(m.now)
-	m.stopped.Add(1)
+	m.stopped.Add(2)
 	go m.tend(o.LagMax)
+	go m.adoptRecovered()
 	return m
 }
 
@@ -163,6 +170,7 @@ func (m *Manager) missing(topic string, n int32) error {
 		}
 	}
 	if m.image.Load().Topics.Partition(topic, n) != nil {
+		m.logs.Recovering(id.TopicPartition{Topic: topic, Partition: n}) // if it is, it is next
 		return wire.ErrNotLeaderOrFollower
 	}
 	return wire.ErrUnknownTopicOrPartition

@@ -1,0 +1,234 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+)
+
+// recoveryGrace is how long Load waits for recoveries that it leaves to the background: what was small is there when it returns,
+// and nobody is told to come again.
+const recoveryGrace = 20 * time.Millisecond
+
+// A log of a directory that was not closed cleanly may have to be scanned. With LoadOptions.Recovered it is not yet there when
+// Load returns: it is pending, recovered in the background, RecoveryThreads at a time in each directory, those that somebody
+// asks for first. The checkpoints keep what they say of a pending log. A directory with pending logs is never closed cleanly.
+
+// pendingLog is a log that waits for its recovery.
+type pendingLog struct {
+	tp      id.TopicPartition
+	dir     *logDir
+	options LogOptions
+	state   dirState
+	clean   id.Offset     // what the cleaner's checkpoint says, -1 for nothing
+	running bool          // guarded by the manager's mutex
+	done    chan struct{} // closed when it is pending no more
+}
+
+// addPending registers a log for recovery.
+func (m *Manager) addPending(d *logDir, tp id.TopicPartition, o LogOptions, s dirState) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if other := m.pending[tp]; other != nil {
+		return twoDirectories(tp, other.options.Dir, o.Dir)
+	}
+	if other := m.logs[tp]; other != nil {
+		return twoDirectories(tp, other.Path(), o.Dir)
+	}
+	p := &pendingLog{tp: tp, dir: d, options: o, state: s, clean: -1, done: make(chan struct{})}
+	m.pending[tp] = p
+	m.recoveries[d] = append(m.recoveries[d], p)
+	d.hosted++
+	return nil
+}
+
+func twoDirectories(tp id.TopicPartition, one, other string) error {
+	return fmt.Errorf("partition %v has two directories: %s and %s; remove the one that failed last", tp, one, other)
+}
+
+// recoverPending starts the recoveries and returns when they are over, or after the grace.
+func (m *Manager) recoverPending(recovered func(id.TopicPartition)) {
+	m.mu.Lock()
+	some := len(m.pending) > 0
+	for d, queue := range m.recoveries {
+		// Coordinators lead whole groups of clients from one partition each. Apart from them the order is that of the names.
+		slices.SortStableFunc(queue, func(a, b *pendingLog) int {
+			if ai, bi := isInternalTopic(a.tp.Topic), isInternalTopic(b.tp.Topic); ai != bi {
+				if ai {
+					return -1
+				}
+				return 1
+			}
+			return a.tp.Compare(b.tp)
+		})
+		for range min(m.o.recoveryThreads(), len(queue)) {
+			m.recovering.Go(func() {
+				for p := m.nextPending(d); p != nil; p = m.nextPending(d) {
+					if m.recoverOne(p) {
+						recovered(p.tp)
+					}
+				}
+			})
+		}
+	}
+	m.mu.Unlock()
+	if !some {
+		return
+	}
+	over := make(chan struct{})
+	go func() { m.recovering.Wait(); close(over) }()
+	grace := time.NewTimer(recoveryGrace)
+	defer grace.Stop()
+	select {
+	case <-over:
+	case <-grace.C:
+	}
+}
+
+func isInternalTopic(topic string) bool { return len(topic) > 2 && topic[:2] == "__" }
+
+// notePendingClean takes what the cleaner's checkpoint says of a log, if it is pending.
+func (m *Manager) notePendingClean(d *logDir, tp id.TopicPartition, at id.Offset) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.pending[tp]
+	if p == nil || p.dir != d {
+		return false
+	}
+	p.clean = at
+	return true
+}
+
+// nextPending takes the next log of a directory to be recovered; nil when there is none, or the manager was closed.
+func (m *Manager) nextPending(d *logDir) *pendingLog {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for !m.closed && d.err() == nil && len(m.recoveries[d]) > 0 {
+		p := m.recoveries[d][0]
+		m.recoveries[d] = m.recoveries[d][1:]
+		if m.pending[p.tp] == p && !p.running {
+			p.running = true
+			return p
+		}
+	}
+	return nil
+}
+
+func (m *Manager) recoverOne(p *pendingLog) bool {
+	l, err := openLog(p.options, p.dir, m.o)
+	m.mu.Lock()
+	delete(m.pending, p.tp)
+	if err == nil {
+		l.clean.Store(int64(p.clean))
+		m.logs[p.tp] = l
+	} else {
+		p.dir.hosted--
+	}
+	m.mu.Unlock()
+	close(p.done)
+	if err != nil {
+		p.dir.fail("recover", p.options.Dir, err)
+		return false
+	}
+	return true
+}
+
+// Recovering reports whether a partition's log was found and waits for its recovery, or is in it. Its turn comes next.
+func (m *Manager) Recovering(tp id.TopicPartition) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.pending[tp]
+	if p == nil {
+		return false
+	}
+	if queue := m.recoveries[p.dir]; !p.running && (len(queue) == 0 || queue[0] != p) {
+		m.recoveries[p.dir] = append([]*pendingLog{p}, queue...) // where it was it is passed over
+	}
+	return true
+}
+
+// DirectoryOf is the id of the log directory in which a partition's log is, recovered or not.
+func (m *Manager) DirectoryOf(tp id.TopicPartition) (id.UUID, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l := m.logs[tp]; l != nil {
+		return l.dir.id, true
+	}
+	if p := m.pending[tp]; p != nil {
+		return p.dir.id, true
+	}
+	return id.UUID{}, false
+}
+
+// pendingIn counts the logs of a directory that wait for their recovery.
+func (m *Manager) pendingIn(d *logDir) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for _, p := range m.pending {
+		if p.dir == d {
+			n++
+		}
+	}
+	return n
+}
+
+// takePending takes partitions out of service whose logs are pending: their directories are renamed as they are. It waits for
+// those whose recovery is under way; they are logs like others then.
+func (m *Manager) takePending(partitions []id.TopicPartition, suffix string) error {
+	var errs []error
+	for _, tp := range partitions {
+		m.mu.Lock()
+		p := m.pending[tp]
+		if p != nil && !p.running {
+			delete(m.pending, tp)
+			p.dir.hosted--
+		}
+		m.mu.Unlock()
+		switch {
+		case p == nil:
+		case p.running:
+			<-p.done
+		default:
+			close(p.done)
+			errs = append(errs, m.movePending(p, suffix))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Manager) movePending(p *pendingLog, suffix string) error {
+	if p.dir.err() != nil {
+		return nil // out of reach; a restart finds it stray
+	}
+	to := filepath.Join(p.dir.path, movedDirName(p.tp, suffix))
+	if err := m.o.FS.Rename(p.options.Dir, to); err != nil {
+		return p.dir.fail("delete", p.tp.String(), err)
+	}
+	p.dir.taken.Add(1)
+	if suffix == suffixDirDelete {
+		m.mu.Lock()
+		m.deleting = append(m.deleting, deletion{at: m.o.Now().Add(min(p.options.Config.FileDeleteDelay, 365*24*time.Hour)), path: to, dir: p.dir})
+		m.mu.Unlock()
+	}
+	return nil
+}
+
+// checkpointedLocked adds what a checkpoint file said of the logs of a directory that are still pending. It needs mu.
+func (m *Manager) checkpointedLocked(d *logDir, name string, offsets map[id.TopicPartition]id.Offset) {
+	for tp, p := range m.pending {
+		if p.dir != d {
+			continue
+		}
+		if o, ok := p.state.of(name)[tp]; ok {
+			offsets[tp] = o
+		}
+		if name == fileCleanerOffset && p.clean >= 0 {
+			offsets[tp] = p.clean
+		}
+	}
+}

@@ -1,0 +1,200 @@
+package log
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/vfs"
+)
+
+// gate is a file system in which a topic's segments cannot be opened until the gate is.
+type gate struct {
+	vfs.FS
+	topic string
+	open  chan struct{}
+}
+
+func (g *gate) OpenFile(path string, flag int, perm os.FileMode) (vfs.File, error) {
+	if strings.Contains(path, "/"+g.topic+"-") && strings.HasSuffix(path, ".log") {
+		<-g.open
+	}
+	return g.FS.OpenFile(path, flag, perm)
+}
+
+// killed leaves two topics of three partitions with five records each, of which three are behind the recovery point.
+func killed(t *testing.T, ck *clock) *vfs.Mem {
+	disk := mem(t)
+	m := mustOpen(t, managerOptions(t, disk, ck, "/data"))
+	for _, topic := range []string{"fast", "slow"} {
+		for p := range int32(3) {
+			l := mustCreate(t, m, partition(topic, p))
+			mustAppend(t, l, batchSpec{records: 2})
+			if err := l.Flush(l.EndOffset()); err != nil {
+				t.Fatal(err)
+			}
+			mustAppend(t, l, batchSpec{records: 3})
+			if _, err := l.DeleteRecords(0); err != nil {
+				t.Fatal(err)
+			}
+			l.AdvanceHighWatermark(2)
+		}
+	}
+	ck.advance(2 * time.Minute)
+	m.Tick(ck.now()) // the checkpoints
+	m.unlock()
+	return disk
+}
+
+func recoverBehind(t *testing.T, fsys vfs.FS, ck *clock) (*Manager, chan id.TopicPartition) {
+	t.Helper()
+	o := managerOptions(t, fsys, ck, "/data")
+	o.Deferred, o.RecoveryThreads = true, 2
+	m := mustOpen(t, o)
+	ch := make(chan id.TopicPartition, 100)
+	if err := m.Load(LoadOptions{Recovered: func(tp id.TopicPartition) { ch <- tp }}); err != nil {
+		t.Fatal(err)
+	}
+	return m, ch
+}
+
+// TestRecoveryBehindTheStart: small logs are there when Load returns; one that takes long holds nobody up, is there when it is
+// recovered, and meanwhile the checkpoints keep what they said of it.
+func TestRecoveryBehindTheStart(t *testing.T) {
+	ck := &clock{ms: epochMs}
+	disk := killed(t, ck)
+	want := content(t, disk, "/data/"+fileRecoveryPoint)
+	if !strings.Contains(want, "slow 0 2") {
+		t.Fatalf("recovery points before the kill:\n%s", want)
+	}
+	g := &gate{FS: disk, topic: "slow", open: make(chan struct{})}
+	m, recovered := recoverBehind(t, g, ck)
+	for range 3 {
+		if tp := <-recovered; tp.Topic != "fast" {
+			t.Fatalf("%v was recovered first", tp)
+		}
+	}
+	if l, ok := m.Get(partition("fast", 0)); !ok || l.EndOffset() != 5 {
+		t.Fatal("a recovered log is not there, or not whole")
+	}
+	for p := range int32(3) {
+		if _, ok := m.Get(partition("slow", p)); ok || !m.Recovering(partition("slow", p)) {
+			t.Fatalf("slow-%d is there before it is recovered", p)
+		}
+	}
+	if _, ok := m.DirectoryOf(partition("slow", 2)); !ok {
+		t.Error("nobody knows where a pending log is")
+	}
+	m.dirs[0].durableChanged.Store(true)
+	m.Tick(ck.now().Add(2 * time.Minute))
+	if got := content(t, disk, "/data/"+fileRecoveryPoint); got != want {
+		t.Errorf("recovery points while logs are pending:\n%s\nbefore:\n%s", got, want)
+	}
+	close(g.open)
+	for range 3 {
+		tp := <-recovered
+		l, ok := m.Get(tp)
+		if !ok || l.EndOffset() != 5 || l.DurableEnd() != 2 || l.HighWatermark() != 2 {
+			t.Errorf("%v after its recovery: %v", tp, l)
+		}
+	}
+	if err := m.Close(1); err != nil {
+		t.Fatal(err)
+	}
+	if !vfs.Exists(disk, "/data/"+fileCleanShutdown) {
+		t.Error("no mark of a clean shutdown")
+	}
+}
+
+// TestPendingLogsGo: deleted and moved aside before their recovery, they are renamed as they are; a log of the same name begins
+// empty; a shutdown before the recovery leaves no mark.
+func TestPendingLogsGo(t *testing.T) {
+	ck := &clock{ms: epochMs}
+	disk := killed(t, ck)
+	g := &gate{FS: disk, topic: "slow", open: make(chan struct{})}
+	m, recovered := recoverBehind(t, g, ck)
+	for range 3 {
+		<-recovered
+	}
+	// Two are held up at the gate, the third waits for its turn.
+	waiting := partition("slow", -1)
+	m.mu.Lock()
+	for tp, p := range m.pending {
+		if !p.running {
+			waiting = tp
+		}
+	}
+	m.mu.Unlock()
+	if err := m.Delete(waiting); err != nil {
+		t.Fatal(err)
+	}
+	if m.Recovering(waiting) {
+		t.Error("a deleted log waits for its recovery")
+	}
+	if l := mustCreate(t, m, waiting); l.EndOffset() != 0 {
+		t.Errorf("a new log ends at %d", l.EndOffset())
+	}
+	deleted := 0
+	entries, err := disk.List("/data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), waiting.String()+".") && strings.HasSuffix(e.Name(), suffixDirDelete) {
+			deleted++
+		}
+	}
+	if deleted != 1 {
+		t.Errorf("%d directories wait to be removed", deleted)
+	}
+	other := partition("slow", (waiting.Partition+1)%3)
+	done := make(chan error)
+	go func() { done <- m.Delete(other) }()
+	close(g.open) // the deletion may be waiting for the recovery, or come later
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := m.Get(other); ok || m.Recovering(other) {
+		t.Error("a log that was deleted in its recovery is there")
+	}
+	if err := m.Close(1); err != nil && !errors.Is(err, ErrClosed) {
+		t.Fatal(err)
+	}
+}
+
+// TestStopBeforeRecovery: what was not recovered when the node stopped is recovered by the next start.
+func TestStopBeforeRecovery(t *testing.T) {
+	ck := &clock{ms: epochMs}
+	disk := killed(t, ck)
+	g := &gate{FS: disk, topic: "slow", open: make(chan struct{})}
+	m, recovered := recoverBehind(t, g, ck)
+	for range 3 {
+		<-recovered
+	}
+	closed := make(chan error)
+	go func() { closed <- m.Close(1) }()
+	for open := true; open; {
+		m.mu.Lock()
+		open = !m.closed
+		m.mu.Unlock()
+	}
+	close(g.open)
+	if err := <-closed; err != nil {
+		t.Fatal(err)
+	}
+	if vfs.Exists(disk, "/data/"+fileCleanShutdown) {
+		t.Error("a log was not recovered, and the directory says that it was closed cleanly")
+	}
+	m = mustOpen(t, managerOptions(t, disk, ck, "/data"))
+	for _, l := range m.Logs() {
+		if l.EndOffset() != 5 {
+			t.Errorf("%v ends at %d", l.TopicPartition(), l.EndOffset())
+		}
+	}
+	if n := len(m.Logs()); n != 6 {
+		t.Errorf("%d logs", n)
+	}
+}
