@@ -90,6 +90,15 @@ func (a *adminLine) any(ctx context.Context, call string, req wire.Request) (wir
 	})
 }
 
+// brokers is any for calls that Kafka's admin client makes to brokers only.
+func (a *adminLine) brokers(ctx context.Context, call string, req wire.Request) (wire.Message, error) {
+	if a.controllers {
+		return nil, &serverError{code: int16(wire.ErrUnsupportedEndpointType),
+			text: "This Admin API is not yet supported when communicating directly with the controller quorum."}
+	}
+	return a.any(ctx, call, req)
+}
+
 // controller asks the active controller, through a broker if the tool was given brokers.
 func (a *adminLine) controller(ctx context.Context, call string, req wire.Request) (wire.Message, error) {
 	if !a.controllers {

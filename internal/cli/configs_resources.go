@@ -230,7 +230,7 @@ func (c *configsCommand) known(ctx context.Context, kind string) ([]string, erro
 	case topicsEntity:
 		req := api.NewMetadataRequest()
 		req.Topics, req.AllowAutoTopicCreation = nil, false
-		m, err := c.line.any(ctx, "listTopics", req)
+		m, err := c.line.brokers(ctx, "listTopics", req)
 		if err != nil {
 			return nil, err
 		}
@@ -298,7 +298,7 @@ func (c *configsCommand) knownGroups(ctx context.Context) ([]string, error) {
 }
 
 func (c *configsCommand) configResources(ctx context.Context, t image.ResourceType) ([]string, error) {
-	m, err := c.line.any(ctx, "listConfigResources", &api.ListConfigResourcesRequest{ResourceTypes: []int8{int8(t)}})
+	m, err := c.line.brokers(ctx, "listConfigResources", &api.ListConfigResourcesRequest{ResourceTypes: []int8{int8(t)}})
 	if err != nil {
 		return nil, err
 	}

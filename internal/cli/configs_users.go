@@ -97,7 +97,7 @@ func (c *configsCommand) quotas(ctx context.Context) ([]api.DescribeClientQuotas
 		}
 		req.Components = append(req.Components, x)
 	}
-	m, err := c.line.controller(ctx, "describeClientQuotas", req)
+	m, err := c.line.brokers(ctx, "describeClientQuotas", req)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (c *configsCommand) alterQuotas(ctx context.Context, add map[string]string,
 	for _, key := range remove {
 		entry.Ops = append(entry.Ops, api.AlterClientQuotasRequestEntryOp{Key: key, Remove: true})
 	}
-	m, err := c.line.controller(ctx, "alterClientQuotas", &api.AlterClientQuotasRequest{Entries: []api.AlterClientQuotasRequestEntry{entry}})
+	m, err := c.line.brokers(ctx, "alterClientQuotas", &api.AlterClientQuotasRequest{Entries: []api.AlterClientQuotasRequestEntry{entry}})
 	if err != nil {
 		return err
 	}
@@ -194,7 +194,7 @@ func (c *configsCommand) alterScram(ctx context.Context, user string, add map[st
 		}
 		req.Upsertions = append(req.Upsertions, api.AlterUserScramCredentialsRequestUpsertion{Name: user, Mechanism: m.code, Iterations: int32(iterations), Salt: salt, SaltedPassword: salted})
 	}
-	m, err := c.line.controller(ctx, "alterUserScramCredentials", req)
+	m, err := c.line.brokers(ctx, "alterUserScramCredentials", req)
 	if err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ func (c *configsCommand) describeUsers(ctx context.Context) error {
 	for _, name := range c.names {
 		req.Users = append(req.Users, api.DescribeUserScramCredentialsRequestUser{Name: name})
 	}
-	m, err := c.line.controller(ctx, "describeUserScramCredentials", req)
+	m, err := c.line.brokers(ctx, "describeUserScramCredentials", req)
 	if err != nil {
 		return err
 	}

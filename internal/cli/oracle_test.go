@@ -145,6 +145,7 @@ func (k *kafkaTools) sameAs(edit func(string) string, theirs, args []string) {
 
 func plainError(text string) string {
 	text, _, _ = strings.Cut(text, "\nDid you mean:")
+	text, _, _ = strings.Cut(text, "\nOption  ") // the help that follows
 	var out []string
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
