@@ -55,6 +55,16 @@ func readCommitted(t *testing.T, n *embedded.Node, topic string) []string {
 	defer cancel()
 	c := txnClient(t, n, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords())
+	// A commit is confirmed when it is decided, before its markers are written.
+	for {
+		preparing, err := kadm.NewClient(c).ListTransactions(ctx, nil, []string{"PrepareCommit", "PrepareAbort"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(preparing) == 0 {
+			break
+		}
+	}
 	ends, err := kadm.NewClient(c).ListCommittedOffsets(ctx, topic)
 	if err != nil {
 		t.Fatal(err)
