@@ -18,6 +18,7 @@ build: ## build ./moldau, one static binary
 test: ## unit, scenario, golden, seeded and embedded tests (<= 10 minutes on 2 cores)
 	$(GO) vet ./...
 	$(GO) test -timeout 9m ./...
+	MOLDAU_EMBEDDED_LINE=tcp $(GO) test -timeout 3m ./embedded
 
 check-full: race diff disk interop ## everything CI runs besides `test` (<= 30 minutes more)
 

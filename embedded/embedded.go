@@ -155,6 +155,17 @@ func (n *Node) ReleaseMetadata() { n.running().HoldMetadata(false) }
 // NOT_CONTROLLER, and the node is elected again.
 func (n *Node) DeposeController() { n.running().DeposeController() }
 
+// Depose takes the leadership of every partition from the node, and cuts off what is not committed. The leadership comes back
+// with the next heartbeat. What waited for its commit fails with NOT_LEADER_OR_FOLLOWER or NOT_COORDINATOR, and is gone.
+func (n *Node) Depose() {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	defer cancel()
+	if err := n.running().Depose(ctx); err != nil {
+		n.t.Fatalf("embedded: %v", err)
+	}
+}
+
 func (n *Node) running() *node.Node {
 	n.t.Helper()
 	if n.node == nil {

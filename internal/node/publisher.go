@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -29,6 +31,8 @@ type publisher struct {
 type published struct {
 	delta *image.Delta
 	img   *image.Image
+	// passed, if not nil, is closed when everything before it is in force; there is no delta then.
+	passed chan struct{}
 }
 
 func newPublisher(log *slog.Logger, steps ...func(*image.Delta, *image.Image) error) *publisher {
@@ -40,7 +44,7 @@ func newPublisher(log *slog.Logger, steps ...func(*image.Delta, *image.Image) er
 // Publish implements quorum.Publisher.
 func (p *publisher) Publish(delta *image.Delta, img *image.Image, _ quorum.Provenance) {
 	select {
-	case p.queue <- published{delta, img}:
+	case p.queue <- published{delta: delta, img: img}:
 	case <-p.stop:
 	}
 }
@@ -59,12 +63,35 @@ func (p *publisher) run() {
 		case <-p.stop:
 			return
 		case x := <-p.queue:
+			if x.passed != nil {
+				close(x.passed)
+				continue
+			}
 			for _, step := range p.steps {
 				if err := step(x.delta, x.img); err != nil {
 					p.log.Error("metadata could not be applied in full", "offset", x.img.Provenance.Offset, "err", err)
 				}
 			}
 		}
+	}
+}
+
+// caughtUp waits until everything that was published by now is in force.
+func (p *publisher) caughtUp(ctx context.Context) error {
+	passed := make(chan struct{})
+	select {
+	case p.queue <- published{passed: passed}:
+	case <-p.stop:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-passed:
+		return nil
+	case <-p.done:
+		return errors.New("the publisher has stopped")
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -92,6 +92,11 @@ func (m *Manager) TruncateTo(tp id.TopicPartition, offset id.Offset) error {
 	return m.cut(tp, func(l *log.Log) error { return l.TruncateTo(offset) })
 }
 
+// CutUncommitted is TruncateTo for everything that is not below the high watermark.
+func (m *Manager) CutUncommitted(tp id.TopicPartition) error {
+	return m.cut(tp, func(l *log.Log) error { return l.TruncateTo(l.HighWatermark()) })
+}
+
 // TruncateFullyAndStartAt empties a log that this broker does not lead, because the leader's log begins behind its end.
 func (m *Manager) TruncateFullyAndStartAt(tp id.TopicPartition, offset id.Offset) error {
 	return m.cut(tp, func(l *log.Log) error { return l.TruncateFullyAndStartAt(offset) })
