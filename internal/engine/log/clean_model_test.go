@@ -532,7 +532,7 @@ func TestCleanerModel(t *testing.T) {
 	t.Logf("%d seeds from %d", seeds, first)
 	var cleaned, dropped, crashes int
 	for i := range seeds {
-		w := runCleanModel(t, first+uint64(i), 150)
+		w := runCleanModel(t, first+uint64(i), 120)
 		cleaned, dropped, crashes = cleaned+w.cleaned, dropped+w.dropped, crashes+w.crashes
 	}
 	t.Logf("%d passes took %d records away, %d crashes", cleaned, dropped, crashes)

@@ -83,6 +83,9 @@ func (l *Log) load(o LogOptions, created bool) error {
 	l.durable.Store(int64(end))
 	if !o.CleanShutdown {
 		l.durable.Store(int64(min(max(o.RecoveryPoint, start), end)))
+		if o.RecoveryPoint > end {
+			l.dir.durableChanged.Store(true) // the checkpoint must not speak for what comes next
+		}
 	}
 	for i, s := range segs[:len(segs)-1] {
 		s.synced = o.CleanShutdown || i < firstUnsynced(segs, o.RecoveryPoint)

@@ -118,8 +118,13 @@ func (l *Log) truncate(offset id.Offset) error {
 		return l.dir.fail("truncate", l.tp.String(), err)
 	}
 	last.synced = false
-	l.durable.Store(min(l.durable.Load(), int64(end)))
 	l.end.Store(int64(end))
+	var lowered error
+	if int64(end) < l.durable.Load() {
+		// The offset was inside of a batch, which is gone as a whole. What is appended in its place is not durable.
+		l.durable.Store(int64(end))
+		lowered = l.dir.lowered()
+	}
 	l.epochs.truncateEnd(end)
 	l.start.Store(min(l.start.Load(), int64(end)))
 	if err := l.writeEpochs(); err != nil {
@@ -132,7 +137,7 @@ func (l *Log) truncate(offset id.Offset) error {
 		l.setHighWatermark(end)
 	}
 	l.publishUnstable()
-	return nil
+	return lowered
 }
 
 // TruncateFullyAndStartAt empties the log and lets it begin at offset.
