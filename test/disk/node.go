@@ -131,8 +131,8 @@ func (p *place) configure(extra ...string) (string, error) {
 }
 
 // format lets Kafka's own tool format the directory.
-func (p *place) format(release string) error {
-	file, err := p.configure()
+func (p *place) format(release string, extra ...string) error {
+	file, err := p.configure(extra...)
 	if err != nil {
 		return err
 	}

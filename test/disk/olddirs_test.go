@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -64,7 +65,8 @@ func (b *bench) oldDirectory(release string, level int16, dynamic bool) {
 		b.Fatalf("Moldau runs at metadata.version %s, want %d", got, level)
 	}
 	b.leave(p, w.node, m)
-	b.inspect(p)
+	b.recordVersions(level, b.inspect(p))
+	b.shell(p, level, m)
 
 	w.node, w.tag = b.open(p, moldau), "m2"
 	b.compare(w.node, m, "opened by Moldau again", nil)
@@ -84,6 +86,59 @@ func (b *bench) oldDirectory(release string, level int16, dynamic bool) {
 	b.learn(w.node, m, "read from Kafka at the end")
 	b.leave(p, w.node, m)
 	b.inspect(p)
+}
+
+// TestNewerLevel: a directory of a release to come is refused with its level and the levels that there are, before anything was
+// written to the metadata log, and stays good for who understands it.
+func TestNewerLevel(t *testing.T) {
+	const unstable = "unstable.feature.versions.enable=true"
+	b := setup(t)
+	p := b.place(b.rnd.IntN(2) == 0)
+	b.must(p.format("4.5-IV0", unstable), "format")
+	m := &model{facts: facts{}}
+	w := &writer{m: m, rnd: b.rnd, tag: "newer"}
+	for _, what := range []string{"formatted", "with a log", "with a log again"} {
+		before := b.metadataBytes(p)
+		err := p.start(moldau)
+		if err == nil {
+			b.Fatalf("Moldau opens a directory at metadata.version 34, %s", what)
+		}
+		for _, want := range []string{"metadata.version 34", "7 and 33"} {
+			if !strings.Contains(err.Error(), want) {
+				b.Errorf("%s: the refusal does not say %q: %v", what, want, err)
+			}
+		}
+		if after := b.metadataBytes(p); !strings.HasPrefix(after, before) {
+			b.Errorf("%s: the metadata log was changed", what)
+		}
+		w.node = b.open(p, kafka, unstable)
+		if what == "formatted" {
+			b.must(w.topic(b.ctx, "t", 1, nil), "create")
+			b.must(w.produce(b.ctx, "t", codecs()["zstd"], 30, nil), "produce")
+			b.learn(w.node, m, "read from Kafka")
+		} else {
+			b.compare(w.node, m, "opened by Kafka again", nil)
+		}
+		if got := m.facts["feature/metadata.version"]; got != "34" {
+			b.Errorf("%s: Kafka runs at metadata.version %s", what, got)
+		}
+		w.kgo.Close()
+		b.must(p.stop(), "stop")
+	}
+}
+
+// metadataBytes is the content of the metadata log's segments.
+func (b *bench) metadataBytes(p *place) string {
+	b.Helper()
+	files, err := filepath.Glob(filepath.Join(p.metadata(), "*.log"))
+	b.must(err, "list the metadata log")
+	var all strings.Builder
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		b.must(err, "read the metadata log")
+		all.Write(text)
+	}
+	return all.String()
 }
 
 // upgrade brings all features to what 4.4 starts with.
@@ -121,8 +176,63 @@ func (b *bench) snapshotsWritten(p *place) {
 	b.Errorf("no snapshot of the metadata was written: %v", found)
 }
 
-// inspect lets Kafka's dump-log read every file of the stopped node.
-func (b *bench) inspect(p *place) {
+// recordVersions holds the versions of the metadata records in the logs and snapshots against what the level demands: the highest
+// version that every broker of that level reads.
+func (b *bench) recordVersions(level int16, dump string) {
+	b.Helper()
+	partition, broker := 0, 1
+	switch {
+	case level >= 23:
+		partition = 2
+	case level >= 17:
+		partition = 1
+	}
+	switch {
+	case level >= 30:
+		broker = 4
+	case level >= 17:
+		broker = 3
+	}
+	want := map[string]int{"PARTITION_RECORD": partition, "PARTITION_CHANGE_RECORD": partition, "REGISTER_BROKER_RECORD": broker, "FEATURE_LEVEL_RECORD": 0,
+		"TOPIC_RECORD": 0, "CONFIG_RECORD": 0}
+	seen := map[string]int{}
+	for _, x := range regexp.MustCompile(`"type":"([A-Z_]+)","version":(\d+)`).FindAllStringSubmatch(dump, -1) {
+		if v, ok := want[x[1]]; ok {
+			if seen[x[1]]++; x[2] != fmt.Sprint(v) {
+				b.Errorf("at metadata.version %d there is a %s of version %s, want %d", level, x[1], x[2], v)
+				delete(want, x[1])
+			}
+		}
+	}
+	for kind := range want {
+		if seen[kind] == 0 && kind != "PARTITION_CHANGE_RECORD" {
+			b.Errorf("no %s in the metadata", kind)
+		}
+	}
+}
+
+// shell lets Kafka's metadata-shell, which knows the levels up to 4.3's, load Moldau's newest snapshot.
+func (b *bench) shell(p *place, level int16, m *model) {
+	b.Helper()
+	found, err := filepath.Glob(filepath.Join(p.metadata(), "*.checkpoint"))
+	if b.must(err, "list snapshots"); level > 31 || len(found) == 0 {
+		return
+	}
+	slices.Sort(found)
+	out, err := b.o.tool("metadata-shell", "--snapshot", found[len(found)-1], "ls", "/image/topics/byName")
+	b.must(err, "metadata-shell")
+	for _, topic := range []string{topicCompact, topicTxn, "codec-none", "k0-stays"} {
+		if _, ok := m.facts["topic/"+topic]; !ok || !strings.Contains(out, topic) {
+			b.Errorf("metadata-shell does not show topic %s: %s", topic, tail(out))
+		}
+	}
+	if strings.Contains(out, "k0-goes") {
+		b.Errorf("metadata-shell shows a deleted topic: %s", tail(out))
+	}
+}
+
+// inspect lets Kafka's dump-log read every file of the stopped node, and returns what it printed of the metadata.
+func (b *bench) inspect(p *place) (metadataDump string) {
 	b.Helper()
 	var metadata, logs, offsets, txns, indexes []string
 	all, err := filepath.Glob(filepath.Join(p.data(), "*", "*"))
@@ -148,7 +258,7 @@ func (b *bench) inspect(p *place) {
 			logs = append(logs, f)
 		}
 	}
-	b.dump("--cluster-metadata-decoder", metadata)
+	metadataDump = b.dump("--cluster-metadata-decoder", metadata)
 	b.dump("--offsets-decoder", offsets)
 	b.dump("--transaction-log-decoder", txns)
 	if p.running == kafka {
@@ -157,6 +267,7 @@ func (b *bench) inspect(p *place) {
 	}
 	b.dump("--index-sanity-check", indexes)
 	b.dump("--deep-iteration", logs)
+	return metadataDump
 }
 
 // complaints are what dump-log says of files that are not right.
@@ -165,15 +276,15 @@ func complaints() []string {
 		"Failed to decode", "mismatch", "is not a valid"}
 }
 
-func (b *bench) dump(mode string, files []string) {
+func (b *bench) dump(mode string, files []string) string {
 	b.Helper()
 	if len(files) == 0 {
-		return
+		return ""
 	}
 	out, err := b.o.tool("dump-log", mode, "--files", strings.Join(files, ","))
 	if err != nil {
 		b.Errorf("dump-log %s: %v", mode, err)
-		return
+		return out
 	}
 	if n := strings.Count(out, "Dumping "); n != len(files) {
 		b.Errorf("dump-log %s read %d of %d files", mode, n, len(files))
@@ -187,4 +298,5 @@ func (b *bench) dump(mode string, files []string) {
 			}
 		}
 	}
+	return out
 }
