@@ -97,7 +97,8 @@ func (c *Controller) activationRecords() (records []image.Record, atomic bool, e
 		}
 	}
 	if !version.Known() {
-		return nil, false, fmt.Errorf("the log is empty and the bootstrap records set metadata.version %d", version)
+		return nil, false, fmt.Errorf("the log is empty and the bootstrap records set metadata.version %d, which is not between %d and %d",
+			version, image.MinMetadataVersion, image.LatestMetadataVersion)
 	}
 	txn := version.MetadataTransactionSupported()
 	if c.txnStart >= 0 {
