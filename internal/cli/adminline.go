@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -81,7 +82,7 @@ func (a *adminLine) any(ctx context.Context, call string, req wire.Request) (wir
 		var last error
 		for _, address := range a.bootstrap {
 			answer, err := a.ask(ctx, address, req)
-			if err == nil || errors.As(err, new(*serverError)) {
+			if err == nil || errors.As(err, new(*serverError)) || errors.As(err, new(*hopeless)) || isRefusal(err) {
 				return answer, err
 			}
 			last = err
@@ -146,8 +147,10 @@ func (a *adminLine) until(ctx context.Context, call string, ask func(context.Con
 	for {
 		answer, err := ask(ctx)
 		switch {
-		case err == nil && !movedController(answer), errors.As(err, new(*serverError)):
+		case err == nil && !movedController(answer), errors.As(err, new(*serverError)), errors.As(err, new(*hopeless)):
 			return answer, err
+		case isRefusal(err):
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
@@ -158,6 +161,15 @@ func (a *adminLine) until(ctx context.Context, call string, ask func(context.Con
 		case <-time.After(retryPause):
 		}
 	}
+}
+
+// hopeless is an error that no second try mends.
+type hopeless struct{ error }
+
+// isRefusal reports whether the other side has said no for good, as when a password is wrong.
+func isRefusal(err error) bool {
+	var known *kerr.Error
+	return errors.As(err, &known) && !known.Retriable
 }
 
 // movedController reports whether the node that was asked is the controller no more.
@@ -222,7 +234,7 @@ func (a *adminLine) ask(ctx context.Context, address string, req wire.Request) (
 	}
 	info, ok := api.Lookup(req.APIKey())
 	if !ok {
-		return nil, fmt.Errorf("no API %d", req.APIKey())
+		return nil, &hopeless{fmt.Errorf("no API %d", req.APIKey())}
 	}
 	at, ok := known[int16(info.Key)]
 	version := min(info.Max, at.MaxVersion)
@@ -269,7 +281,7 @@ func (a *adminLine) client(address string) (*kgo.Client, error) {
 	}
 	c, err := connect(address, a.properties, a.clientID, kgo.MaxVersions(nil))
 	if err != nil {
-		return nil, err
+		return nil, &hopeless{err}
 	}
 	a.clients[address] = c
 	return c, nil

@@ -108,6 +108,36 @@ func adminToolsOnANode(t *testing.T, controllers bool) {
 	})
 }
 
+// TestAdminLineWithoutServers: nobody there is a timeout, a mistake in the properties ends at once, and servers that are down are
+// passed over.
+func TestAdminLineWithoutServers(t *testing.T) {
+	dir := t.TempDir()
+	nobody := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	quick := writeProperties(t, filepath.Join(dir, "quick"), "default.api.timeout.ms=300")
+	wrong := writeProperties(t, filepath.Join(dir, "wrong"), "security.protocol=NOPE")
+	for _, s := range []step{
+		{args: "cluster cluster-id -b " + nobody + " -c " + quick, code: 1,
+			err: "org.apache.kafka.common.errors.RequestTimedOutException: Timed out waiting for a node assignment. Call: listNodes\n"},
+		{args: "metadata-quorum --bootstrap-controller " + nobody + " --command-config " + quick + " describe --status", code: 1, err: "#Timed out waiting for a node assignment.#"},
+		{args: "features --bootstrap-server " + nobody + " --command-config " + quick + " upgrade --feature a=1", code: 1,
+			out: "Could not upgrade a to 1. Timed out waiting for a node assignment. Call: updateFeatures\n", err: "1 out of 1 operation(s) failed.\n"},
+		{args: "cluster cluster-id -b " + nobody + " -c " + wrong, code: 1, err: "Invalid value NOPE for configuration security.protocol#"},
+		{args: "cluster cluster-id -b nowhere", code: 1, err: "Failed to create new KafkaAdminClient: Invalid url in bootstrap.servers: nowhere\n"},
+		{args: "configs --bootstrap-server nowhere --describe --topic t", code: 1, err: "Error while executing config command with args '--bootstrap-server nowhere --describe --topic t'\n#"},
+	} {
+		out, errs, code := run(t, "", strings.Fields(s.args)...)
+		if code != s.code || !matches(out, s.out) || !matches(errs, s.err) {
+			t.Errorf("%s\n  code %d\n  stdout %q\n  stderr %q", s.args, code, out, errs)
+		}
+	}
+	broker, controller, _ := startQuorum(t)
+	for _, args := range []string{"-b " + nobody + "," + broker, "-C " + nobody + "," + controller} {
+		if out, errs, code := run(t, "", strings.Fields("cluster cluster-id "+args)...); code != 0 {
+			t.Errorf("%s: %s%s", args, out, errs)
+		}
+	}
+}
+
 // moving stands for what changes from one look to the next.
 var moving = regexp.MustCompile(`(HighWatermark: +|Epoch: )\d+|\d+ +\t0 +\t\d+ +\t\d+ +\t|Current timestamp is \d+| +`)
 
