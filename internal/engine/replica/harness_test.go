@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -56,8 +57,25 @@ func newRigOn(t testing.TB, fs vfs.FS, dir string, change func(*Options)) *rig {
 	return bootRig(t, fs, dir, change, func(*rig) []logrec.MetadataRecord { return nil })
 }
 
-// bootRig starts with metadata that is there already, as a broker that restarts finds it.
+// bootRig starts with metadata that is there already, as a broker that restarts finds it, and waits until all is recovered.
 func bootRig(t testing.TB, fs vfs.FS, dir string, change func(*Options), metadata func(r *rig) []logrec.MetadataRecord) *rig {
+	t.Helper()
+	r := bootEarly(t, fs, dir, change, metadata)
+	r.awaitRecovered()
+	return r
+}
+
+// awaitRecovered returns when no log waits for its recovery.
+func (r *rig) awaitRecovered() {
+	for waiting := true; waiting; runtime.Gosched() {
+		r.apply.Lock()
+		waiting = len(r.recovering) > 0
+		r.apply.Unlock()
+	}
+}
+
+// bootEarly is bootRig without the wait.
+func bootEarly(t testing.TB, fs vfs.FS, dir string, change func(*Options), metadata func(r *rig) []logrec.MetadataRecord) *rig {
 	t.Helper()
 	r := &rig{t: t, img: image.Empty(), configs: map[string]TopicConfig{}, ids: map[string]id.UUID{}}
 	logs, err := log.Open(log.Options{FS: fs, Dirs: []string{dir}, Config: log.DefaultConfig(), ClusterID: "c", NodeID: self, AutoFormat: true, Deferred: true,

@@ -1,0 +1,89 @@
+package replica
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/vfs"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/logrec"
+)
+
+// slowDisk lets nobody open the segments of topics whose names begin with "slow" until it is released.
+type slowDisk struct {
+	vfs.FS
+	release chan struct{}
+}
+
+func (d *slowDisk) OpenFile(path string, flag int, perm os.FileMode) (vfs.File, error) {
+	if strings.Contains(path, "/slow") && strings.HasSuffix(path, ".log") {
+		<-d.release
+	}
+	return d.FS.OpenFile(path, flag, perm)
+}
+
+// heard is a watcher that remembers.
+type heard struct{ elected chan id.TopicPartition }
+
+func (h heard) Elected(tp id.TopicPartition, _ id.LeaderEpoch)  { h.elected <- tp }
+func (h heard) Resigned(tp id.TopicPartition, _ id.LeaderEpoch) {}
+
+// TestRecoveryBehindTheStart: after a kill what is recovered is served at once. What is not answers NOT_LEADER_OR_FOLLOWER, and
+// nobody hears of an election, until its log is there. A topic deleted meanwhile is gone.
+func TestRecoveryBehindTheStart(t *testing.T) {
+	mem := vfs.NewMem()
+	first := newRigOn(t, mem, "/data", nil)
+	for _, name := range []string{"fast", "slow", "slowgone"} {
+		first.topic(name, 2)
+		first.mustProduce(name, 4)
+	}
+	first.logs.Tick(time.Now())
+	first.stop = func() { first.Close() }
+	disk := &slowDisk{FS: mem.CrashClone(1), release: make(chan struct{})}
+	h := heard{make(chan id.TopicPartition, 10)}
+	r := bootEarly(t, disk, "/data", nil, func(r *rig) []logrec.MetadataRecord {
+		r.WatchLeadership("slow", h)
+		recs := append(r.topicRecords("fast", 2), r.topicRecords("slow", 2)...)
+		return append(recs, r.topicRecords("slowgone", 2)...)
+	})
+	if base := r.mustProduce("fast", 1); base != 4 {
+		t.Errorf("fast goes on at %d", base)
+	}
+	for p := range int32(2) {
+		if _, err := r.Partition("slow", p); ErrorCode(err) != wire.ErrNotLeaderOrFollower {
+			t.Errorf("slow-%d before its recovery: %v", p, err)
+		}
+	}
+	if len(h.elected) > 0 {
+		t.Error("an election was told before the log was there")
+	}
+	// Another delta in between: what changes in a replica that waits counts when it comes.
+	r.replay(&logrec.PartitionChangeRecord{TopicID: r.ids["slow"], PartitionID: 0, Leader: int32(self)})
+	deleted := make(chan struct{})
+	go func() { // it waits for recoveries that are under way
+		defer close(deleted)
+		r.replay(&logrec.RemoveTopicRecord{TopicID: r.ids["slowgone"]})
+	}()
+	close(disk.release)
+	<-deleted
+	r.awaitRecovered()
+	if base := r.mustProduce("slow", 1); base != 4 {
+		t.Errorf("slow goes on at %d", base)
+	}
+	if _, epoch := r.partition("slow", 0).Leadership(); epoch != 1 {
+		t.Errorf("slow-0 leads in epoch %d, the delta that came while it waited said 1", epoch)
+	}
+	got := map[id.TopicPartition]bool{<-h.elected: true, <-h.elected: true}
+	if len(got) != 2 || len(h.elected) > 0 {
+		t.Errorf("elections %v and %d more", got, len(h.elected))
+	}
+	for p := range int32(2) {
+		tp := id.TopicPartition{Topic: "slowgone", Partition: p}
+		if _, ok := r.logs.Get(tp); ok || r.logs.Recovering(tp) {
+			t.Errorf("%v was deleted and has a log", tp)
+		}
+	}
+}
