@@ -27,6 +27,7 @@ race: ## race detector over the concurrent rooms
 
 diff: build ## side by side with Apache Kafka 4.4: the same requests, the answers field by field
 	$(GO) test -count=1 -timeout 20m ./test/diff -kafka -v
+	MOLDAU_SLOW=1 $(GO) test -count=1 -timeout 10m ./internal/cli -run BesideKafka -v
 
 disk: ## one directory handed between Apache Kafka and Moldau, to and fro; ARGS="-rounds 20" for longer
 	$(GO) test -count=1 -timeout 60m ./test/disk -kafka -v $(ARGS)
