@@ -71,11 +71,25 @@ func (n *Node) openDirs(context.Context) error {
 		ProducerExpiration:         b.Millis("producer.id.expiration.ms"),
 		ProducerExpirationInterval: b.Millis("producer.id.expiration.check.interval.ms"),
 		InitialDelay:               max(b.Millis("log.initial.task.delay.ms"), 1), // 0 would take the default
+		Cleaner:                    cleanerConfig(b),
 	})
 	if err != nil {
 		return fmt.Errorf("open the log directories: %w", err)
 	}
 	return nil
+}
+
+// cleanerConfig is what the cleaner of the logs is told.
+func cleanerConfig(b *conf.Broker) log.CleanerConfig {
+	return log.CleanerConfig{
+		Enable:              b.Bool("log.cleaner.enable"),
+		Threads:             int(b.Int("log.cleaner.threads")),
+		DedupeBufferBytes:   b.Long("log.cleaner.dedupe.buffer.size"),
+		LoadFactor:          b.Double("log.cleaner.io.buffer.load.factor"),
+		IOBufferBytes:       int(b.Int("log.cleaner.io.buffer.size")),
+		MaxIOBytesPerSecond: b.Double("log.cleaner.io.max.bytes.per.second"),
+		Backoff:             b.Millis("log.cleaner.backoff.ms"),
+	}
 }
 
 // sameDir reports whether two paths name one directory, whatever the current one is.

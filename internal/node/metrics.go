@@ -100,6 +100,7 @@ func (m *requestMetrics) source(emit metric.Emit, summary metric.EmitSummary) {
 func (n *Node) addMetrics() {
 	n.metrics.Add(n.requests.source)
 	n.metrics.Add(n.replicaMetrics)
+	n.metrics.Add(n.cleanerMetrics)
 	n.metrics.Add(n.serverMetrics)
 	n.metrics.Add(n.groupMetrics)
 	n.metrics.Add(n.controllerMetrics)
@@ -136,6 +137,24 @@ func (n *Node) replicaMetrics(emit metric.Emit, _ metric.EmitSummary) {
 		emit(metric.Name("log", "Log", "LogStartOffset"), metric.Gauge, float64(l.StartOffset()), labels...)
 		emit(metric.Name("log", "Log", "NumLogSegments"), metric.Gauge, float64(l.Segments()), labels...)
 	}
+}
+
+func (n *Node) cleanerMetrics(emit metric.Emit, _ metric.EmitSummary) {
+	s := n.logs.CleanerStats()
+	gauge := func(group, name string, value float64, labels ...string) {
+		emit(metric.Name("log", group, name), metric.Gauge, value, labels...)
+	}
+	for _, d := range s.Dirs {
+		gauge("LogCleanerManager", "uncleanable-partitions-count", float64(d.UncleanablePartitions), "logDirectory", d.Path)
+		gauge("LogCleanerManager", "uncleanable-bytes", float64(d.UncleanableBytes), "logDirectory", d.Path)
+	}
+	gauge("LogCleanerManager", "max-dirty-percent", float64(s.MaxDirtyPercent))
+	gauge("LogCleanerManager", "time-since-last-run-ms", float64(s.SinceLastRun.Milliseconds()))
+	gauge("LogCleaner", "max-buffer-utilization-percent", float64(s.MaxBufferUtilizationPercent))
+	gauge("LogCleaner", "cleaner-recopy-percent", float64(s.RecopyPercent))
+	gauge("LogCleaner", "max-clean-time-secs", float64(int(s.MaxCleanTime.Seconds())))
+	gauge("LogCleaner", "max-compaction-delay-secs", float64(int(s.MaxCompactionDelay.Seconds())))
+	gauge("LogCleaner", "DeadThreadCount", float64(s.DeadThreads))
 }
 
 func (n *Node) serverMetrics(emit metric.Emit, _ metric.EmitSummary) {

@@ -300,6 +300,15 @@ func (b *Broker) checkReconfiguration(n *Broker) error {
 			return fail("Dynamic thread count update validation failed for %s=%d, value should not be greater than double the current value %d", key, now, old)
 		}
 	}
+	switch old, now := b.Int("log.cleaner.threads"), n.Int("log.cleaner.threads"); {
+	case now == old:
+	case now < 1:
+		return fail("Log cleaner threads should be at least 1")
+	case now < old/2:
+		return fail("Log cleaner threads cannot be reduced to less than half the current value %d", old)
+	case int64(now) > int64(old)*2:
+		return fail("Log cleaner threads cannot be increased to more than double the current value %d", old)
+	}
 	now := endpointNames(n.net.listeners)
 	for _, name := range endpointNames(b.net.advertisedBroker) {
 		if !slices.Contains(now, name) {

@@ -3,7 +3,7 @@ package conf
 // topicKeys are the keys of a topic.
 func topicKeys() []Key {
 	return []Key{
-		{Name: "cleanup.policy", Type: List, Default: "delete", Rule: listOf("compact", "delete"), Synonyms: []Synonym{{"log.cleanup.policy", 1}},
+		{Name: "cleanup.policy", Type: List, Default: "delete", Rule: listOf("compact", "delete"), Synonyms: []Synonym{{"log.cleanup.policy", 1}}, State: Done,
 			Doc: "What happens to old data: delete removes whole segments by age and size, compact keeps the last record of each key; both may be given, and an empty list keeps everything."},
 		{Name: "compression.gzip.level", Type: Int, Default: "-1", Rule: gzipLevel(), Synonyms: []Synonym{{"compression.gzip.level", 1}}, State: Done,
 			Doc: "Level from 1 to 9 used when the broker itself compresses with gzip; -1 is the codec's own default."},
@@ -13,7 +13,7 @@ func topicKeys() []Key {
 			Doc: "Codec of the stored batches: producer keeps what the producer chose, uncompressed stores plain records, any other value makes the broker recompress."},
 		{Name: "compression.zstd.level", Type: Int, Default: "3", Rule: between(-131072, 22), Synonyms: []Synonym{{"compression.zstd.level", 1}}, State: Done,
 			Doc: "Level used when the broker itself compresses with zstd."},
-		{Name: "delete.retention.ms", Type: Long, Default: "86400000", Rule: atLeast(0), Synonyms: []Synonym{{"log.cleaner.delete.retention.ms", 1}},
+		{Name: "delete.retention.ms", Type: Long, Default: "86400000", Rule: atLeast(0), Synonyms: []Synonym{{"log.cleaner.delete.retention.ms", 1}}, State: Done,
 			Doc: "How long the cleaner of a compacted topic keeps delete markers, so that a reader that starts at the beginning can still see them."},
 		{Name: "errors.deadletterqueue.group.enable", Type: Boolean, Default: "false",
 			Doc: "Whether share groups may use this topic as their dead letter queue."},
@@ -35,7 +35,7 @@ func topicKeys() []Key {
 			Doc: "With tiered storage, the size up to which a partition stays on local disk; -2 means as retention.bytes."},
 		{Name: "local.retention.ms", Type: Long, Default: "-2", Rule: atLeast(-2), Synonyms: []Synonym{{"log.local.retention.ms", 1}},
 			Doc: "With tiered storage, the time for which data stays on local disk; -2 means as retention.ms."},
-		{Name: "max.compaction.lag.ms", Type: Long, Default: "9223372036854775807", Rule: atLeast(1), Synonyms: []Synonym{{"log.cleaner.max.compaction.lag.ms", 1}},
+		{Name: "max.compaction.lag.ms", Type: Long, Default: "9223372036854775807", Rule: atLeast(1), Synonyms: []Synonym{{"log.cleaner.max.compaction.lag.ms", 1}}, State: Done,
 			Doc: "Longest time a record of a compacted topic may stay out of reach of the cleaner."},
 		{Name: "max.decompressed.message.bytes", Type: Int, Default: "2147483639", Rule: between(1, 2147483639), Synonyms: []Synonym{{"max.decompressed.message.bytes", 1}}, State: Done,
 			Doc: "Largest record, decompressed, of a compressed batch that the broker has to look into."},
@@ -47,9 +47,9 @@ func topicKeys() []Key {
 			Doc: "How far behind the broker's clock a record's timestamp may lie; only for CreateTime."},
 		{Name: "message.timestamp.type", Type: String, Default: "CreateTime", Rule: oneOf{"CreateTime", "LogAppendTime"}, Synonyms: []Synonym{{"log.message.timestamp.type", 1}}, State: Done,
 			Doc: "Whether a record keeps the time its producer gave it (CreateTime) or gets the time of the append (LogAppendTime)."},
-		{Name: "min.cleanable.dirty.ratio", Type: Double, Default: "0.5", Rule: between(0, 1), Synonyms: []Synonym{{"log.cleaner.min.cleanable.ratio", 1}},
+		{Name: "min.cleanable.dirty.ratio", Type: Double, Default: "0.5", Rule: between(0, 1), Synonyms: []Synonym{{"log.cleaner.min.cleanable.ratio", 1}}, State: Done,
 			Doc: "Share of not yet compacted bytes in a log from which on the cleaner takes it up."},
-		{Name: "min.compaction.lag.ms", Type: Long, Default: "0", Rule: atLeast(0), Synonyms: []Synonym{{"log.cleaner.min.compaction.lag.ms", 1}},
+		{Name: "min.compaction.lag.ms", Type: Long, Default: "0", Rule: atLeast(0), Synonyms: []Synonym{{"log.cleaner.min.compaction.lag.ms", 1}}, State: Done,
 			Doc: "Time for which a record of a compacted topic is safe from the cleaner."},
 		{Name: "min.insync.replicas", Type: Int, Default: "1", Rule: atLeast(1), Synonyms: []Synonym{{"min.insync.replicas", 1}}, State: Done,
 			Doc: "Replicas that must be in sync for a write with acks=all to be taken, and, with eligible leader replicas, for the high watermark to advance."},

@@ -99,7 +99,7 @@ func TestRefused(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	_, warnings, err := Load(mustParse(t, combined+"frob=1\nlog.cleaner.threads=2\nnum.partitions=3\nbackground.threads=10\n"+
+	_, warnings, err := Load(mustParse(t, combined+"frob=1\nlog.preallocate=true\nnum.partitions=3\nbackground.threads=10\n"+
 		"listener.name.plaintext.ssl.keystore.location=x\nlistener.name.plaintext.max.connections=9\nmax.connections=9\nlistener.name.plaintext.nope=1\nbroker.heartbeat.interval.ms=8000"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestWarnings(t *testing.T) {
 	for _, w := range warnings {
 		keys = append(keys, w.Key)
 	}
-	want := "broker.heartbeat.interval.ms frob listener.name.plaintext.max.connections listener.name.plaintext.nope listener.name.plaintext.ssl.keystore.location log.cleaner.threads"
+	want := "broker.heartbeat.interval.ms frob listener.name.plaintext.max.connections listener.name.plaintext.nope listener.name.plaintext.ssl.keystore.location log.preallocate"
 	if got := strings.Join(keys, " "); got != want {
 		t.Errorf("warned of %s, want %s", got, want)
 	}

@@ -10,15 +10,14 @@ type reason struct {
 
 // What the keys without effect wait for.
 const (
-	waitsForNodes   = "waits for clusters of several nodes"
-	waitsForCleaner = "waits for compaction: compacted topics keep every record"
-	waitsForTxn     = "waits for transactions: a transactional id is refused"
-	waitsForTLS     = "waits for TLS: only PLAINTEXT listeners are served"
-	waitsForSASL    = "waits for SASL: only PLAINTEXT listeners are served"
-	waitsForGroups  = "waits for the protocol of this kind of group, which is not offered"
-	waitsForTiers   = "waits for tiered storage, which cannot be switched on"
-	waitsForQuotas  = "waits for quotas: nobody is throttled"
-	javaOnly        = "is about parts of the Java program that Moldau does not have"
+	waitsForNodes  = "waits for clusters of several nodes"
+	waitsForTxn    = "waits for transactions: a transactional id is refused"
+	waitsForTLS    = "waits for TLS: only PLAINTEXT listeners are served"
+	waitsForSASL   = "waits for SASL: only PLAINTEXT listeners are served"
+	waitsForGroups = "waits for the protocol of this kind of group, which is not offered"
+	waitsForTiers  = "waits for tiered storage, which cannot be switched on"
+	waitsForQuotas = "waits for quotas: nobody is throttled"
+	javaOnly       = "is about parts of the Java program that Moldau does not have"
 )
 
 // reasons are looked through in order; the first that fits counts.
@@ -27,8 +26,6 @@ var reasons = []reason{
 		"names a Java class, and going on without it would allow what it is there to forbid"},
 	{"authorizer.class.name$", "asks for access control, and going on without it would let everybody in"},
 	{"remote.log.storage.system.enable$", "asks for tiered storage, and data believed to be there would be deleted here"},
-	{"cleanup.policy$ log.cleanup.policy$", "waits for compaction: with compact a topic keeps every record, and retention counts only with delete"},
-	{"log.cleaner. delete.retention.ms$ max.compaction.lag.ms$ min.compaction.lag.ms$ min.cleanable.dirty.ratio$", waitsForCleaner},
 	{"add.partitions.to.txn. transaction. transactional.", waitsForTxn},
 	{"ssl. security.providers$", waitsForTLS},
 	{"sasl. connections.max.reauth.ms$ connection.failed.authentication.delay.ms$ delegation.token.", waitsForSASL},
