@@ -137,7 +137,7 @@ log.dirs=%s/data
 	t.Cleanup(k.stop)
 	awaitBroker := func(epoch id.BrokerEpoch) id.BrokerEpoch {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
 		img, err := c.q.AwaitImage(ctx, func(i *image.Image) bool {
 			b := i.Cluster.Broker(2)
@@ -154,6 +154,9 @@ log.dirs=%s/data
 		t.Errorf("observers: %+v", o)
 	}
 	c.createTopic("before")
+	c.raiseKRaft() // the broker learns that the voters are in the log from now on
+	c.createTopic("between")
+	c.awaitCaughtUp()
 	k.stop()
 	fetched := filepath.Join(k.dir, "data/__cluster_metadata-0")
 	first, err := os.ReadFile(filepath.Join(fetched, "00000000000000000000.log"))
@@ -163,9 +166,15 @@ log.dirs=%s/data
 	for i := 0; c.q.Status().LogStartOffset <= id.Offset(epoch)+50; i++ {
 		c.setConfig(fmt.Sprint(1_000_000 + i))
 	}
-	c.createTopic("after")
+	// Now it is told no voters, only where to ask.
+	properties = strings.Replace(properties, "controller.quorum.voters=1@", "controller.quorum.bootstrap.servers=", 1)
+	if err := os.WriteFile(filepath.Join(k.dir, "server.properties"), []byte(properties), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	k.start()
 	awaitBroker(epoch)
+	c.createTopic("after")
+	c.awaitCaughtUp()
 	describe := func() string {
 		out, err := exec.Command(tools, "topics", "--bootstrap-server", fmt.Sprintf("localhost:%d", observerPort), "--describe").CombinedOutput()
 		if err != nil {
@@ -173,7 +182,7 @@ log.dirs=%s/data
 		}
 		return string(out)
 	}
-	if text := describe(); !strings.Contains(text, "Topic: before") || !strings.Contains(text, "Topic: after") || !strings.Contains(text, "Leader: 2") {
+	if text := describe(); !strings.Contains(text, "Topic: before") || !strings.Contains(text, "Topic: between") || !strings.Contains(text, "Topic: after") || !strings.Contains(text, "Leader: 2") {
 		t.Errorf("topics through the broker: %s", text)
 	}
 	k.stop()
@@ -206,7 +215,7 @@ log.dirs=%s/data
 	}
 	out, err := exec.Command(tools, "dump-log", "--cluster-metadata-decoder", "--files", strings.Join(append(list, logs...), ",")).CombinedOutput()
 	text := string(out)
-	if err != nil || !strings.Contains(text, "SnapshotHeader") || !strings.Contains(text, "TOPIC_RECORD") {
+	if err != nil || !strings.Contains(text, "SnapshotHeader") || !strings.Contains(text, "KRaftVoters") || !strings.Contains(text, "TOPIC_RECORD") {
 		t.Fatalf("dump: %v: %.3000s", err, text)
 	}
 	for _, bad := range []string{"isvalid: false", "xception", "not match", "skipping"} {
@@ -233,6 +242,41 @@ func (c *soloController) createTopic(name string) {
 	for _, r := range m.(*api.CreateTopicsResponse).Topics {
 		if r.ErrorCode != 0 {
 			c.t.Fatalf("%v: %v", r.ErrorCode, r.ErrorMessage)
+		}
+	}
+}
+
+// raiseKRaft makes the static quorum a dynamic one.
+func (c *soloController) raiseKRaft() {
+	c.t.Helper()
+	req := api.NewUpdateFeaturesRequest()
+	u := api.NewUpdateFeaturesRequestFeatureUpdate()
+	u.Feature, u.MaxVersionLevel, u.UpgradeType = image.KRaftVersionFeature, 1, 1
+	req.FeatureUpdates = []api.UpdateFeaturesRequestFeatureUpdate{u}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	m, err := c.q.Do(ctx, quorum.Request{Message: req, APIVersion: 2, ReadCommitted: true})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if a := m.(*api.UpdateFeaturesResponse); a.ErrorCode != 0 || c.q.Status().KRaftVersion != 1 {
+		c.t.Fatalf("%v, %+v", a, c.q.Status())
+	}
+}
+
+// awaitCaughtUp waits until the observer has all that there is now.
+func (c *soloController) awaitCaughtUp() {
+	c.t.Helper()
+	end := c.q.Status().LogEndOffset
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for {
+		if o := c.q.Status().Observers; len(o) == 1 && o[0].LogEndOffset >= end {
+			return
+		}
+		last := c.q.Image().Provenance.Offset
+		if _, err := c.q.AwaitImage(ctx, func(i *image.Image) bool { return i.Provenance.Offset > last }); err != nil { // the next sign of life
+			c.t.Fatalf("%v, %+v", err, c.q.Status())
 		}
 	}
 }

@@ -414,6 +414,9 @@ func (d *driver) committed() error {
 		return fmt.Errorf("replay the metadata log in %s: %w", d.o.logDir(), err)
 	}
 	n := 0
+	if len(d.waiting) > 0 && d.waiting[0].end <= hw {
+		d.publishStatus() // who is answered finds the status that goes with it
+	}
 	for n < len(d.waiting) && d.waiting[n].end <= hw {
 		d.q.tell(d.waiting[n].done, d.waiting[n].outcome)
 		n++
