@@ -51,6 +51,15 @@ func (c *conn) panicked(r *Request, p any) {
 	r.Fail(wire.ErrUnknownServerError)
 }
 
+// over is deferred by the goroutines of a connection: a panic in what is no handler ends the connection and nothing else.
+func (c *conn) over(what string) {
+	if p := recover(); p != nil {
+		c.srv.stats.panics.Add(1)
+		c.srv.log.Error(what+" panicked", "connection", c.info.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		c.kill()
+	}
+}
+
 // failure makes the answer that gives code wherever it can. It costs reflection, and is made for failures nobody has foreseen.
 func failure(r *Request, code wire.ErrorCode) (m wire.Message, ok bool) {
 	defer func() {

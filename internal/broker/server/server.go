@@ -271,6 +271,7 @@ func (s *Server) start(nc net.Conn, info *ConnInfo) bool {
 	s.stats.accepted.Add(1)
 	go func() {
 		defer s.wg.Done()
+		defer c.over("a connection")
 		c.serve()
 	}()
 	return true

@@ -195,7 +195,10 @@ func (c *conn) flush(wait bool) {
 				return
 			}
 			if more {
-				go c.flush(true)
+				go func() {
+					defer c.over("the sending of an answer")
+					c.flush(true)
+				}()
 				return
 			}
 		}

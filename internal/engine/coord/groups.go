@@ -24,7 +24,7 @@ const OffsetsTopic = "__consumer_offsets"
 func NewGroups(c *conf.Broker, m *replica.Manager, logger *slog.Logger) *Groups {
 	o := GroupOptions(c)
 	l := ReplicaLog{Manager: m, Topic: OffsetsTopic}
-	o.Log, o.MaxBatchBytes, o.Logger = l, l.MaxBatchBytes, logger
+	o.Log, o.MaxBatchBytes, o.Fault, o.Logger = l, l.MaxBatchBytes, m.Fault, logger
 	r := New(o)
 	m.WatchLeadership(OffsetsTopic, Leadership[*group.Shard]{r})
 	return r

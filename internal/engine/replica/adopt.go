@@ -24,6 +24,7 @@ func (m *Manager) logRecovered(tp id.TopicPartition) {
 // adoptRecovered is the goroutine that makes replicas of recovered logs, as many at a time as there are.
 func (m *Manager) adoptRecovered() {
 	defer m.stopped.Done()
+	defer fault(m.logger, "the adoption of logs", m.fault)
 	for {
 		select {
 		case <-m.stop:

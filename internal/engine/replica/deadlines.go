@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -13,6 +14,8 @@ type deadlines struct {
 	closed bool
 	kick   chan struct{} // the first deadline moved forward
 	done   chan struct{}
+	logger *slog.Logger
+	fault  func(error) // hears of panics
 }
 
 // deadline is one wait. It is embedded in what waits.
@@ -22,8 +25,8 @@ type deadline struct {
 	expire func()
 }
 
-func newDeadlines(now func() time.Time) *deadlines {
-	d := &deadlines{now: now, kick: make(chan struct{}, 1), done: make(chan struct{})}
+func newDeadlines(now func() time.Time, logger *slog.Logger, fault func(error)) *deadlines {
+	d := &deadlines{now: now, kick: make(chan struct{}, 1), done: make(chan struct{}), logger: logger, fault: fault}
 	go d.run()
 	return d
 }
@@ -72,6 +75,7 @@ func (d *deadlines) take(w *deadline) {
 
 func (d *deadlines) run() {
 	defer close(d.done)
+	defer fault(d.logger, "the end of waits", d.fault)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {

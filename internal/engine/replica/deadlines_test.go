@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"log/slog"
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
@@ -11,7 +12,7 @@ import (
 // since the bubble's clock only moves when everybody sleeps.
 func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDeadlines(time.Now)
+		d := newDeadlines(time.Now, slog.New(slog.DiscardHandler), func(error) {})
 		seed := uint64(time.Now().UnixNano())
 		t.Logf("seed %d", seed)
 		rnd := rand.New(rand.NewPCG(seed, 3))

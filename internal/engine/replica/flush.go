@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"log/slog"
 	"sync"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -17,6 +18,8 @@ type flusher struct {
 	order   []*Partition
 	workers int
 	running sync.WaitGroup
+	logger  *slog.Logger
+	fault   func(error) // hears of panics
 }
 
 // add asks for everything below upTo to be made durable.
@@ -41,6 +44,7 @@ func (f *flusher) add(p *Partition, upTo id.Offset) {
 
 func (f *flusher) work() {
 	defer f.running.Done()
+	defer fault(f.logger, "the flusher", f.fault)
 	for {
 		f.mu.Lock()
 		if len(f.order) == 0 {

@@ -46,6 +46,8 @@ type Options struct {
 	Changes ISRChanges       // nil on a node that never has followers
 	// InternalTopics names the topics that ordinary clients may not write to. Nil means Kafka's three.
 	InternalTopics []string
+	// Fault hears that a goroutine of the manager has panicked: the node should end. May be nil.
+	Fault func(error)
 }
 
 // Manager holds the partitions of one broker. See the package comment for its concurrency.
@@ -58,6 +60,7 @@ type Manager struct {
 	lagMaxMs int64
 	changes  ISRChanges
 	internal []string
+	fault    func(error)
 
 	topics    *topicTable
 	image     atomic.Pointer[image.Image]
@@ -102,7 +105,12 @@ func New(o Options) *Manager {
 		m.internal = internalTopics
 	}
 	m.image.Store(image.Empty())
-	m.deadlines = newDeadlines(m.now)
+	m.fault = o.Fault
+	if m.fault == nil {
+		m.fault = func(error) {}
+	}
+	m.flusher.logger, m.flusher.fault = m.logger, m.fault
+	m.deadlines = newDeadlines(m.now, m.logger, m.fault)
 	m.stopped.Add(2)
 	go m.tend(o.LagMax)
 	go m.adoptRecovered()
@@ -207,6 +215,7 @@ func (m *Manager) CheckDirectories() { m.eachPartition((*Partition).checkDirecto
 // tend looks for lagging followers twice per lag.max, as Kafka does.
 func (m *Manager) tend(lagMax time.Duration) {
 	defer m.stopped.Done()
+	defer fault(m.logger, "the watch over followers", m.fault)
 	every := lagMax / 2
 	if every <= 0 {
 		every = time.Hour

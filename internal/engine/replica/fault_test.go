@@ -1,0 +1,48 @@
+package replica
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+)
+
+// TestPanicsAreFaults: a panic in a goroutine of the manager does not end the process, and its owner hears of it.
+func TestPanicsAreFaults(t *testing.T) {
+	var broken atomic.Bool
+	faults := make(chan error, 10)
+	r := newRigWith(t, func(o *Options) {
+		o.LagMax = 10 * time.Millisecond
+		o.Fault = func(err error) { faults <- err }
+		o.Now = func() time.Time {
+			if broken.Load() {
+				panic("boom")
+			}
+			return time.Now()
+		}
+		o.Changes = noChanges{}
+	})
+	r.topic("t", 1)
+	wantFault := func(want string) {
+		t.Helper()
+		select {
+		case err := <-faults:
+			if !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("%v, want %s", err, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("no fault: %s", want)
+		}
+	}
+	broken.Store(true)
+	wantFault("the watch over followers: panic: boom")
+	broken.Store(false)
+	r.deadlines.add(&deadline{at: time.Now(), expire: func() { panic("boom in a wait") }})
+	wantFault("the end of waits: panic: boom in a wait")
+	r.flusher.add(nil, id.Offset(1)) // no partition to flush
+	wantFault("the flusher: panic: ")
+}
+
+type noChanges struct{ ISRChanges }
