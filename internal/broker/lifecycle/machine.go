@@ -56,6 +56,9 @@ type machine struct {
 	offline    []id.UUID
 	cordoned   []id.UUID
 
+	// amend says that the registration is to be sent once more, as it is: the metadata has room for what it did not keep.
+	amend bool
+
 	inFlight bool
 	dirty    bool // something that a heartbeat carries has changed
 	nextAt   time.Time
@@ -93,7 +96,7 @@ func (m *machine) poll(now time.Time) (r request, again time.Time) {
 	if m.inFlight {
 		return request{}, time.Time{}
 	}
-	if m.registered && m.dirty && m.useful() {
+	if m.registered && (m.amend || m.dirty && m.useful()) {
 		m.nextAt = now
 	}
 	if now.Before(m.nextAt) {
@@ -103,7 +106,7 @@ func (m *machine) poll(now time.Time) (r request, again time.Time) {
 		return request{}, m.nextAt
 	}
 	m.inFlight = true
-	if !m.registered {
+	if !m.registered || m.amend {
 		reg := m.registration
 		return request{registration: &reg}, time.Time{}
 	}
@@ -134,6 +137,10 @@ func (m *machine) backOff(now time.Time) {
 func (m *machine) registrationAnswered(now time.Time, code wire.ErrorCode, epoch id.BrokerEpoch) {
 	m.inFlight = false
 	m.lastError = code
+	if m.registered { // amended, or not: then an image that still lacks it asks again, and heartbeats go on
+		m.amend, m.nextAt = false, now
+		return
+	}
 	if code != wire.ErrNone {
 		m.backOff(now)
 		return
@@ -186,6 +193,14 @@ func (m *machine) sawImage(offset id.Offset) {
 		m.dirty = true
 	}
 	m.offset = max(m.offset, offset)
+}
+
+// lacksDirs says that the image has this incarnation without its directories, although it could keep them: the broker registered
+// before metadata.version was raised (KIP-858).
+func (m *machine) lacksDirs() {
+	if m.registered && m.state != ControlledShutdown && m.state != ShuttingDown {
+		m.amend = true
+	}
 }
 
 // readyToUnfence says that the broker can serve.

@@ -46,6 +46,27 @@ func TestMachine(t *testing.T) {
 		name string
 		run  func(m *machine, step func(string))
 	}{
+		{"a registration whose directories were not kept is sent again, and heartbeats go on", func(m *machine, step func(string)) {
+			m.lacksDirs() // it is not registered yet
+			step(say(m, ms(0)) + " | register STARTING")
+			m.registrationAnswered(ms(2), wire.ErrNone, 10)
+			m.readyToUnfence()
+			m.sawImage(10)
+			step(say(m, ms(5)) + " | heartbeat epoch=10 offset=10 fence=false shutdown=false cordoned=0 STARTING")
+			m.heartbeatAnswered(ms(6), wire.ErrNone, answer(true, false, false))
+			m.lacksDirs()
+			step(say(m, ms(7)) + " | register RUNNING")
+			step(say(m, ms(8)) + " | wait RUNNING")
+			m.registrationAnswered(ms(9), wire.ErrRequestTimedOut, id.NoBrokerEpoch)
+			step(say(m, ms(10)) + " | heartbeat epoch=10 offset=10 fence=false shutdown=false cordoned=0 RUNNING")
+			m.heartbeatAnswered(ms(11), wire.ErrNone, answer(true, false, false))
+			m.lacksDirs()
+			step(say(m, ms(12)) + " | register RUNNING")
+			m.registrationAnswered(ms(13), wire.ErrNone, 10)
+			step(say(m, ms(14)) + " | heartbeat epoch=10 offset=10 fence=false shutdown=false cordoned=0 RUNNING")
+			m.heartbeatAnswered(ms(15), wire.ErrNone, answer(true, false, false))
+			step(say(m, ms(16)) + " | wait until 2015 RUNNING")
+		}},
 		{"the first unfence waits for nothing but the image", func(m *machine, step func(string)) {
 			step(say(m, ms(0)) + " | register STARTING")
 			step(say(m, ms(1)) + " | wait STARTING")

@@ -147,6 +147,10 @@ func (m *Manager) ImagePublished(img *image.Image) {
 	m.m.sawImage(img.Provenance.Offset)
 	b := img.Cluster.Broker(m.o.NodeID)
 	m.shown = b != nil && b.IncarnationID == m.o.IncarnationID && !b.Fenced
+	if b != nil && b.IncarnationID == m.o.IncarnationID && len(b.Directories) == 0 && len(m.m.registration.LogDirs) > 0 &&
+		img.Features.MetadataVersion.DirectoryAssignmentSupported() {
+		m.m.lacksDirs()
+	}
 	m.announceLocked()
 	m.mu.Unlock()
 	m.poke()
