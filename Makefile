@@ -31,6 +31,7 @@ diff: build ## side by side with Apache Kafka 4.4: the same requests, the answer
 
 disk: ## one directory handed between Apache Kafka and Moldau, to and fro; ARGS="-rounds 20" for longer
 	$(GO) test -count=1 -timeout 60m ./test/disk -kafka -v $(ARGS)
+	MOLDAU_SLOW=1 $(GO) test -count=1 -timeout 10m ./internal/engine/quorum ./internal/broker/ctlhandler -run Kafka -v
 
 interop: build ## unmodified clients of other houses against a node
 	test/interop/run

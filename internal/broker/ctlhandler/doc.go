@@ -7,8 +7,10 @@
 // controller is answered NOT_CONTROLLER, for an enveloped one in the envelope, so that the broker looks for the controller
 // while the client sees nothing.
 //
-// The package refuses to hold metadata rules (core/controller), to look after raft's own requests (Fetch, Vote and their kin
-// register themselves beside these), and to forward: a controller never passes a request on.
+// A [RaftDesk] serves what voters and observers ask the quorum: Vote, BeginQuorumEpoch, EndQuorumEpoch, Fetch of the metadata
+// log and FetchSnapshot. It maps them (engine/quorum/raftrpc) and hands them on; the rules are core/raft's.
 //
-// A [Desk] is immutable; handlers may run on any goroutine.
+// The package refuses to hold metadata rules (core/controller) and to forward: a controller never passes a request on.
+//
+// A [Desk] and a [RaftDesk] are immutable; handlers may run on any goroutine.
 package ctlhandler

@@ -14,9 +14,16 @@
 // up, as one delta, then each batch. They run on the driver's goroutine and must not block; a publisher that has slow work
 // hands it to a goroutine of its own.
 //
-// Other voters are reached through a Transport and call Deliver. What is missing for a quorum of many: the mapping of
-// raft.Message to Vote, BeginQuorumEpoch, EndQuorumEpoch and Fetch requests, the transfer of snapshots, and changes of the
-// set of voters.
+// Other nodes come in by Ask, whose answer goes back to who asked, or by Deliver, whose answer goes out through the Transport;
+// package raftrpc maps both to Kafka's requests. A fetch that finds nothing waits here, at most as long as it wants. What is
+// missing for a quorum of many: a Transport over the network, and changes of the set of voters.
+//
+// Nothing waits to be written: what was decided while the disk was busy goes out together, so that the bound of
+// controller.quorum.append.linger.ms is kept at any load and an idle log is durable at once.
+//
+// A decision that panics is answered UNKNOWN_SERVER_ERROR and takes the controller out of office, which comes back with what
+// was committed; any other panic stops the quorum with the reason. What was durable once is never cut off at a start: a log
+// that is damaged, and not merely torn by a crash, is refused, as are a quorum-state, a snapshot or records that cannot be read.
 //
 // On disk everything is Kafka's: segments as engine/log writes them, quorum-state (KIP-595, KIP-853), snapshots named
 // <end offset>-<epoch>.checkpoint with header, voters and footer (KIP-630), meta.properties, and the bootstrap snapshot
