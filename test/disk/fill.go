@@ -50,11 +50,10 @@ var firstMs = time.Now().Add(-time.Hour).UnixMilli()
 func (w *writer) create(ctx context.Context) error {
 	all := map[string]map[string]*string{
 		topicStamped: {"message.timestamp.type": ptr("LogAppendTime")},
-		topicCompact: {"cleanup.policy": ptr("compact"), "segment.bytes": ptr("1048576"), "segment.ms": ptr("100"), "min.cleanable.dirty.ratio": ptr("0.01"),
-			"min.compaction.lag.ms": ptr("0"), "delete.retention.ms": ptr("100")},
-		topicTrim: {"segment.bytes": ptr("1048576"), "index.interval.bytes": ptr("256")},
-		topicTxn:  {},
-		topicLoad: {},
+		topicCompact: compactConfigs(),
+		topicTrim:    {"segment.bytes": ptr("1048576"), "index.interval.bytes": ptr("256")},
+		topicTxn:     {},
+		topicLoad:    {},
 	}
 	for c := range codecs() {
 		all["codec-"+c] = map[string]*string{"index.interval.bytes": ptr("512")}
@@ -65,6 +64,11 @@ func (w *writer) create(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func compactConfigs() map[string]*string {
+	return map[string]*string{"cleanup.policy": ptr("compact"), "segment.bytes": ptr("1048576"), "segment.ms": ptr("100"), "min.cleanable.dirty.ratio": ptr("0.01"),
+		"min.compaction.lag.ms": ptr("0"), "delete.retention.ms": ptr("100")}
 }
 
 func ptr(s string) *string { return &s }
@@ -137,7 +141,11 @@ func (w *writer) records(ctx context.Context) error {
 
 // keyed writes the few keys of the compacted topic over and over, with tombstones.
 func (w *writer) keyed(ctx context.Context) error {
-	return w.produce(ctx, topicCompact, kgo.NoCompression(), 200, func(i int, r *kgo.Record) {
+	return w.produceKeyed(ctx, topicCompact)
+}
+
+func (w *writer) produceKeyed(ctx context.Context, topic string) error {
+	return w.produce(ctx, topic, kgo.NoCompression(), 200, func(i int, r *kgo.Record) {
 		r.Key, r.Headers = fmt.Appendf(nil, "key-%d", w.rnd.IntN(12)), nil
 		if r.Value = []byte(w.tag + strings.Repeat("x", w.rnd.IntN(2000))); i%17 == 0 {
 			r.Value = nil

@@ -81,7 +81,7 @@ func acknowledged(path string) bool {
 	case "topic", "config", "commit", "acl", "quota", "scram":
 		return true
 	case "log":
-		return strings.Contains(path, "/@") && !strings.HasPrefix(rest, topicCompact+"/")
+		return strings.Contains(path, "/@") && !compacted(rest)
 	}
 	return false
 }
@@ -92,14 +92,17 @@ func volatile(path string) bool {
 	parts := strings.SplitN(path, "/", 4)
 	switch parts[0] {
 	case "log":
-		return internal(parts[1]) && strings.HasSuffix(path, "/bytes") || parts[1] == topicCompact
+		return internal(parts[1]) && strings.HasSuffix(path, "/bytes") || compacted(parts[1])
 	case "time", "producer":
-		return parts[1] == topicCompact
+		return compacted(parts[1])
 	case "offset":
-		return parts[1] == topicCompact && parts[3] != "end" && parts[3] != "stable"
+		return compacted(parts[1]) && parts[3] != "end" && parts[3] != "stable"
 	}
 	return false
 }
+
+// compacted topics have names that begin so.
+func compacted(topic string) bool { return strings.HasPrefix(topic, topicCompact) }
 
 // ownWrites are the beginnings of the paths under which a node writes by itself.
 func ownWrites() []string { return []string{"log/__"} }

@@ -27,6 +27,12 @@ func TestOldFormats(t *testing.T) {
 	names, err := filepath.Glob(filepath.Join(old, "*-0"))
 	b.must(err, "list segments")
 
+	// Some of them in compacted topics, too.
+	olds := map[string]string{topicCompact + "-0-snappy": "old-0-snappy-create-0", topicCompact + "-1-gzip": "old-1-gzip-create-0", topicCompact + "-1-none": "old-1-none-append-0"}
+	for topic, dir := range olds {
+		b.must(os.CopyFS(filepath.Join(old, topic+"-0"), os.DirFS(filepath.Join(old, dir))), "copy a segment")
+	}
+
 	p := b.place(false)
 	b.must(p.format(""), "format")
 	m := &model{facts: facts{}}
@@ -36,6 +42,9 @@ func TestOldFormats(t *testing.T) {
 		if topic := strings.TrimSuffix(filepath.Base(name), "-0"); topic != "__consumer_offsets" {
 			b.must(w.topic(b.ctx, topic, 1, nil), "create")
 		}
+	}
+	for topic := range olds {
+		b.must(w.topic(b.ctx, topic, 1, compactConfigs()), "create")
 	}
 	b.must(w.consumeNothing(b.ctx), "make __consumer_offsets")
 	w.kgo.Close()
@@ -68,7 +77,16 @@ func TestOldFormats(t *testing.T) {
 			b.must(w.produce(b.ctx, topic, kgo.GzipCompression(), 30, nil), "produce")
 		}
 	}
+	for topic := range olds {
+		b.must(w.produceKeyed(b.ctx, topic), "produce") // closes the old segment
+		b.cleaned(p, topic)
+	}
 	b.learn(w.node, m, "read from Moldau")
+	for topic := range olds {
+		if got := m.facts["log/"+topic+"/0/@0"]; got != "" {
+			b.Errorf("%s is cleaned, and holds %q at 0", topic, got)
+		}
+	}
 	b.leave(p, w.node, m)
 	b.inspectOld(p)
 	w.node = b.open(p, kafka)

@@ -57,7 +57,7 @@ func (b *bench) turn(p *place, w *writer, who product, round int) {
 		b.Fatalf("round %d, change by %s: %v", round, who, err)
 	}
 	if who == kafka {
-		b.cleaned(p)
+		b.cleaned(p, topicCompact)
 	}
 	b.learn(w.node, w.m, fmt.Sprintf("round %d, read from %s", round, who))
 	if b.rnd.IntN(3) > 0 {
@@ -70,17 +70,17 @@ func (b *bench) turn(p *place, w *writer, who product, round int) {
 	b.Logf("%s was killed under load", who)
 }
 
-// cleaned waits until the cleaner has been over the compacted topic.
-func (b *bench) cleaned(p *place) {
+// cleaned waits until the cleaner has been over a compacted topic.
+func (b *bench) cleaned(p *place, topic string) {
 	b.Helper()
 	file := filepath.Join(p.data(), "cleaner-offset-checkpoint")
 	deadline := time.Now().Add(30 * time.Second)
 	for ; time.Now().Before(deadline); <-time.After(100 * time.Millisecond) {
 		text, err := os.ReadFile(file)
-		if err == nil && strings.Contains(string(text), "\n"+topicCompact+" ") {
+		if err == nil && strings.Contains(string(text), "\n"+topic+" ") {
 			return
 		}
 	}
 	text, err := os.ReadFile(file)
-	b.Errorf("the cleaner has not been over %s in half a minute: %q, %v", topicCompact, text, err)
+	b.Errorf("the cleaner has not been over %s in half a minute: %q, %v", topic, text, err)
 }

@@ -284,8 +284,8 @@ func (n *node) readLogs(ctx context.Context, f facts, topics kadm.TopicDetails) 
 			for _, r := range all.records {
 				f[fmt.Sprintf("%s/@%d", path, r.Offset)] = recordFact(r)
 			}
-			if t.Topic == topicCompact {
-				readKeys(f, p, all.records)
+			if compacted(t.Topic) {
+				readKeys(f, t.Topic, p, all.records)
 			}
 			if internal(t.Topic) {
 				continue
@@ -304,10 +304,10 @@ func (n *node) readLogs(ctx context.Context, f facts, topics kadm.TopicDetails) 
 	return nil
 }
 
-// readKeys notes the last value of each key of the compacted topic: what compaction must not change, whoever did it and when.
-func readKeys(f facts, partition int32, records []*kgo.Record) {
+// readKeys notes the last value of each key of a compacted topic: what compaction must not change, whoever did it and when.
+func readKeys(f facts, topic string, partition int32, records []*kgo.Record) {
 	for _, r := range records {
-		path := fmt.Sprintf("key/%d/%s", partition, r.Key)
+		path := fmt.Sprintf("key/%s/%d/%s", topic, partition, r.Key)
 		if f[path] = recordFact(r); r.Value == nil {
 			delete(f, path) // a tombstone goes after a while
 		}
