@@ -40,8 +40,14 @@ func (m *Manager) ApplyDelta(delta *image.Delta, img *image.Image) error {
 	errs = append(errs, m.dropTopics(td.Deleted(), &news))
 	changed := td.Changed()
 	opened := m.openAll(changed, img)
+	var after afterwards
 	for _, c := range changed {
-		errs = append(errs, m.applyTopic(c, opened, &news))
+		errs = append(errs, m.applyTopic(c, opened, &news, &after))
+	}
+	m.topics.put(after.made...)
+	for _, p := range after.settle {
+		p.reconsider()
+		p.settleAll()
 	}
 	m.applyConfigs(delta, img)
 	if len(delta.ChangedBrokers()) > 0 {
@@ -119,14 +125,16 @@ func (m *Manager) configure(t *topic, img *image.Image) {
 func (m *Manager) dropTopics(topics []*image.Topic, news *[]leadershipNews) error {
 	var gone []*Partition
 	var pending []id.TopicPartition
+	var hosted []*topic
 	for _, it := range topics {
 		m.forgetUnopened(it.Name)
 		pending = append(pending, m.recoveringOf(it)...)
-		t := m.topics.withID(it.ID)
-		if t == nil {
-			continue
+		if t := m.topics.withID(it.ID); t != nil {
+			hosted = append(hosted, t)
 		}
-		m.topics.remove(t)
+	}
+	m.topics.remove(hosted...)
+	for _, t := range hosted {
 		for _, p := range t.hosted() {
 			if p != nil {
 				p.retire(wire.ErrUnknownTopicOrPartition, id.NoLeaderEpoch, news)
@@ -276,13 +284,19 @@ func (m *Manager) noteUnopened(all []*newReplica) {
 	m.unopened.Store(&next)
 }
 
+// afterwards is what is done for all topics of a delta at once, when each is up to date.
+type afterwards struct {
+	made   []*topic     // to be shown
+	settle []*Partition // whose waiting rooms look again
+}
+
 // applyTopic brings one topic up to date with a single copy of its partition list.
-func (m *Manager) applyTopic(c *image.TopicChange, opened newReplicas, news *[]leadershipNews) error {
+func (m *Manager) applyTopic(c *image.TopicChange, opened newReplicas, news *[]leadershipNews, later *afterwards) error {
 	t := m.topics.withID(c.ID)
 	isNew := t == nil
 	parts := append([]*Partition(nil), t.hosted()...)
 	var errs []error
-	var settle, moved []*Partition
+	var moved []*Partition
 	for _, pc := range c.Partitions() {
 		after := pc.After
 		var p *Partition
@@ -302,7 +316,7 @@ func (m *Manager) applyTopic(c *image.TopicChange, opened newReplicas, news *[]l
 		}
 		if p != nil {
 			errs = append(errs, p.become(registration(after), news))
-			settle = append(settle, p)
+			later.settle = append(later.settle, p)
 			continue
 		}
 		r := opened[c.ID][after.ID]
@@ -314,7 +328,7 @@ func (m *Manager) applyTopic(c *image.TopicChange, opened newReplicas, news *[]l
 			continue
 		}
 		t, parts = r.t, putPartition(parts, r.p)
-		settle = append(settle, r.p)
+		later.settle = append(later.settle, r.p)
 	}
 	errs = append(errs, m.deleteLogs(moved))
 	if t == nil {
@@ -322,11 +336,7 @@ func (m *Manager) applyTopic(c *image.TopicChange, opened newReplicas, news *[]l
 	}
 	t.parts.Store(&parts)
 	if isNew {
-		m.topics.put(t)
-	}
-	for _, p := range settle {
-		p.reconsider()
-		p.settleAll()
+		later.made = append(later.made, t)
 	}
 	return errors.Join(errs...)
 }

@@ -45,26 +45,48 @@ func (t *topicTable) withID(u id.UUID) *topic {
 
 func (t *topicTable) nameShard(name string) uint64 { return maphash.String(t.seed, name) % tableShards }
 
-func (t *topicTable) put(tp *topic) {
-	replaceShard(&t.byName[t.nameShard(tp.name)], func(m map[string]*topic) { m[tp.name] = tp })
-	replaceShard(&t.byID[tp.id[15]%tableShards], func(m map[id.UUID]*topic) { m[tp.id] = tp })
+// put makes topics visible; a topic of the same name is replaced. Many at once cost one copy of each shard.
+func (t *topicTable) put(tps ...*topic) {
+	var names [tableShards][]*topic
+	var ids [tableShards][]*topic
+	for _, tp := range tps {
+		n, i := t.nameShard(tp.name), tp.id[15]%tableShards
+		names[n], ids[i] = append(names[n], tp), append(ids[i], tp)
+	}
+	for i := range tableShards {
+		replaceShard(&t.byName[i], names[i], func(m map[string]*topic, tp *topic) { m[tp.name] = tp })
+		replaceShard(&t.byID[i], ids[i], func(m map[id.UUID]*topic, tp *topic) { m[tp.id] = tp })
+	}
 }
 
-func (t *topicTable) remove(tp *topic) {
-	replaceShard(&t.byName[t.nameShard(tp.name)], func(m map[string]*topic) {
-		if m[tp.name] == tp {
-			delete(m, tp.name)
-		}
-	})
-	replaceShard(&t.byID[tp.id[15]%tableShards], func(m map[id.UUID]*topic) { delete(m, tp.id) })
+func (t *topicTable) remove(tps ...*topic) {
+	var names [tableShards][]*topic
+	var ids [tableShards][]*topic
+	for _, tp := range tps {
+		n, i := t.nameShard(tp.name), tp.id[15]%tableShards
+		names[n], ids[i] = append(names[n], tp), append(ids[i], tp)
+	}
+	for i := range tableShards {
+		replaceShard(&t.byName[i], names[i], func(m map[string]*topic, tp *topic) {
+			if m[tp.name] == tp {
+				delete(m, tp.name)
+			}
+		})
+		replaceShard(&t.byID[i], ids[i], func(m map[id.UUID]*topic, tp *topic) { delete(m, tp.id) })
+	}
 }
 
-func replaceShard[K comparable](shard *atomic.Pointer[map[K]*topic], change func(map[K]*topic)) {
+func replaceShard[K comparable](shard *atomic.Pointer[map[K]*topic], tps []*topic, change func(map[K]*topic, *topic)) {
+	if len(tps) == 0 {
+		return
+	}
 	next := map[K]*topic{}
 	if old := shard.Load(); old != nil {
 		next = maps.Clone(*old)
 	}
-	change(next)
+	for _, tp := range tps {
+		change(next, tp)
+	}
 	shard.Store(&next)
 }
 
