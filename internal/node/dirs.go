@@ -60,7 +60,7 @@ func (n *Node) openDirs(context.Context) error {
 		return fmt.Errorf("topic defaults: %w", err)
 	}
 	n.logs, err = log.Open(log.Options{
-		FS: n.fs, Dirs: b.LogDirs(), Logger: n.log.With("component", "log"), Config: replica.FromConf(defaults).Log,
+		FS: n.fs, Dirs: b.LogDirs(), Logger: n.log.With("component", "log"), Fault: n.fail, Config: replica.FromConf(defaults).Log,
 		ClusterID: n.format.clusterID, NodeID: n.nodeID, Deferred: true, // the first image tells which logs are whose
 		RecoveryThreads:            int(b.Int("num.recovery.threads.per.data.dir")),
 		RetentionCheckInterval:     b.Millis("log.retention.check.interval.ms"),

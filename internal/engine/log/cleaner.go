@@ -72,7 +72,10 @@ func (c *cleaner) start() {
 	c.last, c.dead = make([]workerStats, c.config.Threads), 0
 	for i := range c.config.Threads {
 		stop := c.stop
-		c.running.Go(func() { c.work(i, stop) })
+		c.running.Go(func() {
+			defer c.m.panicked()
+			c.work(i, stop)
+		})
 	}
 }
 

@@ -21,6 +21,8 @@ type Options struct {
 	Dirs   []string
 	Logger *slog.Logger
 	Now    func() time.Time // wall clock; time.Now when nil
+	// Fault hears that the manager's goroutine has panicked: its owner should end, as the logs may be locked or wrong. May be nil.
+	Fault func(error)
 
 	Config          Config      // of logs found on disk for which LoadOptions.TopicConfig is nil
 	ClusterID       string      // checked against meta.properties; empty accepts any

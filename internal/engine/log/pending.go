@@ -67,6 +67,7 @@ func (m *Manager) recoverPending(recovered func(id.TopicPartition)) {
 		})
 		for range min(m.o.recoveryThreads(), len(queue)) {
 			m.recovering.Go(func() {
+				defer m.panicked()
 				for p := m.nextPending(d); p != nil; p = m.nextPending(d) {
 					if m.recoverOne(p) {
 						recovered(p.tp)

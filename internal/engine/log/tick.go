@@ -2,7 +2,9 @@ package log
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -53,6 +55,7 @@ func (m *Manager) poke() {
 // run is the manager's one goroutine.
 func (m *Manager) run(stopped chan<- struct{}) {
 	defer close(stopped)
+	defer m.panicked()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -64,6 +67,18 @@ func (m *Manager) run(stopped chan<- struct{}) {
 		}
 		m.Tick(m.o.Now())
 		timer.Reset(max(m.nextDue().Sub(m.o.Now()), 10*time.Millisecond))
+	}
+}
+
+// panicked is deferred by the goroutines of the manager; it tells of a panic in one.
+func (m *Manager) panicked() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	m.o.Logger.Error("background work on logs panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	if m.o.Fault != nil {
+		m.o.Fault(fmt.Errorf("background work on logs: panic: %v", p))
 	}
 }
 
