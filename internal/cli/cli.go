@@ -32,19 +32,20 @@ type tool struct {
 // tools by the names of Kafka's scripts without "kafka-" and ".sh".
 func tools() map[string]tool {
 	return map[string]tool{
-		"start":            {"start a node", runStart},
-		"storage":          {"format log directories, and look at them", runStorage},
-		"topics":           {"create, delete, describe and change topics", runTopics},
-		"console-producer": {"send lines of standard input as records", runConsoleProducer},
-		"console-consumer": {"print the records of topics", runConsoleConsumer},
-		"consumer-groups":  {"list, describe, delete and reset consumer groups", runConsumerGroups},
-		"get-offsets":      {"print offsets of partitions", runGetOffsets},
-		"dump-log":         {"print the content of log files", runDumpLog},
-		"configs":          {"show and change configs of topics, brokers, users and others", runConfigs},
-		"metadata-quorum":  {"show the quorum of controllers, and change it", runMetadataQuorum},
-		"features":         {"show the levels of features, and change them", runFeatures},
-		"metadata-shell":   {"show the cluster metadata in a file as a tree", runMetadataShell},
-		"cluster":          {"show the cluster's id and endpoints, and forget nodes", runCluster},
+		"start":               {"start a node", runStart},
+		"storage":             {"format log directories, and look at them", runStorage},
+		"topics":              {"create, delete, describe and change topics", runTopics},
+		"console-producer":    {"send lines of standard input as records", runConsoleProducer},
+		"console-consumer":    {"print the records of topics", runConsoleConsumer},
+		"consumer-groups":     {"list, describe, delete and reset consumer groups", runConsumerGroups},
+		"get-offsets":         {"print offsets of partitions", runGetOffsets},
+		"dump-log":            {"print the content of log files", runDumpLog},
+		"broker-api-versions": {"show the APIs of every broker", runBrokerAPIVersions},
+		"configs":             {"show and change configs of topics, brokers, users and others", runConfigs},
+		"metadata-quorum":     {"show the quorum of controllers, and change it", runMetadataQuorum},
+		"features":            {"show the levels of features, and change them", runFeatures},
+		"metadata-shell":      {"show the cluster metadata in a file as a tree", runMetadataShell},
+		"cluster":             {"show the cluster's id and endpoints, and forget nodes", runCluster},
 	}
 }
 

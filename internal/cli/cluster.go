@@ -15,6 +15,7 @@ func clusterParser() *argParser {
 	for _, c := range []struct{ name, about string }{
 		{"cluster-id", "Show the cluster's id."}, {"unregister", "Forget a broker."},
 		{"unregister-controller", "Forget a controller."}, {"list-endpoints", "List the endpoints of brokers or controllers."},
+		{"api-versions", "Show the APIs of brokers or controllers."},
 	} {
 		s := p.sub(c.name, c.about)
 		bootstrapFlags(s, true, []string{"--bootstrap-server", "-b"}, []string{"--bootstrap-controller", "-C"})
@@ -60,6 +61,8 @@ func runCluster(ctx context.Context, s Streams, args []string) error {
 			return nil
 		case "list-endpoints":
 			return listEndpoints(ctx, s, n, line)
+		case "api-versions":
+			return showAPIVersions(ctx, s, line)
 		case "unregister":
 			return sayUnregistered(s, "broker", n.integer("id"), unregisterBroker(ctx, line, n.integer("id")))
 		}

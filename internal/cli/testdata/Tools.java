@@ -17,6 +17,7 @@ public class Tools {
     static final Map<String, String> CLASSES = Map.of(
         "storage", "kafka.tools.StorageTool",
         "features", "org.apache.kafka.tools.FeatureCommand",
+        "broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand",
         "configs", "kafka.admin.ConfigCommand",
         "cluster", "org.apache.kafka.tools.ClusterTool",
         "metadata-quorum", "org.apache.kafka.tools.MetadataQuorumCommand",
