@@ -3,17 +3,11 @@ package sim
 import (
 	"errors"
 	"testing"
-	"time"
 )
 
 // TestBugs proves that the simulation can fail: each mistake an owner can make is found within so many runs.
 func TestBugs(t *testing.T) {
 	base, _ := seed(t)
-	// Whoever crashes often and is back soon is asked for the same vote again.
-	hasty := func(o *Options) {
-		o.Chaos = Chaos{Crash: 300 * time.Millisecond, Down: 50 * time.Millisecond, Depose: 2 * time.Second, Torn: true}
-		o.Net = Net{Delay: 300 * time.Millisecond}
-	}
 	tests := []struct {
 		name  string
 		bugs  Bugs
@@ -26,7 +20,7 @@ func TestBugs(t *testing.T) {
 		{"no truncation", Bugs{NoTruncate: true}, nil},
 		{"appends whatever comes", Bugs{AppendAnything: true}, nil},
 		{"elections do not compare the logs", Bugs{VoteBlindly: true}, nil},
-		{"a lost quorum-state is trusted", Bugs{TrustTorn: true}, hasty},
+		{"a lost quorum-state is trusted", Bugs{TrustTorn: true}, func(o *Options) { o.Chaos.Torn = true; hasty(o) }},
 		{"answers before the commit", Bugs{AnswerEarly: true}, nil},
 		{"a snapshot of more than is committed", Bugs{SnapshotAhead: true}, nil},
 		{"the log stays beside the snapshot that was loaded", Bugs{KeepLog: true}, nil},

@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	soakSteps = flag.Int64("sim.steps", 4_000_000, "steps of TestSimulation in total")
+	soakSteps = flag.Int64("sim.steps", 2_000_000, "steps of TestSimulation in total")
 	trace     = flag.Bool("sim.trace", false, "print every event")
 )
 
@@ -41,7 +41,16 @@ func harsh(seed uint64) Options {
 		Hold: mean(5 * time.Second), Upgrade: mean(30 * time.Second), Down: time.Duration(1+pick(4)) * time.Second, Torn: pick(2) == 0}
 	o.ClientEvery = []time.Duration{20, 100, 400}[pick(3)] * time.Millisecond
 	o.SnapshotEvery = mean(time.Second)
+	if pick(6) == 0 {
+		hasty(&o)
+	}
 	return o
+}
+
+// hasty makes nodes crash often and be back soon, on a slow network: they are asked for the same vote again.
+func hasty(o *Options) {
+	o.Chaos = Chaos{Crash: 300 * time.Millisecond, Down: 50 * time.Millisecond, Depose: 2 * time.Second, Torn: o.Chaos.Torn}
+	o.Net = Net{Delay: 300 * time.Millisecond}
 }
 
 const runSteps = 10_000
