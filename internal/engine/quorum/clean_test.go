@@ -113,8 +113,14 @@ func TestCleaningThatWasCutShort(t *testing.T) {
 // TestFollowerLoadsSnapshot: a voter that was away while the log was cut behind a snapshot gets the snapshot in pieces, and
 // then the log.
 func TestFollowerLoadsSnapshot(t *testing.T) {
+	for _, rpc := range []bool{false, true} {
+		t.Run(fmt.Sprintf("rpc %v", rpc), func(t *testing.T) { followerLoadsSnapshot(t, rpc) })
+	}
+}
+
+func followerLoadsSnapshot(t *testing.T, rpc bool) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &wires{nodes: map[id.BrokerID]*Quorum{}}
+		w := &wires{t: t, rpc: rpc, nodes: map[id.BrokerID]*Quorum{}}
 		var voters []Voter
 		nodes := map[id.BrokerID]*testNode{}
 		for n := range id.BrokerID(3) {

@@ -14,21 +14,70 @@ import (
 	"github.com/moldau-io/moldau/internal/core/controller"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/raft"
+	"github.com/moldau-io/moldau/internal/engine/quorum/raftrpc"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
 )
 
 // wires connects the voters of a test.
 type wires struct {
+	t     *testing.T
+	rpc   bool // every message goes as the bytes of Kafka's requests and responses
 	mu    sync.Mutex
 	nodes map[id.BrokerID]*Quorum
 }
 
-func (w *wires) Send(m raft.Message) {
+func (w *wires) node(n id.BrokerID) *Quorum {
 	w.mu.Lock()
-	q := w.nodes[m.To]
-	w.mu.Unlock()
-	if q != nil {
+	defer w.mu.Unlock()
+	return w.nodes[n]
+}
+
+func (w *wires) Send(m raft.Message) {
+	q := w.node(m.To)
+	switch {
+	case q == nil:
+	case w.rpc:
+		w.call(q, m)
+	default:
 		q.Deliver(m)
 	}
+}
+
+// call sends a request as a network would carry it, and its answer back.
+func (w *wires) call(q *Quorum, m raft.Message) {
+	limits := raftrpc.Limits{MaxBytes: 100_000, MaxWaitMs: 500}
+	req, err := raftrpc.Request(m, testCluster, limits, 18)
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	info, _ := api.Lookup(req.APIKey())
+	got, resp := info.NewRequest(), info.NewResponse()
+	if err := wire.Unmarshal(wire.Marshal(req, info.Max), got, info.Max); err != nil {
+		w.t.Errorf("%s: %v", m.Type, err)
+		return
+	}
+	in, l, refusal := raftrpc.FromRequest(got, m.To, testCluster)
+	if refusal != nil {
+		w.t.Errorf("%s is refused: %+v", m.Type, refusal)
+		return
+	}
+	q.Ask(Ask{Message: in, MaxBytes: int(l.MaxBytes), MaxWait: time.Duration(l.MaxWaitMs) * time.Millisecond}, func(r Reply) {
+		out := wire.Marshal(raftrpc.Response(r.Message, r.LogStartOffset, "CONTROLLER", info.Max), info.Max)
+		if err := wire.Unmarshal(out, resp, info.Max); err != nil {
+			w.t.Errorf("the answer to %s: %v", m.Type, err)
+			return
+		}
+		a, err := raftrpc.FromResponse(resp, m, "CONTROLLER")
+		if err != nil {
+			w.t.Error(err)
+			return
+		}
+		if back := w.node(m.From.ID); back != nil {
+			back.Deliver(a)
+		}
+	})
 }
 
 func (w *wires) set(n id.BrokerID, q *Quorum) {
@@ -59,8 +108,14 @@ func (w *wires) leader(t *testing.T) *Quorum {
 // TestThreeVoters runs a static quorum of three in virtual time: the leader is stopped again and again, and everybody ends
 // with every value that was answered.
 func TestThreeVoters(t *testing.T) {
+	for _, rpc := range []bool{false, true} {
+		t.Run(fmt.Sprintf("rpc %v", rpc), func(t *testing.T) { threeVoters(t, rpc) })
+	}
+}
+
+func threeVoters(t *testing.T, rpc bool) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &wires{nodes: map[id.BrokerID]*Quorum{}}
+		w := &wires{t: t, rpc: rpc, nodes: map[id.BrokerID]*Quorum{}}
 		var voters []Voter
 		nodes := map[id.BrokerID]*testNode{}
 		for n := range id.BrokerID(3) {

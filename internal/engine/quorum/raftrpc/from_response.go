@@ -14,7 +14,7 @@ import (
 // metadata partition: neither is an answer.
 func FromResponse(resp wire.Message, asked raft.Message, listener string) (raft.Message, error) {
 	m := raft.Message{Type: asked.Type + 1, From: raft.Replica{ID: asked.To, DirectoryID: asked.ToDirectory}, To: asked.From.ID,
-		PreVote: asked.PreVote, Log: asked.Log, At: asked.At, HighWatermark: -1}
+		Request: asked.Request, PreVote: asked.PreVote, Log: asked.Log, At: asked.At, HighWatermark: -1}
 	switch r := resp.(type) {
 	case *api.VoteResponse:
 		if len(r.Topics) != 1 || r.Topics[0].TopicName != topic || len(r.Topics[0].Partitions) != 1 || r.Topics[0].Partitions[0].PartitionIndex != 0 {
