@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/moldau-io/moldau/internal/base/id"
 )
@@ -60,6 +61,20 @@ func (w *Writer) Size() int { return len(w.buf) + w.outer }
 
 // Cap returns the capacity of the writer's own buffer, so that an owner can drop one that grew too large.
 func (w *Writer) Cap() int { return cap(w.buf) }
+
+// Grow makes room for n more bytes, so that a small message takes one buffer.
+func (w *Writer) Grow(n int) { w.buf = slices.Grow(w.buf, n) }
+
+// Take returns the whole message and leaves the writer empty. The bytes belong to the caller; without referenced content they are
+// the writer's buffer itself.
+func (w *Writer) Take() ([]byte, error) {
+	if w.err != nil || len(w.cuts) > 0 {
+		return w.AppendTo(nil)
+	}
+	b := w.buf
+	w.buf = nil
+	return b[:len(b):len(b)], nil
+}
 
 // Chunks returns the message in pieces, in order. They belong to the writer and hold until its next Reset or write.
 func (w *Writer) Chunks() []Chunk {

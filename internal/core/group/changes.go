@@ -31,14 +31,55 @@ type change struct {
 // openChanges indexes the open changes of one group, oldest first, by the value before the change.
 type openChanges struct {
 	groups  []*entry
-	commits map[topicPartition][]*Commit
+	commits map[topicPartition]priors
+	most    int // entries that commits has had: maps do not shrink
 }
+
+// priors are the former values of one offset, oldest first. Mostly there is one, and it takes no memory of its own.
+type priors struct {
+	n      int
+	oldest *Commit
+	later  []*Commit
+}
+
+func (p priors) push(c *Commit) priors {
+	if p.n == 0 {
+		p.oldest = c
+	} else {
+		p.later = append(p.later, c)
+	}
+	p.n++
+	return p
+}
+
+func (p priors) pop(oldest bool) priors {
+	p.n--
+	switch {
+	case p.n == 0:
+		return priors{}
+	case oldest:
+		p.oldest, p.later = p.later[0], p.later[1:]
+	default:
+		p.later = p.later[:p.n-1]
+	}
+	return p
+}
+
+// maxSpares bounds the indexes that are kept for the next group that changes, maxSpareSize what each has had in it.
+const (
+	maxSpares    = 64
+	maxSpareSize = 256
+)
 
 func (s *Shard) note(c change) {
 	s.changes = append(s.changes, c)
 	o := s.open[c.group]
 	if o == nil {
-		o = &openChanges{}
+		if n := len(s.spares); n > 0 {
+			o, s.spares = s.spares[n-1], s.spares[:n-1]
+		} else {
+			o = &openChanges{}
+		}
 		s.open[c.group] = o
 	}
 	if c.whole {
@@ -46,9 +87,10 @@ func (s *Shard) note(c change) {
 		return
 	}
 	if o.commits == nil {
-		o.commits = make(map[topicPartition][]*Commit)
+		o.commits = make(map[topicPartition]priors)
 	}
-	o.commits[c.tp] = append(o.commits[c.tp], c.priorCommit)
+	o.commits[c.tp] = o.commits[c.tp].push(c.priorCommit)
+	o.most = max(o.most, len(o.commits))
 }
 
 // forget drops the index entry of a change; oldest says which end of the list it is at.
@@ -59,13 +101,16 @@ func (s *Shard) forget(c change, oldest bool) {
 	o := s.open[c.group]
 	if c.whole {
 		o.groups = trim(o.groups, oldest)
-	} else if rest := trim(o.commits[c.tp], oldest); len(rest) > 0 {
+	} else if rest := o.commits[c.tp].pop(oldest); rest.n > 0 {
 		o.commits[c.tp] = rest
 	} else {
 		delete(o.commits, c.tp)
 	}
 	if len(o.groups) == 0 && len(o.commits) == 0 {
 		delete(s.open, c.group)
+		if o.groups = nil; len(s.spares) < maxSpares && o.most <= maxSpareSize {
+			s.spares = append(s.spares, o)
+		}
 	}
 }
 
@@ -172,8 +217,8 @@ func (s *Shard) committedGroup(name string) *entry {
 // committedCommit returns an offset as of the high watermark, or nil.
 func (s *Shard) committedCommit(name string, tp topicPartition) *Commit {
 	if o := s.open[name]; o != nil {
-		if priors := o.commits[tp]; len(priors) > 0 {
-			return priors[0]
+		if former := o.commits[tp]; former.n > 0 {
+			return former.oldest
 		}
 	}
 	return s.offsets.get(name, tp)

@@ -72,6 +72,7 @@ type Shard struct {
 	// changes that are not committed, oldest first from done on, and the open changes of each group by what they changed.
 	changes []change
 	done    int
+	spares  []*openChanges // empty ones, to be used again
 	open    map[string]*openChanges
 	next    id.Offset // where the next record goes
 

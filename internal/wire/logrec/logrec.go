@@ -86,12 +86,16 @@ func decodeFramed[T Record](b []byte, make func(int16) T) (rec T, version int16,
 // reader returns a reader of b that may allocate in proportion to b's length.
 func reader(b []byte) *wire.Reader { return wire.NewReader(b, wire.NewBudget(len(b), nil)) }
 
+// smallRecord is room for most keys and values of coordinators: offsets, transactions, short names.
+const smallRecord = 80
+
 // EncodeGroupKey returns a group, transaction or share coordinator's record key: type and body.
 func EncodeGroupKey(k Key) []byte {
 	var w wire.Writer
+	w.Grow(smallRecord)
 	w.Int16(k.RecordType())
 	k.Encode(&w, 0)
-	b, err := w.AppendTo(nil)
+	b, err := w.Take()
 	if err != nil {
 		panic(fmt.Sprintf("logrec: encode %T: %v", k, err))
 	}
@@ -101,9 +105,10 @@ func EncodeGroupKey(k Key) []byte {
 // EncodeVersioned returns a message with its version in front: a coordinator record's value, or any other versioned struct.
 func EncodeVersioned(m wire.Message, version int16) []byte {
 	var w wire.Writer
+	w.Grow(smallRecord)
 	w.Int16(version)
 	m.Encode(&w, version)
-	b, err := w.AppendTo(nil)
+	b, err := w.Take()
 	if err != nil {
 		panic(fmt.Sprintf("logrec: encode %T version %d: %v", m, version, err))
 	}
