@@ -53,5 +53,10 @@
 //
 // Without .kafka_cleanshutdown the segments above the recovery point are scanned batch by batch; the first byte that is not a
 // valid batch ends the log. Indexes and producer state are rebuilt on the way. Nothing that was not checked is served: bytes
-// below the recovery point were synced before the recovery point was written.
+// below the recovery point were synced before the recovery point was written. Leader epochs that began since the last flush are
+// in no file: those that have records are found in the scan.
+//
+// A Manager whose owner asks for it (LoadOptions.Recovered) recovers behind the start: Load returns after a moment, and each log
+// comes into being when it is recovered, one that somebody asks for first. Until then the checkpoints keep what they say of it,
+// and the directory cannot be closed cleanly.
 package log

@@ -222,6 +222,7 @@ func (m *Manager) removeDeleted(now time.Time) {
 	clear(m.deleting[len(kept):])
 	m.deleting = kept
 	m.mu.Unlock()
+	removed := map[*logDir][]string{}
 	for _, d := range due {
 		if d.log != nil {
 			if !d.log.cleaning.TryLock() {
@@ -247,11 +248,16 @@ func (m *Manager) removeDeleted(now time.Time) {
 			d.dir.fail("remove", d.path, err)
 			continue
 		}
-		if err := m.o.FS.SyncDir(d.dir.path); err != nil {
-			d.dir.fail("remove", d.path, err)
+		removed[d.dir] = append(removed[d.dir], d.path)
+	}
+	for dir, paths := range removed { // one sync for all: what comes back after a power loss is removed again
+		if err := m.o.FS.SyncDir(dir.path); err != nil {
+			dir.fail("remove", paths[0], err)
 			continue
 		}
-		m.o.Logger.Info("removed a deleted partition's directory", "path", d.path)
+		for _, path := range paths {
+			m.o.Logger.Info("removed a deleted partition's directory", "path", path)
+		}
 	}
 }
 

@@ -34,6 +34,12 @@
 // other lock of this package is taken under it, except the deadlines' and a waiter's. Answers, wakes of watchers and everything
 // else that calls out happens with no lock held.
 //
+// # Restart
+//
+// The first delta loads the logs. After an unclean stop some of them may still be in recovery when it has been applied; their
+// replicas are not in the table, and a request for one is told NOT_LEADER_OR_FOLLOWER, as during a change of leaders. One
+// goroutine makes replicas of logs that are recovered, with what the image says then, under Manager.apply like a delta.
+//
 // # Holding back
 //
 // Hold stops all high watermarks where they are and Release lets them go: tests run every scenario that way too, because nothing
