@@ -46,7 +46,7 @@ func clients(home, here string) []client {
 
 func main() {
 	only := flag.String("only", "", "run only clients whose name contains this")
-	stage := flag.String("stage", "", "run only this stage: basic, kill, proxy, tools")
+	stage := flag.String("stage", "", "run only this stage: basic, kill, proxy, tools, compaction")
 	flag.Parse()
 	here, _ := os.Getwd()
 	home := os.Getenv("INTEROP_HOME")
@@ -74,6 +74,9 @@ func main() {
 	}
 	if want("tools") {
 		stageTools(ctx, t, here, home)
+	}
+	if want("compaction") {
+		stageCompaction(ctx, t, here)
 	}
 	t.print(time.Since(start))
 	if t.failed > 0 {

@@ -164,3 +164,45 @@ func dumpLog(ctx context.Context, here string, n *node) error {
 	}
 	return nil
 }
+
+// stageCompaction: LogCompactionTester of Apache Kafka over every codec against a node that cleans all the time, and its dump-log
+// over what the cleaner left.
+func stageCompaction(ctx context.Context, t *table, here string) {
+	n, err := newNode(here, "log.segment.bytes=1048576", "log.cleaner.backoff.ms=200", "log.cleaner.min.cleanable.ratio=0.05",
+		"log.cleaner.threads=2", "log.cleaner.dedupe.buffer.size=4194304", "log.cleaner.delete.retention.ms=2000")
+	if err != nil {
+		t.add("compaction", "node", time.Now(), err)
+		return
+	}
+	defer os.RemoveAll(n.dir)
+	defer n.stop(false)
+	for _, codec := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
+		began := time.Now()
+		t.add("compaction", "log-compaction-tester "+codec, began, compactionTester(ctx, here, n, codec))
+	}
+	began := time.Now()
+	t.add("compaction", "dump-log", began, dumpLog(ctx, here, n))
+}
+
+// compactionTester wants Kafka's verdict, and that the cleaner did something: with 10 values for a key, half of what was written
+// must be gone.
+func compactionTester(ctx context.Context, here string, n *node, codec string) error {
+	out, err := tool(ctx, here, "log-compaction-tester", "--bootstrap-server", n.addr(), "--messages", "100000", "--duplicates", "10",
+		"--percent-deletes", "20", "--topics", "2", "--sleep", "4", "--compression-type", codec)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(out, "Data verification is completed") {
+		return fmt.Errorf("no verdict in %.300q", out)
+	}
+	var produced, consumed int
+	for line := range strings.Lines(out) {
+		if _, err := fmt.Sscanf(line, "%d rows of data produced, %d rows of data consumed", &produced, &consumed); err == nil {
+			break
+		}
+	}
+	if produced == 0 || consumed*2 > produced {
+		return fmt.Errorf("%d of %d records are left: nothing was compacted", consumed, produced)
+	}
+	return nil
+}

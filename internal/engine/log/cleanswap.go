@@ -27,10 +27,10 @@ func (l *Log) newCleanedSegment(base id.Offset) (*segment, error) {
 		h.renamed = suffixCleaned
 	}
 	if err := s.removeFiles(); err != nil { // of a pass that was interrupted
-		return nil, l.storageError("clean", err)
+		return nil, err
 	}
 	if err := s.createFiles(); err != nil {
-		return nil, errors.Join(l.storageError("clean", err), s.remove())
+		return nil, errors.Join(err, s.remove())
 	}
 	return s, nil
 }

@@ -49,6 +49,16 @@
 // and the log stays usable. A failed fsync, or a take-back that fails, puts the whole log directory offline: every later call
 // on its logs returns an error for which IsOffline is true. Nothing is ever retried after a failed fsync.
 //
+// # Compaction
+//
+// A Manager's cleaner compacts the logs whose cleanup.policy contains compact: log.cleaner.threads workers, each of which takes the
+// dirtiest log there is. A pass (cleanPass) maps the last offset of every key in the dirty part, in memory bounded by
+// log.cleaner.dedupe.buffer.size, then writes each group of segments anew and puts the result in their place (swapIn, whose four
+// steps a start completes or undoes). It reads inactive segments without a lock; readers of replaced segments finish with the files
+// they hold. Log.cleaning is held for a whole pass, Log.swap by whoever renames segments. A truncation in the middle of a pass makes
+// it end without effect. Before a pass the log is flushed up to the high watermark: what decided about a record must not be undone
+// by a power loss after the record is gone, and the recovery point covers every gap.
+//
 // # Recovery
 //
 // Without .kafka_cleanshutdown the segments above the recovery point are scanned batch by batch; the first byte that is not a
