@@ -180,7 +180,9 @@ func (d *dump) logFile(path string) error {
 				}
 				break // what follows is no batch; it is counted below
 			}
-			fmt.Fprintf(d.out, "offset: %d position: %d size: %d magic: %d\n", old.BaseOffset, position, old.SizeBytes, old.Magic)
+			if last, err = d.legacy(f, path, position, old.SizeBytes, last); err != nil {
+				return err
+			}
 			position += int64(old.SizeBytes)
 			continue
 		}
@@ -248,12 +250,8 @@ func (d *dump) records(path string, b record.Batch, last int64) (int64, error) {
 	var headers []record.Header
 	for it.Next(&r) {
 		offset := int64(r.Offset)
-		if offset != last+1 {
-			full, err := filepath.Abs(path)
-			if err != nil {
-				return last, err
-			}
-			d.notConsecutive[full] = append(d.notConsecutive[full], [2]int64{last, offset})
+		if err := d.follow(path, last, offset); err != nil {
+			return last, err
 		}
 		last = offset
 		if !d.skipMetadata {
@@ -268,21 +266,9 @@ func (d *dump) records(path string, b record.Batch, last int64) (int64, error) {
 				fmt.Fprint(d.out, controlText(&r))
 			}
 		}
-		if d.printRecords && !b.IsControl() {
-			prefix := " "
-			if d.skipMetadata {
-				prefix = "| "
-			}
-			key, payload, err := d.show(&r)
-			if err != nil {
+		if !b.IsControl() {
+			if err := d.contents(&r); err != nil {
 				return last, err
-			}
-			if key != nil {
-				fmt.Fprintf(d.out, "%skey: %s", prefix, *key)
-				prefix = " "
-			}
-			if payload != nil {
-				fmt.Fprintf(d.out, "%spayload: %s", prefix, *payload)
 			}
 		}
 		fmt.Fprintln(d.out)

@@ -78,6 +78,17 @@ func (e Legacy) LogAppendTime() bool {
 	return e.Magic() == 1 && Attributes(e[posLegacyAttributes])&AttrLogAppendTime != 0
 }
 
+// TimestampTypeName names the kind of the timestamp as Kafka's tools do.
+func (e Legacy) TimestampTypeName() string {
+	switch {
+	case e.Magic() == 0:
+		return "NoTimestampType"
+	case e.LogAppendTime():
+		return LogAppendTime.String()
+	}
+	return CreateTime.String()
+}
+
 // TimestampMs is the entry's timestamp; -1 in format 0. A wrapper has its records' largest.
 func (e Legacy) TimestampMs() int64 {
 	if e.Magic() == 0 {
@@ -143,6 +154,7 @@ func (e Legacy) fill(r *Record) (reason string) {
 // LegacyIterator visits the records of one entry in order. It is used like Iterator.
 type LegacyIterator struct {
 	entry   Legacy
+	current Legacy
 	payload []byte // of a wrapper
 	base    id.Offset
 	stream  *stream
@@ -214,7 +226,7 @@ func (it *LegacyIterator) Next(r *Record) bool {
 		return false
 	}
 	if it.stream == nil {
-		it.done = true
+		it.done, it.current = true, it.entry
 		if reason := it.entry.fill(r); reason != "" {
 			it.fail(reason)
 		}
@@ -229,6 +241,7 @@ func (it *LegacyIterator) Next(r *Record) bool {
 		it.fail("Inner messages must not be compressed")
 		return false
 	}
+	it.current = inner
 	if reason := inner.fill(r); reason != "" {
 		it.fail(reason)
 		return false
@@ -239,6 +252,10 @@ func (it *LegacyIterator) Next(r *Record) bool {
 	}
 	return true
 }
+
+// Entry is the entry of the record that Next filled in: the entry itself, or one in the wrapper, with its own offset. It is valid
+// until the next call.
+func (it *LegacyIterator) Entry() Legacy { return it.current }
 
 // inner cuts the next entry off the decompressed stream. An entry that the stream ends in is left out, as Kafka does.
 func (it *LegacyIterator) inner() (Legacy, bool) {
