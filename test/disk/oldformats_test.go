@@ -164,18 +164,46 @@ func unhex(s string) []byte {
 	return out
 }
 
-// inspectOld lets dump-log check the indexes of the planted segments. (It cannot iterate them deeply: it wants today's batches.)
+// inspectOld lets dump-log check the indexes of the planted segments, and compares what it says of the old entries with what Moldau's
+// own says.
 func (b *bench) inspectOld(p *place) {
 	b.Helper()
-	var indexes []string
-	for _, pattern := range []string{"old-*/*.index", "old-*/*.timeindex"} {
+	var indexes, logs []string
+	for _, pattern := range []string{"old-*/*.index", "old-*/*.timeindex", "old-*/*.log"} {
 		found, err := filepath.Glob(filepath.Join(p.data(), pattern))
-		b.must(err, "list indexes")
+		b.must(err, "list files")
 		for _, f := range found {
-			if info, err := os.Stat(f); err == nil && info.Size() > 0 {
+			if info, err := os.Stat(f); err != nil || info.Size() == 0 {
+				continue
+			}
+			if strings.HasSuffix(pattern, ".log") {
+				logs = append(logs, f)
+			} else {
 				indexes = append(indexes, f)
 			}
 		}
 	}
 	b.dump("--index-sanity-check", indexes)
+	args := []string{"dump-log", "--deep-iteration", "--print-data-log", "--files", strings.Join(logs, ",")}
+	want, err := b.o.tool(args...)
+	b.must(err, "dump-log of Kafka")
+	got, err := exec.Command(p.moldau, args...).CombinedOutput()
+	b.must(err, "dump-log of Moldau")
+	if strings.Count(want, "magic: 0") == 0 || strings.Count(want, "magic: 1") == 0 || strings.Count(want, "magic: 2") == 0 {
+		b.Errorf("dump-log shows no entries of all formats: %s", tail(want))
+	}
+	wants, gots := strings.Split(want, "\n"), strings.Split(string(got), "\n")
+	for i := range max(len(wants), len(gots)) {
+		if i >= len(wants) || i >= len(gots) || wants[i] != gots[i] {
+			b.Errorf("dump-log differs in line %d of %d and %d:\n\tKafka:  %s\n\tMoldau: %s", i, len(wants), len(gots), at(wants, i), at(gots, i))
+			return
+		}
+	}
+}
+
+func at(lines []string, i int) string {
+	if i < len(lines) {
+		return lines[i]
+	}
+	return "(nothing)"
 }

@@ -74,7 +74,7 @@ func (b *bench) turn(p *place, w *writer, who product, round int) {
 func (b *bench) cleaned(p *place, topic string) {
 	b.Helper()
 	file := filepath.Join(p.data(), "cleaner-offset-checkpoint")
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for ; time.Now().Before(deadline); <-time.After(100 * time.Millisecond) {
 		text, err := os.ReadFile(file)
 		if err == nil && strings.Contains(string(text), "\n"+topic+" ") {
@@ -82,5 +82,5 @@ func (b *bench) cleaned(p *place, topic string) {
 		}
 	}
 	text, err := os.ReadFile(file)
-	b.Errorf("the cleaner has not been over %s in half a minute: %q, %v", topic, text, err)
+	b.Errorf("the cleaner has not been over %s in a minute: %q, %v", topic, text, err)
 }

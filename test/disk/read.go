@@ -101,7 +101,7 @@ func (n *node) read(ctx context.Context, times []int64) (facts, error) {
 	for _, x := range versions.FinalizedFeatures {
 		f["feature/"+x.Name] = fmt.Sprint(x.MaxVersionLevel)
 	}
-	topics, err := n.ListTopicsWithInternal(ctx)
+	topics, err := n.allLed(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -122,17 +122,27 @@ func (n *node) read(ctx context.Context, times []int64) (facts, error) {
 	return f, nil
 }
 
-func (n *node) readTopics(_ context.Context, f facts, topics kadm.TopicDetails) error {
-	for _, t := range topics.Sorted() {
-		if t.Err != nil {
-			return fmt.Errorf("topic %s: %w", t.Topic, t.Err)
-		}
-		f["topic/"+t.Topic] = fmt.Sprintf("id %s, partitions %d", t.ID, len(t.Partitions))
-		for _, p := range t.Partitions {
-			if p.Err != nil || p.Leader != 1 {
-				return fmt.Errorf("partition %s-%d: leader %d, %v", t.Topic, p.Partition, p.Leader, p.Err)
+// allLed waits until every partition has its leader: on a machine with much else to do a node may miss its own heartbeats.
+func (n *node) allLed(ctx context.Context) (kadm.TopicDetails, error) {
+	for deadline := time.Now().Add(30 * time.Second); ; <-time.After(50 * time.Millisecond) {
+		topics, err := n.ListTopicsWithInternal(ctx)
+		for _, t := range topics {
+			err = errors.Join(err, t.Err)
+			for _, p := range t.Partitions {
+				if p.Err != nil || p.Leader != 1 {
+					err = errors.Join(err, fmt.Errorf("partition %s-%d: leader %d, %w", t.Topic, p.Partition, p.Leader, p.Err))
+				}
 			}
 		}
+		if err == nil || time.Now().After(deadline) {
+			return topics, err
+		}
+	}
+}
+
+func (n *node) readTopics(_ context.Context, f facts, topics kadm.TopicDetails) error {
+	for _, t := range topics.Sorted() {
+		f["topic/"+t.Topic] = fmt.Sprintf("id %s, partitions %d", t.ID, len(t.Partitions))
 	}
 	return nil
 }
