@@ -407,6 +407,7 @@ func (d *driver) committed() error {
 	if err == nil {
 		first, err = d.loader.catchUp(hw)
 	}
+	d.publishStatus() // whoever sees the image, or is answered, finds the status that goes with it
 	if first || d.loader.caughtUp && d.loader.img != before {
 		d.q.setImage(d.loader.img)
 	}
@@ -414,9 +415,6 @@ func (d *driver) committed() error {
 		return fmt.Errorf("replay the metadata log in %s: %w", d.o.logDir(), err)
 	}
 	n := 0
-	if len(d.waiting) > 0 && d.waiting[0].end <= hw {
-		d.publishStatus() // who is answered finds the status that goes with it
-	}
 	for n < len(d.waiting) && d.waiting[n].end <= hw {
 		d.q.tell(d.waiting[n].done, d.waiting[n].outcome)
 		n++
