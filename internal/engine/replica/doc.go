@@ -42,6 +42,12 @@
 //
 // # Holding back
 //
-// Hold stops all high watermarks where they are and Release lets them go: tests run every scenario that way too, because nothing
-// may be told to anybody that is not committed.
+// Hold stops all high watermarks where they are, HoldBack keeps them some records behind, and Release lets them go: tests run every
+// scenario that way too (see ways_test.go), because nothing may be told to anybody that is not committed. A log that is not led
+// here can be cut (TruncateTo, CutUncommitted) or begun anew (TruncateFullyAndStartAt), as a follower does whose leader has
+// something else.
+//
+// # Panics
+//
+// A panic in a goroutine of this package is logged and given to Options.Fault, whose owner ends the node: a partition may be locked.
 package replica
