@@ -21,8 +21,9 @@ import (
 const maxTornBatches = 4 * maxOpsPerRound
 
 // checkDamage reads the log's segments before recovery cuts them. A bad batch is torn if it can be explained by a crash, and
-// damage if something durable lies behind it: the start of an epoch, which leader-epoch-checkpoint names only once it is
-// durable, or more sound batches than a crash can leave. Damage is for a human to look at, and is an error that says where.
+// damage if something durable lies behind it: the start of an epoch, before which everything was durable (the batch that
+// starts it may be torn itself: Kafka names it in leader-epoch-checkpoint when it is appended), or more sound batches than a
+// crash can leave. Damage is for a human to look at, and is an error that says where.
 func checkDamage(fsys vfs.FS, dir string, from id.Offset) error {
 	entries, err := fsys.List(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -55,7 +56,7 @@ func checkDamage(fsys vfs.FS, dir string, from id.Offset) error {
 	if err != nil || len(epochs) == 0 { // it can be made anew, and says nothing
 		return nil
 	}
-	if last := epochs[len(epochs)-1]; last.StartOffset >= w.badOffset {
+	if last := epochs[len(epochs)-1]; last.StartOffset > w.badOffset {
 		return fmt.Errorf("%s is damaged at byte %d (offset %d): %w; epoch %d began behind that, at offset %d", w.where, w.badByte, w.badOffset, w.why,
 			last.Epoch, last.StartOffset)
 	}
