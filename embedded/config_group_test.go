@@ -198,7 +198,7 @@ func oldOffset(t *testing.T, change map[string]string) *world {
 	return w
 }
 
-// readSizes notes the largest read from the group log.
+// readSizes notes the largest read from a coordinator's log.
 type readSizes struct {
 	vfs.FS
 	most atomic.Int64
@@ -206,7 +206,7 @@ type readSizes struct {
 
 func (r *readSizes) OpenFile(path string, flag int, perm fs.FileMode) (vfs.File, error) {
 	f, err := r.FS.OpenFile(path, flag, perm)
-	if err == nil && strings.HasPrefix(path, "/data/"+offsetsTopic+"-0/") && strings.HasSuffix(path, ".log") {
+	if err == nil && strings.HasPrefix(path, "/data/__") && strings.Contains(path, "-0/") && !strings.Contains(path, "__cluster_metadata") && strings.HasSuffix(path, ".log") {
 		f = &sizedFile{f, &r.most}
 	}
 	return f, err

@@ -38,7 +38,7 @@ func proofs() []proof {
 	for _, e := range topicEffects() {
 		all = append(all, e.proofs()...)
 	}
-	return slices.Concat(all, logProofs(), netProofs(), groupProofs(), quorumProofs())
+	return slices.Concat(all, logProofs(), netProofs(), groupProofs(), txnProofs(), quorumProofs())
 }
 
 // TestConfigEffects changes every key that is said to be done, in every way in which it can be changed.

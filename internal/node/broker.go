@@ -173,6 +173,7 @@ func (n *Node) openBroker(context.Context) error {
 	n.pids = handler.NewProducerIDBlocks(allocator{n}, nil, n.log.With("component", "producer-ids"))
 	n.txns, n.markers = coord.NewTxns(coord.TxnDeps{Config: b, Replicas: n.replicas, Groups: n.groups, NextProducerID: n.pids.TryNext,
 		Logger: n.log.With("component", "transactions")})
+	n.logs.SetTransactionVerification(b.Bool("transaction.partition.verification.enable"))
 	gate := &handler.LocalTxnGate{Txns: n.txns, Image: n.replicas.Image, Config: n.config.Load}
 	reg := server.NewRegistry()
 	n.desk = handler.NewReplicaDesk(handler.ReplicaDeskDeps{Self: n.nodeID, Replicas: n.replicas, Logs: n.logs, Gate: gate,
@@ -185,7 +186,7 @@ func (n *Node) openBroker(context.Context) error {
 		Gate: gate, Replicas: n.replicas}).Register(reg)
 	handler.NewTxnDesk(handler.TxnDeps{Txns: n.txns, Groups: n.groups, Replicas: n.replicas, ProducerIDs: n.pids,
 		Partitions: b.Int("transaction.state.log.num.partitions"), GroupPartitions: b.Int("offsets.topic.num.partitions"),
-		MarkerTimeout: b.Millis("request.timeout.ms"), Logger: n.log.With("component", "transactions")}).Register(reg)
+		Limits: coord.TxnConfig(b), MarkerTimeout: b.Millis("request.timeout.ms"), Logger: n.log.With("component", "transactions")}).Register(reg)
 	handler.NewAdminDesk(handler.AdminDeps{NodeID: n.nodeID, ClusterID: n.format.clusterID, Image: n.replicas.Image, Config: n.config.Load,
 		Line: n.line, Creation: creation, Features: brokerFeatures(), KRaftVersion: func() int16 { return n.quorum.Status().KRaftVersion }, Level: n.o.Level, Logger: n.log.With("component", "admin-desk")}).Register(reg)
 	n.srv = n.newServer(b, reg, "server")
@@ -334,6 +335,8 @@ func (n *Node) applyConfig(delta *image.Delta, img *image.Image) error {
 	n.config.Store(b)
 	n.srv.SetLimits(*n.limits(b))
 	n.logs.SetProducerExpiration(b.Millis("producer.id.expiration.ms"))
+	n.logs.SetTransactionVerification(b.Bool("transaction.partition.verification.enable"))
+	n.logs.SetCleaner(cleanerConfig(b))
 	n.logs.SetRecoveryThreads(int(b.Int("num.recovery.threads.per.data.dir"))) // counts at a start, whose first image comes before the logs
 	return n.changeListeners(b)
 }

@@ -26,7 +26,7 @@ var reasons = []reason{
 		"names a Java class, and going on without it would allow what it is there to forbid"},
 	{"authorizer.class.name$", "asks for access control, and going on without it would let everybody in"},
 	{"remote.log.storage.system.enable$", "asks for tiered storage, and data believed to be there would be deleted here"},
-	{"add.partitions.to.txn. transaction. transactional.", waitsForTxn},
+	{"transaction.two.phase.commit.enable$", "waits for the version of InitProducerId that asks for it, which Kafka calls unstable"},
 	{"ssl. security.providers$", waitsForTLS},
 	{"sasl. connections.max.reauth.ms$ connection.failed.authentication.delay.ms$ delegation.token.", waitsForSASL},
 	{"group.share. share. errors.deadletterqueue. group.streams. streams. group.consumer. consumer.", waitsForGroups},

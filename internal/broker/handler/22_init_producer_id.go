@@ -45,15 +45,18 @@ func (d *TxnDesk) initProducerID(req *server.Request) {
 		answer(wire.ErrNone, pid, 0)
 		return
 	}
-	d.decide(*in.TransactionalID, func(body any, code wire.ErrorCode) {
+	init := txn.Init{TransactionalID: *in.TransactionalID, TimeoutMs: in.TransactionTimeoutMs, ProducerID: id.ProducerID(in.ProducerID),
+		Epoch: id.ProducerEpoch(in.ProducerEpoch), TwoPhase: in.Enable2Pc, KeepPrepared: in.KeepPreparedTxn}
+	if code := d.d.Limits.CheckInit(init); code != wire.ErrNone {
+		answer(code, id.NoProducer, id.NoProducerEpoch)
+		return
+	}
+	d.decide(init.TransactionalID, func(body any, code wire.ErrorCode) {
 		r, ok := body.(txn.InitResult)
 		if !ok {
 			answer(code, id.NoProducer, id.NoProducerEpoch)
 			return
 		}
 		answer(r.Code, r.ProducerID, r.Epoch)
-	}, func(s *txn.Shard, t txn.Turn) shard.Result {
-		return s.InitProducerID(t, txn.Init{TransactionalID: *in.TransactionalID, TimeoutMs: in.TransactionTimeoutMs, ProducerID: id.ProducerID(in.ProducerID),
-			Epoch: id.ProducerEpoch(in.ProducerEpoch), TwoPhase: in.Enable2Pc, KeepPrepared: in.KeepPreparedTxn})
-	})
+	}, func(s *txn.Shard, t txn.Turn) shard.Result { return s.InitProducerID(t, init) })
 }

@@ -26,6 +26,8 @@ type TxnDeps struct {
 	// Partitions is transaction.state.log.num.partitions, and GroupPartitions offsets.topic.num.partitions; each counts until
 	// its topic exists.
 	Partitions, GroupPartitions int32
+	// Limits says which InitProducerId requests are refused by anybody.
+	Limits txn.Config
 	// MarkerTimeout is request.timeout.ms.
 	MarkerTimeout time.Duration
 	Logger        *slog.Logger
@@ -75,7 +77,19 @@ func coordinatorPartition(img *image.Image, topic, name string, otherwise int32)
 
 // decide makes a decision of the shard that holds a transactional id. done gets its answer, or why there is none.
 func (d *TxnDesk) decide(name string, done func(body any, code wire.ErrorCode), op func(*txn.Shard, txn.Turn) shard.Result) {
+	if code := refusesName(name); code != wire.ErrNone {
+		done(nil, code)
+		return
+	}
 	decideTxn(d.d.Txns, d.partitionOf(name), done, op)
+}
+
+// refusesName says what is wrong with a transactional id at every coordinator.
+func refusesName(name string) wire.ErrorCode {
+	if name == "" {
+		return wire.ErrInvalidRequest
+	}
+	return wire.ErrNone
 }
 
 func decideTxn(txns *coord.Txns, partition int32, done func(body any, code wire.ErrorCode), op func(*txn.Shard, txn.Turn) shard.Result) {

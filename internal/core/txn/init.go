@@ -37,7 +37,7 @@ func (s *Shard) InitProducerID(turn Turn, r Init) shard.Result {
 	if r.TwoPhase {
 		timeout = NoTimeout
 	}
-	if code := s.checkInit(r); code != wire.ErrNone {
+	if code := s.cfg.CheckInit(r); code != wire.ErrNone {
 		return s.refuse(turn, initError(code))
 	}
 	name, nowMs := r.TransactionalID, turn.Now.UnixMilli()
@@ -92,18 +92,18 @@ func (s *Shard) InitProducerID(turn Turn, r Init) shard.Result {
 	return s.initialized(name, next)
 }
 
-// checkInit looks at what is wrong with a request whatever the state is.
-func (s *Shard) checkInit(r Init) wire.ErrorCode {
+// CheckInit looks at what is wrong with a request whatever the state is, and whoever the coordinator is.
+func (c *Config) CheckInit(r Init) wire.ErrorCode {
 	switch {
 	case r.TransactionalID == "":
 		return wire.ErrInvalidRequest
 	case len(r.TransactionalID) > maxName:
 		return wire.ErrUnknownServerError // no record can hold it
-	case r.TwoPhase && !s.cfg.TwoPhaseCommit:
+	case r.TwoPhase && !c.TwoPhaseCommit:
 		return wire.ErrTransactionalIDAuthorizationFailed
 	case r.KeepPrepared:
 		return wire.ErrUnsupportedVersion
-	case !r.TwoPhase && (r.TimeoutMs <= 0 || r.TimeoutMs > s.cfg.MaxTimeoutMs):
+	case !r.TwoPhase && (r.TimeoutMs <= 0 || r.TimeoutMs > c.MaxTimeoutMs):
 		return wire.ErrInvalidTransactionTimeout
 	}
 	return wire.ErrNone
