@@ -106,16 +106,16 @@ func TestKeysWithoutEffectAreSaid(t *testing.T) {
 	}
 	topics := api.NewCreateTopicsRequest()
 	for _, name := range []string{"a", "b"} {
-		value := "compact"
+		value := "true"
 		topics.Topics = append(topics.Topics, api.CreateTopicsRequestTopic{Name: name, NumPartitions: 1, ReplicationFactor: 1,
-			Configs: []api.CreateTopicsRequestTopicConfig{{Name: "cleanup.policy", Value: &value}}})
+			Configs: []api.CreateTopicsRequestTopicConfig{{Name: "preallocate", Value: &value}}})
 	}
 	created := make(chan error, 1)
 	n.line.Start(topics, 7, time.Now().Add(10*time.Second), func(_ wire.Message, err error) { created <- err })
 	if err := <-created; err != nil {
 		t.Fatal(err)
 	}
-	alter(4, "1", "log.cleaner.threads", "2")
+	alter(4, "1", "background.threads", "9")
 	alter(4, "1", "log.retention.ms", "1000")
 	alter(4, "", "num.io.threads", "9")
 	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(out.String(), "num.io.threads"); {
@@ -124,7 +124,7 @@ func TestKeysWithoutEffectAreSaid(t *testing.T) {
 		}
 		runtime.Gosched()
 	}
-	for key, want := range map[string]int{"cleanup.policy": 1, "log.cleaner.threads": 1, "num.io.threads": 1, "log.retention.ms": 0} {
+	for key, want := range map[string]int{"preallocate": 1, "background.threads": 1, "num.io.threads": 1, "log.retention.ms": 0} {
 		if got := strings.Count(out.String(), "The configuration '"+key+"' is accepted but has no effect yet: "+key+" "); got != want {
 			t.Errorf("%s is said %d times, want %d", key, got, want)
 		}
