@@ -2,6 +2,7 @@ package coord
 
 import (
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -83,7 +84,18 @@ func (s *Markers) Waiting() int {
 
 // Send is the coordinator's Sender. The markers of partitions led here are written in a goroutine of its own.
 func (s *Markers) Send(from Origin[*txn.Shard], message any) {
-	go s.attempt(markerJob{from, message.(txn.Markers)})
+	go s.guarded(markerJob{from, message.(txn.Markers)})
+}
+
+// guarded makes an attempt whose panic is logged and costs the transaction a retry, not the process its life.
+func (s *Markers) guarded(j markerJob) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.o.Logger.Error("sending transaction markers panicked", "transactional_id", j.m.TransactionalID, "panic", p, "stack", string(debug.Stack()))
+			s.later(j, j.m.Partitions)
+		}
+	}()
+	s.attempt(j)
 }
 
 // attempt sorts the partitions by who leads them and writes, or has written, their markers.
@@ -216,7 +228,7 @@ func (s *Markers) again() {
 	s.waiting, s.timer = nil, nil
 	s.mu.Unlock()
 	for _, j := range jobs {
-		s.attempt(j)
+		s.guarded(j)
 	}
 }
 
