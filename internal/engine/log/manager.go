@@ -283,12 +283,20 @@ func (m *Manager) Create(tp id.TopicPartition, o CreateOptions) (*Log, error) {
 		}
 		wait := m.creating[tp]
 		if p := m.pending[tp]; p != nil {
+			if err := p.dir.err(); err != nil {
+				m.mu.Unlock()
+				return nil, fmt.Errorf("create log %v: %w", tp, err)
+			}
 			wait = p.done
 		}
 		if wait != nil {
 			m.mu.Unlock()
 			m.Recovering(tp)
-			<-wait
+			select {
+			case <-wait:
+			case <-m.stop: // a recovery that has not begun does not begin any more
+				return nil, ErrClosed
+			}
 			continue
 		}
 		done := make(chan struct{})

@@ -121,20 +121,17 @@ func (m *Manager) nextPending(d *logDir) *pendingLog {
 
 func (m *Manager) recoverOne(p *pendingLog) bool {
 	l, err := openLog(p.options, p.dir, m.o)
-	m.mu.Lock()
-	delete(m.pending, p.tp)
-	if err == nil {
-		l.clean.Store(int64(p.clean))
-		m.logs[p.tp] = l
-	} else {
-		p.dir.hosted--
-	}
-	m.mu.Unlock()
-	close(p.done)
 	if err != nil {
-		p.dir.fail("recover", p.options.Dir, err)
+		p.dir.fail("recover", p.options.Dir, err) // it stays pending: it is nowhere else
+		close(p.done)
 		return false
 	}
+	m.mu.Lock()
+	delete(m.pending, p.tp)
+	l.clean.Store(int64(p.clean))
+	m.logs[p.tp] = l
+	m.mu.Unlock()
+	close(p.done)
 	return true
 }
 
@@ -150,6 +147,14 @@ func (m *Manager) Recovering(tp id.TopicPartition) bool {
 		m.recoveries[p.dir] = append([]*pendingLog{p}, queue...) // where it was it is passed over
 	}
 	return true
+}
+
+// RecoveryFailed reports whether a partition's log was found and cannot be recovered, because its directory failed.
+func (m *Manager) RecoveryFailed(tp id.TopicPartition) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.pending[tp]
+	return p != nil && p.dir.err() != nil
 }
 
 // DirectoryOf is the id of the log directory in which a partition's log is, recovered or not.
@@ -194,6 +199,11 @@ func (m *Manager) takePending(partitions []id.TopicPartition, suffix string) err
 		case p == nil:
 		case p.running:
 			<-p.done
+			m.mu.Lock()
+			if m.pending[tp] == p {
+				delete(m.pending, tp) // it failed, with its directory
+			}
+			m.mu.Unlock()
 		default:
 			close(p.done)
 			errs = append(errs, m.movePending(p, suffix))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -196,5 +197,39 @@ func TestStopBeforeRecovery(t *testing.T) {
 	}
 	if n := len(m.Logs()); n != 6 {
 		t.Errorf("%d logs", n)
+	}
+}
+
+// badDisk cannot open the segments of slow-1.
+type badDisk struct{ vfs.FS }
+
+func (d badDisk) OpenFile(path string, flag int, perm os.FileMode) (vfs.File, error) {
+	if strings.Contains(path, "/slow-1/") && strings.HasSuffix(path, ".log") {
+		return nil, syscall.EIO
+	}
+	return d.FS.OpenFile(path, flag, perm)
+}
+
+// TestRecoveryFails: a disk that cannot be read in a recovery takes its directory offline. The log is nowhere else: it is not made
+// anew, and whoever asks hears of the disk.
+func TestRecoveryFails(t *testing.T) {
+	ck := &clock{ms: epochMs}
+	m, _ := recoverBehind(t, badDisk{killed(t, ck)}, ck)
+	m.recovering.Wait()
+	tp := partition("slow", 1)
+	if !m.Recovering(tp) || !m.RecoveryFailed(tp) || m.dirs[0].err() == nil {
+		t.Fatalf("recovering %t, failed %t, directory %v", m.Recovering(tp), m.RecoveryFailed(tp), m.dirs[0].err())
+	}
+	if _, err := m.Create(tp, CreateOptions{Config: testConfig()}); !IsOffline(err) {
+		t.Errorf("a log was made anew, or: %v", err)
+	}
+	if err := m.Delete(tp); err != nil {
+		t.Error(err)
+	}
+	if m.Recovering(tp) {
+		t.Error("a deleted log waits for its recovery")
+	}
+	if err := m.Close(1); err != nil && !IsOffline(err) {
+		t.Error(err)
 	}
 }

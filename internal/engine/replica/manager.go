@@ -178,7 +178,10 @@ func (m *Manager) missing(topic string, n int32) error {
 		}
 	}
 	if m.image.Load().Topics.Partition(topic, n) != nil {
-		m.logs.Recovering(id.TopicPartition{Topic: topic, Partition: n}) // if it is, it is next
+		tp := id.TopicPartition{Topic: topic, Partition: n}
+		if m.logs.Recovering(tp) && m.logs.RecoveryFailed(tp) { // it is next, unless its directory failed
+			return wire.ErrKafkaStorageError
+		}
 		return wire.ErrNotLeaderOrFollower
 	}
 	return wire.ErrUnknownTopicOrPartition
