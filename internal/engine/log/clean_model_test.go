@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -156,7 +157,8 @@ func (w *cleanModel) append() error {
 }
 
 func (w *cleanModel) end() error {
-	for pid, txn := range w.open {
+	for _, pid := range slices.Sorted(maps.Keys(w.open)) {
+		txn := w.open[pid]
 		if w.r.IntN(2) == 0 {
 			continue
 		}
@@ -310,7 +312,10 @@ func (w *cleanModel) restart() error {
 	if w.l.EndOffset() != end {
 		return fmt.Errorf("log end %d after a restart, was %d", w.l.EndOffset(), end)
 	}
-	return w.check()
+	if err := w.check(); err != nil {
+		return fmt.Errorf("after a restart: %w", err)
+	}
+	return nil
 }
 
 // crash ends the process, or the machine, between two operations or in the middle of a cleaner's pass.

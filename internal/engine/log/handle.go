@@ -1,6 +1,7 @@
 package log
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -123,15 +124,16 @@ func (h *handle) close() error {
 	return err
 }
 
-// addSuffix renames the file, which may be open and in use.
+// addSuffix renames the file, which may be open and in use. A file that is not there is called by the new name from now on all
+// the same: under the old one there may soon be another's.
 func (h *handle) addSuffix(suffix string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err := h.at.fs.Rename(h.pathLocked(), h.pathLocked()+suffix); err != nil {
-		return err
+	err := h.at.fs.Rename(h.pathLocked(), h.pathLocked()+suffix)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		h.renamed += suffix
 	}
-	h.renamed += suffix
-	return nil
+	return err
 }
 
 // remove deletes the file; an absent one is no error.
