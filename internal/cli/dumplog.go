@@ -9,7 +9,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -53,6 +52,7 @@ type dump struct {
 	sanityOnly      bool
 	maxBytes        int64
 	maxMessageBytes int64
+	files           []string // in full, as they were given
 	notConsecutive  map[string][][2]int64
 	indexMismatches map[string][][2]int64
 	timeErrors      [3]map[string][][2]int64 // wrong timestamp, out of order, offset not found
@@ -80,6 +80,11 @@ func runDumpLog(_ context.Context, s Streams, args []string) error {
 	}
 	for _, f := range files {
 		fmt.Fprintf(d.out, "Dumping %s\n", f)
+		full, err := filepath.Abs(f)
+		if err != nil {
+			return err
+		}
+		d.files = append(d.files, full)
 		if err := d.file(f); err != nil {
 			_ = d.out.Flush() // what was found before the error
 			return err
@@ -289,13 +294,7 @@ func sizeOf(b []byte) int {
 // report prints on standard error what did not fit together.
 func (d *dump) report() {
 	section := func(m map[string][][2]int64, title, line string) {
-		for _, path := range slices.Sorted(func(yield func(string) bool) {
-			for k := range m {
-				if !yield(k) {
-					return
-				}
-			}
-		}) {
+		for _, path := range d.inOrder(m) {
 			fmt.Fprintf(d.errs, "%s%s\n", title, path)
 			for _, pair := range m[path] {
 				fmt.Fprintf(d.errs, line, pair[0], pair[1])

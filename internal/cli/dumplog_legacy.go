@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 
 	"github.com/moldau-io/moldau/internal/record"
 )
@@ -19,6 +20,18 @@ func (d *dump) follow(path string, last, offset int64) error {
 	}
 	d.notConsecutive[full] = append(d.notConsecutive[full], [2]int64{last, offset})
 	return nil
+}
+
+// inOrder are the files that m has something about, in the order in which Kafka's tool comes to them.
+func (d *dump) inOrder(m map[string][][2]int64) []string {
+	var found []string
+	for _, path := range d.files {
+		if len(m[path]) > 0 && !slices.Contains(found, path) {
+			found = append(found, path)
+		}
+	}
+	slices.Reverse(found) // computeIfAbsent puts the newest at the head of its bucket
+	return javaHashOrder(found, javaStringHash, 16)
 }
 
 // contents prints a record's key and value, if they are asked for.
