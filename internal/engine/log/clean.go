@@ -48,7 +48,8 @@ type cleanPass struct {
 	out          []byte
 	builder      record.Builder
 	keep         []bool
-	changed      bool // the present segment differs from what it is made from
+	marker       id.Offset // of the last marker that goes from the present segment
+	changed      bool      // the present segment differs from what it is made from
 	keepLegacy   bool
 	deleteWaitMs int64
 }
@@ -238,7 +239,7 @@ func (c *cleanPass) cleanGroup(at int, group []*segment) (err error) {
 			err = errors.Join(err, c.dest.remove())
 		}
 	}()
-	c.position, c.changed, c.out = 0, len(group) > 1, c.out[:0]
+	c.position, c.changed, c.out, c.marker = 0, len(group) > 1, c.out[:0], id.NoOffset
 	c.txns.kept = c.dest.txns.add
 	c.idle = l.lastRecords()
 	for i, s := range group {
@@ -266,6 +267,9 @@ func (c *cleanPass) cleanGroup(at int, group []*segment) (err error) {
 	}
 	if err := c.dest.sync(true); err != nil {
 		return l.dir.fail("flush a cleaned segment of", l.tp.String(), err)
+	}
+	if err := l.forgetSnapshots(c.marker); err != nil {
+		return err
 	}
 	swapping, err = l.swapIn(c.dest, group, c.truncations)
 	return err

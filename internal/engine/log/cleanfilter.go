@@ -26,6 +26,9 @@ func (c *cleanPass) filter(h header, raw []byte) error {
 			return &errBadBatch{h.position, err.Error()}
 		}
 		discard = useless && hasHorizon && horizon <= c.nowMs
+		if discard && b.Count() > 0 {
+			c.marker = b.LastOffset()
+		}
 	} else {
 		useless = c.txns.data(b)
 		discard = useless

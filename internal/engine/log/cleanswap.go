@@ -137,3 +137,15 @@ func (l *Log) replace(s *segment, old []*segment) error {
 	l.setSegments(append(list, segs[at+len(old):]...))
 	return nil
 }
+
+// forgetSnapshots removes the producer snapshots up to a marker that goes: in one of them its transaction may be open, and a
+// recovery that began there would not find the end of it any more. Without them it reads the log, where the transaction is not.
+// The names are gone for good before the marker is: swapIn begins with a sync of the directory.
+func (l *Log) forgetSnapshots(marker id.Offset) error {
+	if marker < 0 {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.producers.keepSnapshots(l.at, func(end id.Offset) bool { return end > marker })
+}
