@@ -152,6 +152,9 @@ func openLog(o LogOptions, d *logDir, opts *Options) (*Log, error) {
 	if err := l.load(o, created); err != nil {
 		return nil, fmt.Errorf("open log %v: %w", l.tp, err)
 	}
+	if l.EndOffset() == 0 {
+		l.rooted = false // a clean shutdown syncs no logs that hold nothing
+	}
 	if !o.TopicID.IsZero() {
 		if err := l.SetTopicID(o.TopicID); err != nil {
 			return nil, fmt.Errorf("open log %v: %w", l.tp, err)
