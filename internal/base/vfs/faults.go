@@ -56,6 +56,11 @@ type Rule struct {
 	Crash bool
 	// After lets the operation happen as a whole before Err is returned.
 	After bool
+	// Skip does nothing and says that it worked: a disk, or a program, that lies. Not for operations that return a file.
+	Skip bool
+	// Alter, if set, replaces what is written, which has to keep its length or is written at another length with the same
+	// answer; nothing fails then.
+	Alter func(b []byte) []byte
 }
 
 // Faults wraps a file system and lets chosen operations fail. Rules apply to files that are open already, too.
@@ -66,6 +71,7 @@ type Faults struct {
 	rules   []*armed
 	crashed bool
 	changes int
+	watch   func(op Op, path string)
 }
 
 type armed struct {
@@ -81,6 +87,27 @@ func (f *Faults) Add(r Rule) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rules = append(f.rules, &armed{Rule: r})
+}
+
+// Watch lets f be called before every operation that matches OpChange, and once more in the middle of a write, with half of it
+// done: at each of these moments a machine may stop. f may use the inner file system. Nil: nobody watches.
+func (f *Faults) Watch(watch func(op Op, path string)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watch = watch
+}
+
+// watcher is whom an operation has to tell.
+func (f *Faults) watcher(op Op) func(op Op, path string) {
+	if !op.changes() {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.crashed {
+		return nil
+	}
+	return f.watch
 }
 
 // Clear disarms all rules. A crash stays.
@@ -141,9 +168,15 @@ func (f *Faults) verdict(op Op, path string) *Rule {
 
 // do runs an operation that is all or nothing.
 func (f *Faults) do(op Op, path string, run func() error) error {
+	if watch := f.watcher(op); watch != nil {
+		watch(op, path)
+	}
 	r := f.verdict(op, path)
-	if r == nil {
+	switch {
+	case r == nil || r.Alter != nil:
 		return run()
+	case r.Skip:
+		return nil
 	}
 	if r.After {
 		if err := run(); err != nil {
@@ -223,10 +256,31 @@ type faultFile struct {
 }
 
 // partly runs a read or a write, perhaps of a part only.
-func (x *faultFile) partly(op Op, p []byte, run func(p []byte) (int, error)) (int, error) {
+func (x *faultFile) partly(op Op, p []byte, off int64, run func(p []byte, off int64) (int, error)) (int, error) {
+	watch := x.f.watcher(op)
+	if watch != nil {
+		watch(op, x.path)
+	}
 	r := x.f.verdict(op, x.path)
-	if r == nil {
-		return run(p)
+	switch {
+	case r == nil && watch != nil && len(p) > 1:
+		half := len(p) / 2
+		n, err := run(p[:half], off)
+		if err != nil {
+			return n, err
+		}
+		watch(op, x.path)
+		n, err = run(p[half:], off+int64(half))
+		return half + n, err
+	case r == nil:
+		return run(p, off)
+	case r.Skip:
+		return len(p), nil
+	case r.Alter != nil:
+		if _, err := run(r.Alter(p), off); err != nil {
+			return 0, err
+		}
+		return len(p), nil
 	}
 	share := r.Short
 	if r.After {
@@ -235,7 +289,7 @@ func (x *faultFile) partly(op Op, p []byte, run func(p []byte) (int, error)) (in
 	n := 0
 	if share > 0 {
 		var err error
-		if n, err = run(p[:int(float64(len(p))*share)]); err != nil {
+		if n, err = run(p[:int(float64(len(p))*share)], off); err != nil {
 			return n, err
 		}
 	}
@@ -243,15 +297,15 @@ func (x *faultFile) partly(op Op, p []byte, run func(p []byte) (int, error)) (in
 }
 
 func (x *faultFile) ReadAt(p []byte, off int64) (int, error) {
-	return x.partly(OpRead, p, func(p []byte) (int, error) { return x.file.ReadAt(p, off) })
+	return x.partly(OpRead, p, off, x.file.ReadAt)
 }
 
 func (x *faultFile) WriteAt(p []byte, off int64) (int, error) {
-	return x.partly(OpWrite, p, func(p []byte) (int, error) { return x.file.WriteAt(p, off) })
+	return x.partly(OpWrite, p, off, x.file.WriteAt)
 }
 
 func (x *faultFile) Write(p []byte) (int, error) {
-	return x.partly(OpWrite, p, x.file.Write)
+	return x.partly(OpWrite, p, 0, func(p []byte, _ int64) (int, error) { return x.file.Write(p) })
 }
 
 func (x *faultFile) Sync() error { return x.f.do(OpSync, x.path, x.file.Sync) }
