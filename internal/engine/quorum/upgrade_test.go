@@ -38,6 +38,10 @@ func TestRaiseKRaftVersion(t *testing.T) {
 	}
 	check := func(life string) {
 		t.Helper()
+		// An image may be there before the controller is active; an answer is not.
+		if err := setConfig(q, "probe", life); err != nil {
+			t.Fatal(err)
+		}
 		if s := q.Status(); s.KRaftVersion != 1 || len(s.Voters) != 1 || s.Voters[0].ID != 1 || s.Voters[0].DirectoryID != n.dirID || !s.ActiveBroker {
 			t.Fatalf("%s: %+v", life, s)
 		}
