@@ -15,7 +15,7 @@ func kraftKeys() []Key {
 			Doc: "Duration from which a slow controller event is always logged."},
 		{Name: "controller.performance.sample.period.ms", Type: Long, Default: "60000", Rule: atLeast(100), Internal: true,
 			Doc: "Period of the controller's performance log lines."},
-		{Name: "controller.quorum.append.linger.ms", Type: Int, Default: "25", Rule: atLeast(0), State: Done,
+		{Name: "controller.quorum.append.linger.ms", Type: Int, Default: "25", Rule: atLeast(0),
 			Doc: "How long the quorum's leader may collect records before it writes them; it never waits when the disk is idle."},
 		{Name: "controller.quorum.auto.join.enable", Type: Boolean, Default: "false",
 			Doc: "Whether a controller that is not yet a voter joins the quorum by itself."},

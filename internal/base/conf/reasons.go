@@ -38,6 +38,7 @@ var reasons = []reason{
 	{"metric.reporters$ metrics.num.samples$ metrics.recording.level$ metrics.sample.window.ms$ kafka.metrics. telemetry.", "is about Java's metrics; Moldau exports Prometheus metrics"},
 	{"interval.ms$ match$ metrics$", "waits for client telemetry, which is not offered"},
 	{"num.io.threads$ num.network.threads$ background.threads$ num.replica.alter.log.dirs.threads$", javaOnly + ": goroutines need no number"},
+	{"controller.quorum.append.linger.ms$", "is an upper bound that is always kept: appends are flushed at once, and those that come meanwhile share the next flush"},
 	{"delete.records.purgatory. fetch.purgatory. producer.purgatory. controller.performance.", javaOnly},
 	{"socket.listen.backlog.size$", "cannot be set: Go's runtime takes the system's limit"},
 	{"preallocate$ log.preallocate$", "waits: files grow as they are written"},
