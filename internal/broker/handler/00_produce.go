@@ -63,7 +63,7 @@ func (d *ReplicaDesk) produce(req *server.Request) {
 	}
 	transactional := hasTransactionalBatch(&t.in)
 	if transactional && t.in.TransactionalID == nil {
-		t.refuse(wire.ErrTransactionalIDAuthorizationFailed)
+		t.refuse(wire.ErrTransactionalIDAuthorizationFailed, "")
 		return
 	}
 	if t.repeats() {
@@ -252,12 +252,13 @@ func hasTransactionalBatch(in *api.ProduceRequest) bool {
 	return false
 }
 
-// refuse answers every partition with one code.
-func (t *produceTask) refuse(code wire.ErrorCode) {
+// refuse answers every partition with one code, and why ("" for nothing but the code).
+func (t *produceTask) refuse(code wire.ErrorCode, why string) {
 	t.shape()
 	for i := range t.out.Responses {
 		for j := range t.out.Responses[i].PartitionResponses {
-			t.out.Responses[i].PartitionResponses[j].ErrorCode = code
+			one := &t.out.Responses[i].PartitionResponses[j]
+			one.ErrorCode, one.ErrorMessage = code, textOrNull(why)
 		}
 	}
 	t.answer()

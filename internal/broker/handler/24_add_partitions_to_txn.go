@@ -7,6 +7,7 @@ import (
 	"github.com/moldau-io/moldau/internal/broker/server"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/core/txn"
+	"github.com/moldau-io/moldau/internal/engine/coord"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
@@ -50,32 +51,32 @@ func (d *TxnDesk) addPartitionsToTxn(req *server.Request) {
 }
 
 // addToTxn adds or verifies the partitions of one transaction. done gets a code for each, in order. A partition that does not
-// exist keeps all the others out.
+// exist, or that is none of the client's business, keeps all the others out.
 func (d *TxnDesk) addToTxn(t *api.AddPartitionsToTxnRequestTransaction, version int16, done func([]wire.ErrorCode)) {
 	img := d.d.Replicas.Image()
 	var partitions []id.TopicPartition
-	missing := false
+	var codes []wire.ErrorCode
+	refused := false
 	for _, topic := range t.Topics {
 		known := img.Topics.ByName(topic.Name)
 		for _, p := range topic.Partitions {
-			partitions = append(partitions, id.TopicPartition{Topic: topic.Name, Partition: p})
-			missing = missing || known == nil || known.Partition(p) == nil
+			code := wire.ErrOperationNotAttempted
+			switch {
+			case version < 4 && (topic.Name == coord.OffsetsTopic || topic.Name == coord.TransactionsTopic):
+				code, refused = wire.ErrTopicAuthorizationFailed, true // clients have AddOffsetsToTxn for these
+			case known == nil || known.Partition(p) == nil:
+				code, refused = wire.ErrUnknownTopicOrPartition, true
+			}
+			partitions, codes = append(partitions, id.TopicPartition{Topic: topic.Name, Partition: p}), append(codes, code)
 		}
 	}
-	codes := make([]wire.ErrorCode, len(partitions))
 	all := func(code wire.ErrorCode) {
 		for i := range codes {
 			codes[i] = fenced(code, version, 2)
 		}
 		done(codes)
 	}
-	if missing {
-		for i, tp := range partitions {
-			codes[i] = wire.ErrOperationNotAttempted
-			if known := img.Topics.ByName(tp.Topic); known == nil || known.Partition(tp.Partition) == nil {
-				codes[i] = wire.ErrUnknownTopicOrPartition
-			}
-		}
+	if refused {
 		done(codes)
 		return
 	}

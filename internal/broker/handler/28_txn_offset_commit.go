@@ -48,6 +48,10 @@ func (d *GroupDesk) txnOffsetCommit(r *server.Request) {
 		}
 		finish(group.TxnCommitError(req, code))
 	}
+	if req.GroupID == "" {
+		fail(wire.ErrInvalidGroupID)
+		return
+	}
 	commit := func(guard log.VerificationGuard) {
 		d.do(r, partition, func(body any, code wire.ErrorCode) {
 			below, ok := body.(*api.TxnOffsetCommitResponse)

@@ -22,7 +22,7 @@ func (t *produceTask) enter() {
 			continue
 		}
 		if p.ID != id.NoProducer && (p.ID != b.ProducerID() || p.Epoch != b.ProducerEpoch()) {
-			t.refuse(wire.ErrInvalidProducerIDMapping) // of more than one producer
+			t.refuse(wire.ErrInvalidProducerIDMapping, "Transactional records contained more than one producer ID")
 			return
 		}
 		p.ID, p.Epoch = b.ProducerID(), b.ProducerEpoch()

@@ -158,6 +158,10 @@ func (s *Markers) endOffsets(j markerJob, tp id.TopicPartition) {
 // CompleteOffsets ends a transaction in a partition of __consumer_offsets. done is told NOT_LEADER_OR_FOLLOWER if the group
 // coordinator of that partition is not here, or not yet.
 func CompleteOffsets(groups *Groups, partition int32, producer id.ProducerID, epoch id.ProducerEpoch, commit bool, coordinatorEpoch int32, version int16, done func(wire.ErrorCode)) {
+	if producer < 0 || epoch < 0 {
+		done(wire.ErrUnknownServerError) // as in WriteMarkers
+		return
+	}
 	groups.Do(partition, func(_ any, code wire.ErrorCode) {
 		switch code = ClientError(code); code {
 		case wire.ErrCoordinatorNotAvailable, wire.ErrCoordinatorLoadInProgress, wire.ErrNotCoordinator:
@@ -253,8 +257,8 @@ func WriteMarkers(m *replica.Manager, w MarkerWrite, done func([]wire.ErrorCode)
 	now := time.Now().UnixMilli()
 	for i, tp := range w.Partitions {
 		b, err := record.EndTxnMarker(w.ProducerID, w.Epoch, w.Commit, now, value)
-		if err != nil {
-			codes[i] = wire.ErrUnknownServerError // a producer id or epoch that no batch can hold
+		if err != nil || w.ProducerID < 0 || w.Epoch < 0 {
+			codes[i] = wire.ErrUnknownServerError // a producer id or epoch that no batch can hold, as Kafka says it
 			continue
 		}
 		slots = append(slots, i)
