@@ -190,6 +190,7 @@ func (s *Shard) Revert(at id.Offset) {
 
 // Committed makes the changes of all records below the high watermark visible to reads.
 func (s *Shard) Committed(highWatermark id.Offset) {
+	s.turn++ // what follows must not change versions of groups that are visible now
 	for s.done < len(s.changes) && s.changes[s.done].at < highWatermark {
 		s.forget(s.changes[s.done], true)
 		s.changes[s.done] = change{}

@@ -10,7 +10,11 @@ import (
 // OffsetCommit decides an OffsetCommit request. The topics in it must exist and carry both name and id.
 func (s *Shard) OffsetCommit(t Turn, req *api.OffsetCommitRequest) shard.Result {
 	s.begin(t.Now)
-	if code := s.checkCommit(t, req); code != wire.ErrNone {
+	code, each := s.checkCommit(t, req)
+	if code == wire.ErrNone && each != nil {
+		code = s.checkEach(each, req)
+	}
+	if code != wire.ErrNone {
 		s.answer(t.Ticket, CommitError(req, code))
 		return s.end()
 	}
@@ -34,7 +38,7 @@ func (s *Shard) OffsetCommit(t Turn, req *api.OffsetCommitRequest) shard.Result 
 			if p.CommittedMetadata != nil {
 				metadata = *p.CommittedMetadata
 			}
-			if utf16Length(metadata) > s.cfg.OffsetMetadataMaxSize || len(metadata) > maxName {
+			if s.metadataTooLarge(metadata) {
 				code = wire.ErrOffsetMetadataTooLarge
 			} else {
 				s.append(commitRecord(req.GroupID, topicPartition{topic.Name, p.PartitionIndex}, &Commit{
@@ -64,8 +68,36 @@ func CommitError(req *api.OffsetCommitRequest, code wire.ErrorCode) *api.OffsetC
 	return resp
 }
 
-// checkCommit says whether the sender may commit; a member's commit also keeps its session.
-func (s *Shard) checkCommit(t Turn, req *api.OffsetCommitRequest) wire.ErrorCode {
+// checkEach asks about each partition. One that is refused refuses the request.
+func (s *Shard) checkEach(each func(id.UUID, int32) wire.ErrorCode, req *api.OffsetCommitRequest) wire.ErrorCode {
+	for i := range req.Topics {
+		for j := range req.Topics[i].Partitions {
+			p := &req.Topics[i].Partitions[j]
+			if p.CommittedMetadata != nil && s.metadataTooLarge(*p.CommittedMetadata) {
+				continue // is refused by itself
+			}
+			if code := each(req.Topics[i].TopicID, p.PartitionIndex); code != wire.ErrNone {
+				return code
+			}
+		}
+	}
+	return wire.ErrNone
+}
+
+func (s *Shard) metadataTooLarge(metadata string) bool {
+	return utf16Length(metadata) > s.cfg.OffsetMetadataMaxSize || len(metadata) > maxName
+}
+
+// checkCommit says whether the sender may commit; a classic member's commit also keeps its session. each, if not nil, has to be
+// asked about every partition.
+func (s *Shard) checkCommit(t Turn, req *api.OffsetCommitRequest) (code wire.ErrorCode, each func(id.UUID, int32) wire.ErrorCode) {
+	if e := s.groups[req.GroupID]; e != nil && e.consumer != nil && len(req.GroupID) <= maxName {
+		return checkConsumerCommit(e.consumer, req.MemberID, req.GroupInstanceID, req.GenerationIDOrMemberEpoch, t.Version, false)
+	}
+	return s.checkClassicCommit(t, req), nil
+}
+
+func (s *Shard) checkClassicCommit(t Turn, req *api.OffsetCommitRequest) wire.ErrorCode {
 	e, generation := s.groups[req.GroupID], req.GenerationIDOrMemberEpoch
 	if len(req.GroupID) > maxName {
 		return wire.ErrUnknownServerError // no record can hold it
@@ -119,7 +151,7 @@ func (s *Shard) OffsetDelete(t Turn, req *api.OffsetDeleteRequest) shard.Result 
 	e := s.groups[req.GroupID]
 	seen := make(map[topicPartition]bool)
 	for _, topic := range req.Topics {
-		subscribed := e.classic != nil && e.classic.subscribed(topic.Name) || e.classic == nil && !e.empty()
+		subscribed := s.readsTopic(e, topic.Name)
 		one := api.OffsetDeleteResponseTopic{Name: topic.Name}
 		for _, p := range topic.Partitions {
 			code := wire.ErrNone

@@ -52,8 +52,11 @@ func (s *Shard) expireOffsets(name string, e *entry) bool {
 
 // readsTopic says whether members of the group may still read the topic.
 func (s *Shard) readsTopic(e *entry, topic string) bool {
-	if e.classic != nil {
+	switch {
+	case e.classic != nil:
 		return e.classic.subscribed(topic)
+	case e.consumer != nil:
+		return e.consumer.subscribed(topic)
 	}
 	return !e.empty()
 }
@@ -77,8 +80,12 @@ func expiryBase(e *entry) (since func(*Commit) int64, ok bool) {
 
 // buryGroup writes the tombstones of the group itself.
 func (s *Shard) buryGroup(name string, e *entry) {
-	if e.modern != nil {
+	switch {
+	case e.modern != nil:
 		s.buryModern(e.modern)
+		return
+	case e.consumer != nil:
+		s.buryConsumer(e.consumer)
 		return
 	}
 	s.append(groupTombstone(name))

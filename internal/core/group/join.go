@@ -55,9 +55,13 @@ func joinError(memberID string, code wire.ErrorCode) *api.JoinGroupResponse {
 func (s *Shard) join(t Turn, req *api.JoinGroupRequest) {
 	e := s.groups[req.GroupID]
 	unknown := req.MemberID == ""
-	if e != nil && e.modern != nil {
-		if !e.empty() || e.modern.kind == kindShare {
-			// Members of another protocol are in the group; there is no migration between protocols here.
+	if e != nil && e.consumer != nil && !e.empty() {
+		s.joinConsumer(t, e.consumer, req)
+		return
+	}
+	if e != nil && e.classic == nil {
+		if !e.empty() || e.modern != nil && e.modern.kind == kindShare {
+			// Members of another protocol are in the group; there is no way from these to the classic protocol.
 			s.refuseJoin(t, "", wire.ErrInconsistentGroupProtocol)
 			return
 		}
@@ -66,7 +70,7 @@ func (s *Shard) join(t Turn, req *api.JoinGroupRequest) {
 			return
 		}
 		// An empty group of another protocol becomes a classic group.
-		s.buryModern(e.modern)
+		s.buryGroup(req.GroupID, e)
 		e = nil
 	}
 	isNew := e == nil

@@ -27,7 +27,7 @@ func (k kind) String() string { return [...]string{"", "consumer", "share", "str
 // modernKind returns whose record a key of that type is.
 func modernKind(typ int16) kind {
 	switch typ {
-	case 3, 4, 5, 6, 7, 8, 16:
+	case typeConsumerGroup, typeConsumerMetadata, typeConsumerMember, typeConsumerTarget, typeConsumerTargetOf, typeConsumerCurrent, typeConsumerRegex:
 		return kindConsumer
 	case 10, 11, 12, 13, 14, 15:
 		return kindShare
@@ -38,10 +38,10 @@ func modernKind(typ int16) kind {
 }
 
 // isMemberKey and isGroupKey tell the records that make a member and a group.
-func isMemberKey(typ int16) bool { return typ == 5 || typ == 10 || typ == 19 }
-func isGroupKey(typ int16) bool  { return typ == 3 || typ == 11 || typ == 17 }
+func isMemberKey(typ int16) bool { return typ == 10 || typ == 19 }
+func isGroupKey(typ int16) bool  { return typ == 11 || typ == 17 }
 
-// modernGroup is a consumer, share or streams group (KIP-848, KIP-932, KIP-1071). Its records are kept as they are.
+// modernGroup is a share or streams group (KIP-932, KIP-1071). Its records are kept as they are.
 type modernGroup struct {
 	name    string
 	kind    kind
@@ -77,6 +77,9 @@ func (s *Shard) replayModern(at id.Offset, typ int16, key, value []byte) error {
 	}
 	name := string(key[4 : 4+n])
 	e := s.groups[name]
+	if e != nil && e.consumer != nil {
+		return nil
+	}
 	if e == nil || e.classic != nil {
 		if value == nil || e != nil && !e.classic.isSimple() {
 			return nil // a tombstone for nothing, or a rest of what the classic group replaced

@@ -27,6 +27,11 @@ func (s *Shard) FetchStableOffsets(t Turn, req *api.OffsetFetchRequestGroup) sha
 
 func (s *Shard) fetch(req *api.OffsetFetchRequestGroup, e *entry, get func(string, topicPartition) *Commit, stable bool) api.OffsetFetchResponseGroup {
 	resp := api.OffsetFetchResponseGroup{GroupID: req.GroupID}
+	if e != nil && e.consumer != nil {
+		if resp.ErrorCode = checkConsumerFetch(e.consumer, req); resp.ErrorCode != wire.ErrNone {
+			return resp
+		}
+	}
 	if e != nil && e.modern != nil && (req.MemberID != nil || req.MemberEpoch >= 0) {
 		resp.ErrorCode = wire.ErrUnknownMemberID // see checkCommit
 		return resp
@@ -145,6 +150,8 @@ func (s *Shard) ListGroups(states, types []string) []api.ListGroupsResponseGroup
 		one := api.ListGroupsResponseGroup{GroupID: name}
 		if g := e.classic; g != nil {
 			one.ProtocolType, one.GroupState, one.GroupType = g.protocolType, g.state.String(), "classic"
+		} else if c := e.consumer; c != nil {
+			one.ProtocolType, one.GroupState, one.GroupType = consumerProtocol, c.state(), kindConsumer.String()
 		} else {
 			one.ProtocolType, one.GroupType = e.modern.kind.String(), e.modern.kind.String()
 			one.GroupState = Stable.String()

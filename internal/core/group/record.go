@@ -157,6 +157,8 @@ func (s *Shard) Replay(at id.Offset, producer id.ProducerID, key, value []byte) 
 		err = s.replayCommit(at, producer, typ, key, value)
 	case typ == typeGroup:
 		err = s.replayGroup(at, key, value)
+	case modernKind(typ) == kindConsumer:
+		err = s.replayConsumer(at, typ, key, value)
 	case modernKind(typ) != kindNone:
 		err = s.replayModern(at, typ, key, value)
 	default:

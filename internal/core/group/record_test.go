@@ -127,7 +127,7 @@ func TestReplayOldRecords(t *testing.T) {
 	for _, g := range s.ListGroups(nil, nil) {
 		listed += g.GroupID + "=" + g.GroupType + "/" + g.GroupState + " "
 	}
-	if want := "g=classic/Empty m=consumer/Stable o=classic/Stable s=share/Empty "; listed != want {
+	if want := "g=classic/Empty m=consumer/Reconciling o=classic/Stable s=share/Empty "; listed != want {
 		t.Errorf("listed %q, want %q", listed, want)
 	}
 	now := time.UnixMilli(1000)
@@ -153,7 +153,7 @@ func TestReplayOldRecords(t *testing.T) {
 	if got := join("m").ErrorCode; got != wire.ErrMemberIDRequired {
 		t.Errorf("join of an empty consumer group: %v", got)
 	}
-	if g := s.classic("m"); g == nil || at != before+2 {
+	if g := s.classic("m"); g == nil || at != before+4 {
 		t.Errorf("not converted: %v, %d records", g, at-before)
 	}
 	s.Revert(before)

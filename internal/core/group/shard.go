@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/assignor"
+	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/shard"
 )
 
@@ -24,6 +26,24 @@ type Config struct {
 	OffsetsRetention time.Duration
 	// RetentionCheckInterval is offsets.retention.check.interval.ms.
 	RetentionCheckInterval time.Duration
+	// Consumer is for groups of the consumer protocol.
+	Consumer ConsumerConfig
+}
+
+// ConsumerConfig are the settings of consumer groups (KIP-848). A group's own config, and for the assignment interval the dynamic
+// config of the cluster, go before these.
+type ConsumerConfig struct {
+	// SessionTimeout, HeartbeatInterval and AssignmentInterval are group.consumer.session.timeout.ms, .heartbeat.interval.ms and
+	// .assignment.interval.ms.
+	SessionTimeout, HeartbeatInterval, AssignmentInterval time.Duration
+	// RegexRefreshInterval is group.consumer.regex.refresh.interval.ms.
+	RegexRefreshInterval time.Duration
+	// MaxSize is group.consumer.max.size, in members.
+	MaxSize int
+	// Assignors is group.consumer.assignors: names that package assignor knows, at least one. The first is the default.
+	Assignors []string
+	// Upgrade and Downgrade say which way a group may change its protocol while it has members: group.consumer.migration.policy.
+	Upgrade, Downgrade bool
 }
 
 // DefaultConfig returns Kafka's defaults.
@@ -37,6 +57,11 @@ func DefaultConfig() Config {
 		OffsetMetadataMaxSize:  4096,
 		OffsetsRetention:       7 * 24 * time.Hour,
 		RetentionCheckInterval: 10 * time.Minute,
+		Consumer: ConsumerConfig{
+			SessionTimeout: 45 * time.Second, HeartbeatInterval: 5 * time.Second, AssignmentInterval: time.Second,
+			RegexRefreshInterval: 10 * time.Minute, MaxSize: 1<<31 - 1,
+			Assignors: []string{assignor.NameUniform, assignor.NameRange}, Upgrade: true, Downgrade: true,
+		},
 	}
 }
 
@@ -58,6 +83,8 @@ type Turn struct {
 	Version int16
 	// Client sent the request.
 	Client Client
+	// Image is the newest metadata of the cluster. It may be nil where the request is about nothing that is in it.
+	Image *image.Image
 }
 
 // Shard is the state of one partition of __consumer_offsets.
@@ -78,20 +105,32 @@ type Shard struct {
 
 	timers shard.Deadlines[timerKey, timer]
 
-	// now and res belong to the decision under way.
-	now time.Time
-	res shard.Result
+	// now and res belong to the decision under way, turn counts decisions.
+	now  time.Time
+	res  shard.Result
+	turn uint64
+
+	// image is the newest that any request brought, and what is derived from it.
+	image       *image.Image
+	hashes      map[string]topicHash
+	seenTopics  *image.Topics
+	newTopicsAt int64
+	regexJobs   map[string]*regexJob // by group
 }
 
 // entry is a group of any kind: exactly one field is set.
 type entry struct {
-	classic *classicGroup
-	modern  *modernGroup
+	classic  *classicGroup
+	consumer *consumerGroup
+	modern   *modernGroup
 }
 
 func (e *entry) empty() bool {
-	if e.classic != nil {
+	switch {
+	case e.classic != nil:
 		return e.classic.state == Empty
+	case e.consumer != nil:
+		return len(e.consumer.members) == 0
 	}
 	return e.modern.members == 0
 }
@@ -105,6 +144,7 @@ func New(cfg Config, rnd *rand.Rand) *Shard {
 		offsets: make(offsetTable),
 		txns:    openTxns{byProducer: make(map[id.ProducerID]offsetTable), counts: make(map[string]map[topicPartition]int)},
 		open:    make(map[string]*openChanges),
+		hashes:  make(map[string]topicHash), regexJobs: make(map[string]*regexJob),
 	}
 }
 
@@ -121,13 +161,18 @@ const (
 	timerJoin                     // end of the join phase
 	timerSync                     // end of the sync phase
 	timerExpiry                   // next look for expired offsets
+	timerMember                   // a session of the consumer protocol
+	timerRevoke                   // a member's time to give partitions back
+	timerRegex                    // next part of a look at all topics
+	timerRejoin                   // a classic member's time to join a consumer group again
+	timerResync                   // and to ask for its assignment
 )
 
 // timer is what a deadline remembers.
 type timer struct {
 	initial          bool          // timerJoin: this is an initial rebalance, which may be extended
 	delay, remaining time.Duration // of an initial rebalance
-	generation       int32         // timerSync: the generation it was set for
+	generation       int32         // timerSync: the generation it was set for; timerRevoke: the member's epoch
 }
 
 // Deadline returns when Expire has something to do; ok is false if never.
@@ -153,6 +198,12 @@ func (s *Shard) Expire(now time.Time) (res shard.Result, ok bool) {
 		}
 	case timerSync:
 		s.expireSync(key.group, t.generation)
+	case timerMember, timerRejoin, timerResync:
+		s.expireMember(key.group, key.member)
+	case timerRevoke:
+		s.expireRevocation(key.group, key.member, t.generation)
+	case timerRegex:
+		s.stepRegex(key.group)
 	case timerExpiry:
 		s.sweep()
 		s.timers.Set(timerKey{kind: timerExpiry}, now.Add(s.cfg.RetentionCheckInterval), timer{})
@@ -166,6 +217,9 @@ func (s *Shard) Loaded(now time.Time, next id.Offset) shard.Result {
 	s.next = next
 	s.begin(now)
 	for _, name := range s.names() {
+		if c := s.groups[name].consumer; c != nil {
+			s.loadedConsumer(c)
+		}
 		g := s.groups[name].classic
 		if g == nil {
 			continue
@@ -183,6 +237,7 @@ func (s *Shard) Loaded(now time.Time, next id.Offset) shard.Result {
 
 func (s *Shard) begin(now time.Time) {
 	s.now = now
+	s.turn++
 	s.res = shard.Result{}
 }
 

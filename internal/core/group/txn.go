@@ -14,7 +14,21 @@ import (
 // The offsets are pending until the marker of the producer's transaction comes; the log checks the producer's epoch.
 func (s *Shard) TxnOffsetCommit(t Turn, req *api.TxnOffsetCommitRequest) shard.Result {
 	s.begin(t.Now)
-	if code := s.checkTxnCommit(t, req); code != wire.ErrNone {
+	code, each := s.checkTxnCommit(t, req)
+	for i := 0; code == wire.ErrNone && each != nil && i < len(req.Topics); i++ {
+		for _, p := range req.Topics[i].Partitions {
+			if p.CommittedMetadata != nil && s.metadataTooLarge(*p.CommittedMetadata) {
+				continue
+			}
+			if code = each(req.Topics[i].TopicID, p.PartitionIndex); code != wire.ErrNone {
+				break
+			}
+		}
+	}
+	if code == wire.ErrStaleMemberEpoch && t.Version < 6 {
+		code = wire.ErrIllegalGeneration // what older clients know
+	}
+	if code != wire.ErrNone {
 		s.answer(t.Ticket, TxnCommitError(req, code))
 		return s.end()
 	}
@@ -29,7 +43,7 @@ func (s *Shard) TxnOffsetCommit(t Turn, req *api.TxnOffsetCommitRequest) shard.R
 			if p.CommittedMetadata != nil {
 				metadata = *p.CommittedMetadata
 			}
-			if utf16Length(metadata) > s.cfg.OffsetMetadataMaxSize || len(metadata) > maxName {
+			if s.metadataTooLarge(metadata) {
 				code = wire.ErrOffsetMetadataTooLarge
 			} else {
 				r := commitRecord(req.GroupID, topicPartition{topic.Name, p.PartitionIndex}, &Commit{
@@ -65,8 +79,15 @@ func TxnCommitError(req *api.TxnOffsetCommitRequest, code wire.ErrorCode) *api.T
 }
 
 // checkTxnCommit says whether the sender may commit. The state of the group does not matter, and a sender that names no member
-// is let in: clients before KIP-447 know nothing else.
-func (s *Shard) checkTxnCommit(t Turn, req *api.TxnOffsetCommitRequest) wire.ErrorCode {
+// is let in: clients before KIP-447 know nothing else. each, if not nil, has to be asked about every partition.
+func (s *Shard) checkTxnCommit(t Turn, req *api.TxnOffsetCommitRequest) (code wire.ErrorCode, each func(id.UUID, int32) wire.ErrorCode) {
+	if e := s.groups[req.GroupID]; e != nil && e.consumer != nil && len(req.GroupID) <= maxName {
+		return checkConsumerCommit(e.consumer, req.MemberID, req.GroupInstanceID, req.GenerationIDOrMemberEpoch, t.Version, true)
+	}
+	return s.checkClassicTxnCommit(t, req), nil
+}
+
+func (s *Shard) checkClassicTxnCommit(t Turn, req *api.TxnOffsetCommitRequest) wire.ErrorCode {
 	e, generation := s.groups[req.GroupID], req.GenerationIDOrMemberEpoch
 	if len(req.GroupID) > maxName {
 		return wire.ErrUnknownServerError // no record can hold it

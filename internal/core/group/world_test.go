@@ -340,6 +340,8 @@ func durable(s *Shard) string {
 	for _, name := range s.names() {
 		e := s.groups[name]
 		switch {
+		case e.consumer != nil:
+			b.WriteString(consumerText(e.consumer))
 		case e.modern != nil:
 			fmt.Fprintf(&b, "%s %s members=%d\n", e.modern.kind, name, e.modern.members)
 			for _, key := range slices.Sorted(maps.Keys(e.modern.records)) {
@@ -356,6 +358,22 @@ func durable(s *Shard) string {
 			c := *s.offsets.get(name, tp)
 			fmt.Fprintf(&b, "offset %s %v %+v\n", name, tp, c)
 		}
+	}
+	return b.String()
+}
+
+// consumerText prints a consumer group whole.
+func consumerText(g *consumerGroup) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "consumer %s epoch=%d hash=%x target=%d@%d legacy=%v %s\n", g.name, g.epoch, g.hash, g.targetEpoch, g.targetMs, g.legacyMetadata, g.state())
+	for _, m := range g.memberIDs() {
+		fmt.Fprintf(&b, "  member %+v\n", *g.members[m])
+	}
+	for _, m := range sortedKeys(g.target) {
+		fmt.Fprintf(&b, "  target %s %v\n", m, g.target[m])
+	}
+	for _, r := range sortedKeys(g.regexes) {
+		fmt.Fprintf(&b, "  regex %s %+v\n", r, *g.regexes[r])
 	}
 	return b.String()
 }

@@ -4,9 +4,11 @@ import (
 	crand "crypto/rand"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/conf"
+	"github.com/moldau-io/moldau/internal/core/assignor"
 	"github.com/moldau-io/moldau/internal/core/group"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/shard"
@@ -57,6 +59,29 @@ func GroupConfig(c *conf.Broker) group.Config {
 	cfg.OffsetMetadataMaxSize = int(c.Int("offset.metadata.max.bytes"))
 	cfg.OffsetsRetention = time.Duration(c.Int("offsets.retention.minutes")) * time.Minute
 	cfg.RetentionCheckInterval = c.Millis("offsets.retention.check.interval.ms")
+	cfg.Consumer = group.ConsumerConfig{
+		SessionTimeout:       c.Millis("group.consumer.session.timeout.ms"),
+		HeartbeatInterval:    c.Millis("group.consumer.heartbeat.interval.ms"),
+		AssignmentInterval:   c.Millis("group.consumer.assignment.interval.ms"),
+		RegexRefreshInterval: c.Millis("group.consumer.regex.refresh.interval.ms"),
+		MaxSize:              int(c.Int("group.consumer.max.size")),
+	}
+	for _, name := range c.List("group.consumer.assignors") {
+		if assignor.ByName(name) != nil {
+			cfg.Consumer.Assignors = append(cfg.Consumer.Assignors, name)
+		}
+	}
+	if len(cfg.Consumer.Assignors) == 0 {
+		cfg.Consumer.Assignors = []string{assignor.NameUniform}
+	}
+	switch strings.ToUpper(c.Text("group.consumer.migration.policy")) {
+	case "UPGRADE":
+		cfg.Consumer.Upgrade = true
+	case "DOWNGRADE":
+		cfg.Consumer.Downgrade = true
+	case "BIDIRECTIONAL":
+		cfg.Consumer.Upgrade, cfg.Consumer.Downgrade = true, true
+	}
 	return cfg
 }
 

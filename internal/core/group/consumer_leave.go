@@ -1,0 +1,112 @@
+package group
+
+import (
+	"time"
+
+	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
+)
+
+// retryFence is how long after a lost write a member's deadline comes again.
+const retryFence = 500 * time.Millisecond
+
+func (s *Shard) consumerLeave(req *api.ConsumerGroupHeartbeatRequest) *refusal {
+	g, no := s.consumerByName(req.GroupID)
+	if no != nil {
+		return no
+	}
+	d := &consumerStep{s: s, g: g}
+	m, no := s.consumerSender(d, req.MemberID, req.InstanceID, false, false)
+	if no != nil {
+		return no
+	}
+	resp := api.NewConsumerGroupHeartbeatResponse()
+	resp.MemberID, resp.MemberEpoch = &m.id, req.MemberEpoch
+	s.res.Reply = resp
+	if req.InstanceID != nil && req.MemberEpoch == epochStaticLeave {
+		// It keeps what it has until it comes back or its session ends; whoever comes back gets it under new epochs.
+		away := *m
+		away.epoch, away.assigned, away.revoking = epochStaticLeave, m.assigned.withEpoch(0), nil
+		d.add(consumerCurrentRecord(g.name, &away))
+		return nil
+	}
+	s.fence(d, m)
+	return nil
+}
+
+// fence removes members from their group, whether they leave or are found gone.
+func (s *Shard) fence(d *consumerStep, members ...*consumerMember) {
+	if len(members) == 0 {
+		return
+	}
+	name := d.g.name
+	if s.downgradeAfter(d.g, members) {
+		s.downgrade(d, members)
+		return
+	}
+	patterns := make(map[string]bool)
+	for _, m := range members {
+		if m.regex != "" {
+			patterns[m.regex] = true
+		}
+	}
+	for _, m := range members {
+		d.remove(m.id)
+	}
+	for _, p := range sortedKeys(patterns) {
+		if d.g.see().patterns[p] == 0 {
+			d.add(consumerRegexTombstone(name, p))
+		}
+	}
+	d.add(consumerEpochRecord(name, d.g.epoch+1, s.groupHash(d.g.see().topics)))
+	if len(d.g.members) == 0 {
+		d.add(consumerTargetRecord(name, d.g.epoch, 0))
+	}
+	for _, m := range members {
+		s.endConsumerTimers(name, m.id)
+	}
+	// If the write is lost the members are still there, and something has to watch over them.
+	s.res.Then = func(now time.Time, code wire.ErrorCode) shard.Result {
+		s.begin(now)
+		if e := s.groups[name]; code != wire.ErrNone && e != nil && e.consumer != nil {
+			for _, m := range members {
+				if e.consumer.members[m.id] != nil && !s.timers.Has(timerKey{timerMember, name, m.id}) {
+					s.timers.Set(timerKey{timerMember, name, m.id}, now.Add(retryFence), timer{})
+				}
+			}
+		}
+		return s.end()
+	}
+}
+
+// expireMember removes a member that has not been heard of for its session timeout.
+func (s *Shard) expireMember(name, memberID string) {
+	if e := s.groups[name]; e != nil && e.consumer != nil {
+		if m := e.consumer.members[memberID]; m != nil {
+			s.fence(&consumerStep{s: s, g: e.consumer}, m)
+			s.res.Atomic = true
+		}
+	}
+}
+
+// expireRevocation removes a member that has not given its partitions back within its rebalance timeout.
+func (s *Shard) expireRevocation(name, memberID string, epoch int32) {
+	if e := s.groups[name]; e != nil && e.consumer != nil {
+		if m := e.consumer.members[memberID]; m != nil && m.epoch == epoch {
+			s.fence(&consumerStep{s: s, g: e.consumer}, m)
+			s.res.Atomic = true
+		}
+	}
+}
+
+// loadedConsumer starts the deadlines of a group that was loaded.
+func (s *Shard) loadedConsumer(g *consumerGroup) {
+	for _, memberID := range g.memberIDs() {
+		m := g.members[memberID]
+		s.restartConsumerSession(g.name, m)
+		if m.state == memberUnrevoked {
+			s.timers.Set(timerKey{timerRevoke, g.name, m.id}, s.now.Add(time.Duration(m.rebalanceTimeoutMs)*time.Millisecond), timer{generation: m.epoch})
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package group
+
+import (
+	"errors"
+	"regexp"
+	"regexp/syntax"
+	"slices"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/wire"
+)
+
+const (
+	// minRegexRefresh is the shortest time between two looks at all topics for the patterns of a group.
+	minRegexRefresh = 10 * time.Second
+	// maxRegexWork bounds, in bytes of topic names times bytes of patterns, how much of a look is done at once. The next part
+	// comes a moment later, so that other decisions of the shard come in between.
+	maxRegexWork  = 4 << 20
+	pauseForOther = time.Millisecond
+)
+
+// regexJob is a look at all topics for the patterns of a group. It is soft: a new leader looks again.
+type regexJob struct {
+	patterns  []string
+	compiled  []*regexp.Regexp
+	found     [][]string
+	names     []string // topics not looked at yet
+	version   int64
+	startedMs int64
+}
+
+// compilePattern reads a pattern in RE2's syntax, which must fit a whole name.
+func compilePattern(pattern string) (*regexp.Regexp, error) {
+	if _, err := syntax.Parse(pattern, syntax.Perl); err != nil {
+		return nil, err
+	}
+	return regexp.Compile(`\A(?:` + pattern + `)\z`)
+}
+
+func badPattern(pattern string, err error) *refusal {
+	why := err.Error()
+	if bad, ok := errors.AsType[*syntax.Error](err); ok {
+		why = string(bad.Code)
+	}
+	return refuse(wire.ErrInvalidRegularExpression, "SubscribedTopicRegex `%s` is not a valid regular expression: %s.", pattern, why)
+}
+
+// consumerPattern follows a change of the member's pattern, and sees to it that patterns are resolved again when that is due. changed says
+// that the member has another one, known that the group knows already what that means, so that its epoch must go on. before is the
+// group without the change.
+func (s *Shard) consumerPattern(d *consumerStep, before *consumerGroup, m, updated *consumerMember) (changed, known bool, no *refusal) {
+	refresh := false
+	if m.regex != updated.regex {
+		changed = true
+		if m.regex != "" && before.see().patterns[m.regex] == 1 && before.members[m.id] != nil {
+			d.add(consumerRegexTombstone(before.name, m.regex))
+		}
+		switch {
+		case updated.regex == "":
+			known = true
+		case before.see().patterns[updated.regex] == 0:
+			if _, err := compilePattern(updated.regex); err != nil {
+				return false, false, badPattern(updated.regex, err)
+			}
+			refresh = true
+		default:
+			known = before.regexes[updated.regex] != nil
+		}
+	}
+	s.refreshPatterns(d.g, refresh || len(before.see().patterns) > 0, refresh)
+	return changed, known, nil
+}
+
+// refreshPatterns starts a look at all topics, if it is due: a pattern is new, topics are, or the last look is long ago.
+func (s *Shard) refreshPatterns(g *consumerGroup, any, due bool) {
+	patterns := g.see().patterns
+	if !any || len(patterns) == 0 || s.regexJobs[g.name] != nil || s.image == nil {
+		return
+	}
+	version, lastMs := int64(0), int64(-1)
+	for _, r := range g.regexes {
+		version, lastMs = max(version, r.version), max(lastMs, r.timestampMs)
+	}
+	nowMs := s.now.UnixMilli()
+	if lastMs >= 0 && nowMs <= lastMs+minRegexRefresh.Milliseconds() {
+		return
+	}
+	due = due || len(patterns) != len(g.regexes) || version < s.newTopicsSince() || nowMs > lastMs+s.cfg.Consumer.RegexRefreshInterval.Milliseconds()
+	if !due {
+		return
+	}
+	job := &regexJob{version: int64(s.image.Provenance.Offset), startedMs: nowMs, names: s.image.Topics.Names()}
+	for _, p := range sortedKeys(patterns) {
+		// One that cannot be read means nothing; members cannot bring it in, but a log may.
+		if re, err := compilePattern(p); err == nil {
+			job.patterns, job.compiled, job.found = append(job.patterns, p), append(job.compiled, re), append(job.found, nil)
+		} else {
+			job.patterns, job.compiled, job.found = append(job.patterns, p), append(job.compiled, nil), append(job.found, nil)
+		}
+	}
+	s.regexJobs[g.name] = job
+	s.timers.Set(timerKey{kind: timerRegex, group: g.name}, s.now, timer{})
+}
+
+// newTopicsSince returns the version of the last image that had new topics in it.
+func (s *Shard) newTopicsSince() int64 {
+	if s.image.Topics == s.seenTopics {
+		return s.newTopicsAt
+	}
+	if s.seenTopics == nil {
+		s.newTopicsAt = int64(s.image.Provenance.Offset)
+	} else {
+		for t := range s.image.Topics.All() {
+			if s.seenTopics.ByID(t.ID) == nil {
+				s.newTopicsAt = int64(s.image.Provenance.Offset)
+				break
+			}
+		}
+	}
+	s.seenTopics = s.image.Topics
+	return s.newTopicsAt
+}
+
+// stepRegex goes on with the look at the topics of a group.
+func (s *Shard) stepRegex(name string) {
+	job := s.regexJobs[name]
+	if job == nil {
+		return
+	}
+	size := 1
+	for _, p := range job.patterns {
+		size += len(p)
+	}
+	for work := 0; len(job.names) > 0; {
+		topic := job.names[0]
+		if work += size * (len(topic) + 1); work > maxRegexWork && work > size*(len(topic)+1) {
+			s.timers.Set(timerKey{kind: timerRegex, group: name}, s.now.Add(pauseForOther), timer{})
+			return
+		}
+		job.names = job.names[1:]
+		for i, re := range job.compiled {
+			if re != nil && re.MatchString(topic) {
+				job.found[i] = append(job.found[i], topic)
+			}
+		}
+	}
+	delete(s.regexJobs, name)
+	s.resolved(name, job)
+}
+
+// resolved takes over what patterns mean now. The group's epoch goes on if that is something else, or the topics have changed.
+func (s *Shard) resolved(name string, job *regexJob) {
+	g, no := s.consumerByName(name)
+	if no != nil {
+		return
+	}
+	d := &consumerStep{s: s, g: g}
+	bump := false
+	for i, p := range job.patterns {
+		if g.see().patterns[p] == 0 {
+			continue
+		}
+		slices.Sort(job.found[i])
+		have := g.regexes[p]
+		bump = bump || have == nil && len(job.found[i]) > 0 || have != nil && !slices.Equal(have.topics, job.found[i])
+		d.add(consumerRegexRecord(name, p, &resolvedRegex{topics: job.found[i], version: job.version, timestampMs: job.startedMs}))
+	}
+	if hash := s.groupHash(d.g.see().topics); bump || hash != d.g.hash {
+		d.add(consumerEpochRecord(name, d.g.epoch+1, hash))
+	}
+	s.res.Atomic = true
+}

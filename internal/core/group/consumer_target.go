@@ -1,0 +1,273 @@
+package group
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/assignor"
+	"github.com/moldau-io/moldau/internal/wire"
+)
+
+// metadataStale says whether the cluster may have changed since the group's hash was compared with it.
+func (s *Shard) metadataStale(g *consumerGroup) bool {
+	if s.image == nil {
+		return false
+	}
+	return g.soft.topics != s.image.Topics || g.soft.cluster != s.image.Cluster || g.epoch < g.soft.checkedAt
+}
+
+// consumerMetadata compares the metadata of the subscribed topics with the group's hash, and begins a new epoch if it differs, or if
+// bump says so.
+func (s *Shard) consumerMetadata(d *consumerStep, bump bool) {
+	hash := s.groupHash(d.g.see().topics)
+	if bump || hash != d.g.hash {
+		d.add(consumerEpochRecord(d.g.name, d.g.epoch+1, hash))
+	}
+	if s.image != nil {
+		d.g.soft.topics, d.g.soft.cluster, d.g.soft.checkedAt = s.image.Topics, s.image.Cluster, d.g.epoch
+	}
+	if d.g.legacyMetadata {
+		d.add(consumerLegacyTombstone(d.g.name))
+	}
+}
+
+// consumerTarget computes a new target assignment if the group's epoch has gone beyond that of the present one, but not more often
+// than the assignment interval allows (KIP-1263).
+func (s *Shard) consumerTarget(d *consumerStep) *refusal {
+	g := d.g
+	if g.targetEpoch >= g.epoch {
+		return nil
+	}
+	interval := s.consumerSetting(g.name, "consumer.assignment.interval.ms", s.cfg.Consumer.AssignmentInterval)
+	if g.targetMs != 0 && interval != 0 && s.now.UnixMilli() < g.targetMs+interval.Milliseconds() {
+		return nil
+	}
+	in := assignor.Input{Homogeneous: g.homogeneous(), Partitions: s.partitionCount}
+	for _, memberID := range g.memberIDs() {
+		m := g.members[memberID]
+		in.Members = append(in.Members, assignor.Member{ID: m.id, Instance: m.instance, Topics: s.topicIDs(g.memberTopics(m)), Assigned: g.target[memberID]})
+	}
+	result, err := assignor.ByName(s.assignorOf(g))(in)
+	if err != nil {
+		return refuse(wire.ErrUnknownServerError, "Failed to compute a new target assignment for epoch %d: %v", g.epoch, err)
+	}
+	for i := range in.Members {
+		m := &in.Members[i]
+		if old, ok := g.target[m.ID]; !ok || !sameTarget(old, result[m.ID]) {
+			d.add(consumerTargetOfRecord(g.name, m.ID, result[m.ID]))
+		}
+	}
+	d.add(consumerTargetRecord(g.name, g.epoch, s.now.UnixMilli()))
+	return nil
+}
+
+func sameTarget(a, b assignor.Assignment) bool {
+	return maps.EqualFunc(a, b, func(x, y []int32) bool { return slices.Equal(x, y) })
+}
+
+// topicIDs returns the ids of those topics that exist.
+func (s *Shard) topicIDs(names []string) []id.UUID {
+	if s.image == nil {
+		return nil
+	}
+	ids := make([]id.UUID, 0, len(names))
+	for _, name := range names {
+		if t := s.image.Topics.ByName(name); t != nil {
+			ids = append(ids, t.ID)
+		}
+	}
+	return ids
+}
+
+func (s *Shard) partitionCount(topic id.UUID) int32 {
+	if s.image == nil {
+		return -1
+	}
+	t := s.image.Topics.ByID(topic)
+	if t == nil {
+		return -1
+	}
+	return int32(len(t.Partitions))
+}
+
+// owned are the partitions that a member says it has; said is false if it did not say.
+type owned struct {
+	list []heartbeatPartitions
+	said bool
+}
+
+// any says whether the member still has one of the partitions. As long as it has not said, it has.
+func (o owned) any(of partitionEpochs) bool {
+	if !o.said {
+		return true
+	}
+	for _, t := range o.list {
+		for _, p := range t.Partitions {
+			if of.has(t.TopicID, p) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// reconcile takes the member as far towards its target assignment as the others allow: it gives partitions back first, then goes to
+// the epoch of the target, then gets what nobody has any more.
+func (s *Shard) reconcile(d *consumerStep, m *consumerMember, subscriptionChanged bool, has owned) (*consumerMember, *refusal) {
+	g := d.g
+	if !subscriptionChanged && m.reconciled(g.targetEpoch) {
+		return m, nil
+	}
+	next, no := s.nextAssignment(g, m, subscriptionChanged, has)
+	if no != nil {
+		return nil, no
+	}
+	if next == m || next.sameAssignment(m) && g.members[m.id] != nil && g.members[m.id].sameAssignment(next) {
+		return m, nil
+	}
+	d.add(consumerCurrentRecord(g.name, next))
+	if next.classic == nil {
+		key := timerKey{timerRevoke, g.name, next.id}
+		if next.state == memberUnrevoked {
+			s.timers.Set(key, s.now.Add(time.Duration(next.rebalanceTimeoutMs)*time.Millisecond), timer{generation: next.epoch})
+		} else {
+			s.timers.Cancel(key)
+		}
+	}
+	return next, nil
+}
+
+func (s *Shard) nextAssignment(g *consumerGroup, m *consumerMember, subscriptionChanged bool, has owned) (*consumerMember, *refusal) {
+	switch m.state {
+	case memberStable:
+		switch {
+		case m.epoch != g.targetEpoch:
+			return s.computeNext(g, m, m.epoch, has), nil
+		case subscriptionChanged:
+			return s.dropUnsubscribed(g, m, has), nil
+		}
+		return m, nil
+	case memberUnrevoked:
+		if has.any(m.revoking) {
+			if subscriptionChanged {
+				return s.dropUnsubscribed(g, m, has), nil
+			}
+			return m, nil
+		}
+		return s.computeNext(g, m, m.epoch, has), nil
+	case memberUnreleased:
+		return s.computeNext(g, m, m.epoch, has), nil
+	}
+	// A state of a later release.
+	if !has.said || len(has.list) > 0 {
+		return nil, refuse(wire.ErrFencedMemberEpoch, "The consumer group member is in a unknown state. The member must abandon all its partitions and rejoin.")
+	}
+	return s.computeNext(g, m, g.targetEpoch, has), nil
+}
+
+// moved returns the member in a new epoch and assignment.
+func (m *consumerMember) moved(state memberState, epoch int32, assigned, revoking partitionEpochs) *consumerMember {
+	next := *m
+	next.state, next.previousEpoch, next.epoch, next.assigned, next.revoking = state, m.epoch, epoch, assigned, revoking
+	return &next
+}
+
+// reads returns the topics that the member is subscribed to and that exist.
+func (s *Shard) reads(g *consumerGroup, m *consumerMember) map[id.UUID]bool {
+	ids := s.topicIDs(g.memberTopics(m))
+	set := make(map[id.UUID]bool, len(ids))
+	for _, t := range ids {
+		set[t] = true
+	}
+	return set
+}
+
+// dropUnsubscribed takes partitions of topics that the member does not read any more, without waiting for the next target.
+func (s *Shard) dropUnsubscribed(g *consumerGroup, m *consumerMember, has owned) *consumerMember {
+	reads := s.reads(g, m)
+	assigned, revoking := make(partitionEpochs), maps.Clone(m.revoking)
+	if revoking == nil {
+		revoking = make(partitionEpochs)
+	}
+	changed := false
+	for t, list := range m.assigned {
+		if reads[t] {
+			assigned[t] = list
+			continue
+		}
+		changed = true
+		both := maps.Clone(list)
+		for p, epoch := range revoking[t] {
+			if _, ok := both[p]; !ok {
+				both[p] = epoch
+			}
+		}
+		revoking[t] = both
+	}
+	if !changed {
+		return m
+	}
+	if has.any(revoking) {
+		return m.moved(memberUnrevoked, m.epoch, assigned, revoking)
+	}
+	return m.moved(m.state, m.epoch, assigned, m.revoking)
+}
+
+func (s *Shard) computeNext(g *consumerGroup, m *consumerMember, epoch int32, has owned) *consumerMember {
+	reads := s.reads(g, m)
+	target := g.target[m.id]
+	assigned, revoking, pending := make(partitionEpochs), make(partitionEpochs), make(partitionEpochs)
+	unreleased := false
+	put := func(a partitionEpochs, t id.UUID, p, epoch int32) {
+		if a[t] == nil {
+			a[t] = make(map[int32]int32)
+		}
+		a[t][p] = epoch
+	}
+	wanted := func(t id.UUID, p int32) bool {
+		_, ok := slices.BinarySearch(target[t], p)
+		return ok && reads[t]
+	}
+	for t, list := range m.assigned {
+		for p, at := range list {
+			if wanted(t, p) {
+				put(assigned, t, p, at)
+			} else {
+				put(revoking, t, p, at)
+			}
+		}
+	}
+	for t, list := range target {
+		if !reads[t] {
+			continue
+		}
+		for _, p := range list {
+			switch {
+			case assigned.has(t, p):
+			case g.isOwned(t, p) && !m.revoking.has(t, p):
+				unreleased = true
+			default:
+				put(pending, t, p, g.targetEpoch)
+			}
+		}
+	}
+	switch {
+	case len(revoking) > 0 && has.any(revoking):
+		return m.moved(memberUnrevoked, epoch, assigned, revoking)
+	case unreleased:
+		for t, list := range pending {
+			for p, at := range list {
+				put(assigned, t, p, at)
+			}
+		}
+		return m.moved(memberUnreleased, g.targetEpoch, assigned, nil)
+	}
+	for t, list := range pending {
+		for p, at := range list {
+			put(assigned, t, p, at)
+		}
+	}
+	return m.moved(memberStable, g.targetEpoch, assigned, nil)
+}
