@@ -1,0 +1,23 @@
+package handler
+
+import (
+	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/core/group"
+	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
+)
+
+// consumerGroupHeartbeat serves ConsumerGroupHeartbeat (KIP-848): members of consumer groups join, leave, say what they have and are told
+// what they should have. Since version 1 members name themselves, and subscribe by pattern.
+func (d *GroupDesk) consumerGroupHeartbeat(r *server.Request) {
+	req := api.NewConsumerGroupHeartbeatRequest()
+	if !r.Decode(req) {
+		return
+	}
+	d.decide(r, req.GroupID, func(code wire.ErrorCode) wire.Message {
+		resp := api.NewConsumerGroupHeartbeatResponse()
+		resp.ErrorCode = code
+		return resp
+	}, func(s *group.Shard, t group.Turn) shard.Result { return s.ConsumerGroupHeartbeat(t, req) })
+}
