@@ -40,7 +40,9 @@ type driver struct {
 	activeFrom id.Offset // records from here on are the active controller's own; it has applied them
 	lastAppend time.Time
 	fullUntil  time.Time // until then nothing is decided that nobody asked for: the disk was full
-	toldFull   time.Time // when the log last said so
+	full       notice    // says so
+	alarms     notice    // of other nodes that break the protocol
+	unsound    notice    // of fetched batches
 	snaps      snapshots
 	peers      peers
 }
@@ -122,8 +124,14 @@ func (d *driver) serve(op operation) error {
 	}
 }
 
+// decides reports whether the controller may decide: it is active, and the leadership on which that rests was not lost since
+// the core was last asked what is to be done.
+func (d *driver) decides() bool {
+	return d.ctl != nil && d.ctl.Active() && d.raft.Role() == raft.Leader
+}
+
 func (d *driver) decide(op operation) error {
-	if d.ctl == nil || !d.ctl.Active() {
+	if !d.decides() {
 		d.q.tell(op.done, notController())
 		return nil
 	}
@@ -158,11 +166,8 @@ func (d *driver) decide(op operation) error {
 	return nil
 }
 
-// How long an idle controller waits after it found the disk full, and how often the log says that it is.
-const (
-	fullPause  = 500 * time.Millisecond
-	fullNotice = time.Minute
-)
+// fullPause is how long an idle controller waits after it found the disk full.
+const fullPause = 500 * time.Millisecond
 
 // takeBack undoes a decision of which nothing was written, because it is too large or the disk is full, and returns what whoever
 // asked for it is told. It returns nil when the log is not as before: then the quorum has to stop.
@@ -175,8 +180,7 @@ func (d *driver) takeBack(from id.Offset, err error) *controller.Error {
 	case log.IsFull(err) && d.log.EndOffset() == from:
 		now := d.o.Now()
 		d.fullUntil = now.Add(fullPause)
-		if now.Sub(d.toldFull) >= fullNotice {
-			d.toldFull = now
+		if _, ok := d.full.due(now); ok {
 			d.o.Logger.Error("the disk is full: changes of metadata are refused until there is room", "err", err)
 		}
 		refusal = &controller.Error{Code: wire.ErrKafkaStorageError, Text: "The disk of the metadata log is full."}
@@ -230,7 +234,7 @@ func (d *driver) append(dec controller.Decision) error {
 func (d *driver) tick() error {
 	now := d.o.Now()
 	d.raft.Tick(now)
-	if d.ctl != nil && d.ctl.Active() && !now.Before(d.fullUntil) {
+	if d.decides() && !now.Before(d.fullUntil) {
 		if err := d.tickController(now); err != nil {
 			return err
 		}
@@ -284,7 +288,7 @@ func (d *driver) deadline() (at time.Time, ok bool) {
 	if t, some := d.raft.Deadline(); some {
 		consider(t)
 	}
-	if d.ctl != nil && d.ctl.Active() {
+	if d.decides() {
 		later := func(t time.Time) time.Time { // a full disk puts off what nobody asked for
 			if t.Before(d.fullUntil) {
 				return d.fullUntil
@@ -370,7 +374,9 @@ func (d *driver) ready() (bool, error) {
 		}
 	}
 	if rd.Alarm != nil {
-		d.o.Logger.Error("another node breaks the protocol of the quorum", "err", rd.Alarm)
+		if more, ok := d.alarms.due(d.o.Now()); ok {
+			d.o.Logger.Error("another node breaks the protocol of the quorum", "err", rd.Alarm, "not_told", more)
+		}
 	}
 	d.peers.send(rd.Messages)
 	return true, nil

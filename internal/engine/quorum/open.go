@@ -112,7 +112,8 @@ func (d *driver) start() error {
 	}
 	self := Voter{ID: d.o.NodeID, DirectoryID: d.o.DirectoryID, Endpoints: d.o.Endpoints}.raft()
 	d.lastAppend = now
-	d.raft = raft.New(raft.Config{Self: self, ElectionTimeout: d.o.ElectionTimeout, FetchTimeout: d.o.FetchTimeout, Log: d.log, Rand: d.rand},
+	d.raft = raft.New(raft.Config{Self: self, ElectionTimeout: d.o.ElectionTimeout, FetchTimeout: d.o.FetchTimeout,
+		RequestTimeout: d.o.RequestTimeout, RetryBackoff: d.o.RetryBackoff, ElectionBackoffMax: d.o.ElectionBackoffMax, Log: d.log, Rand: d.rand},
 		d.hard, d.log.membership(), now)
 	return nil
 }

@@ -190,7 +190,9 @@ func (p *peers) append(m raft.Message) error {
 	_, err := d.log.AppendAsFollower(m.Records, m.Epoch)
 	var unsound *record.Error
 	if errors.As(err, &unsound) {
-		d.o.Logger.Warn("fetched batches are refused", "leader", int(m.From.ID), "err", err)
+		if more, ok := d.unsound.due(d.o.Now()); ok {
+			d.o.Logger.Warn("fetched batches are refused", "leader", int(m.From.ID), "err", err, "not_told", more)
+		}
 		return nil
 	}
 	if err != nil {

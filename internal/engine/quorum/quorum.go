@@ -59,6 +59,9 @@ type Options struct {
 
 	ElectionTimeout           time.Duration // controller.quorum.election.timeout.ms
 	FetchTimeout              time.Duration // controller.quorum.fetch.timeout.ms
+	RequestTimeout            time.Duration // controller.quorum.request.timeout.ms; 0: FetchTimeout
+	RetryBackoff              time.Duration // controller.quorum.retry.backoff.ms; 0: 20 ms
+	ElectionBackoffMax        time.Duration // controller.quorum.election.backoff.max.ms; 0: ElectionTimeout
 	MaxIdleInterval           time.Duration // metadata.max.idle.interval.ms; 0: no NoOp records
 	SnapshotMaxNewRecordBytes int64         // metadata.log.max.record.bytes.between.snapshots
 	SnapshotMaxInterval       time.Duration // metadata.log.max.snapshot.interval.ms; 0: never by time
