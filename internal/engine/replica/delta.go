@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -159,7 +160,7 @@ func (m *Manager) deletePending(tps []id.TopicPartition) error {
 // diskWorkers bounds how many logs are made or deleted side by side. Each of them waits for the disk most of the time.
 const diskWorkers = 16
 
-// side calls f for 0 to n-1 on a few goroutines and returns when all calls have.
+// side calls f for 0 to n-1 on a few goroutines and returns when all calls have. A panic in one of them is the caller's.
 func side(n int, f func(i int)) {
 	if n <= 1 {
 		for i := range n {
@@ -168,15 +169,25 @@ func side(n int, f func(i int)) {
 		return
 	}
 	var next atomic.Int64
+	var panicked atomic.Pointer[string]
 	var wg sync.WaitGroup
 	for range min(n, diskWorkers) {
 		wg.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					panicked.CompareAndSwap(nil, new(fmt.Sprintf("%v\n%s", p, debug.Stack())))
+					next.Store(int64(n)) // nobody begins anything else
+				}
+			}()
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
 				f(i)
 			}
 		})
 	}
 	wg.Wait()
+	if p := panicked.Load(); p != nil {
+		panic(*p)
+	}
 }
 
 // retire takes a partition out of service. Requests that hold on to it are told code.

@@ -46,3 +46,23 @@ func TestPanicsAreFaults(t *testing.T) {
 }
 
 type noChanges struct{ ISRChanges }
+
+// TestPanicBesideOthers: a panic in one of the goroutines that share work comes to whoever gave it out, who is guarded.
+func TestPanicBesideOthers(t *testing.T) {
+	var calls atomic.Int64
+	got := func() (p any) {
+		defer func() { p = recover() }()
+		side(100, func(i int) {
+			if calls.Add(1); i == 3 {
+				panic("boom at 3")
+			}
+		})
+		return nil
+	}()
+	if text, _ := got.(string); !strings.HasPrefix(text, "boom at 3\n") || !strings.Contains(text, "TestPanicBesideOthers") {
+		t.Errorf("%v, want the panic and where it was", got)
+	}
+	if n := calls.Load(); n < 1 || n > 100 {
+		t.Errorf("%d calls", n)
+	}
+}
