@@ -63,6 +63,9 @@ func (n *Node) openQuorum(context.Context) error {
 		Controller:                ctl,
 		ElectionTimeout:           b.Millis("controller.quorum.election.timeout.ms"),
 		FetchTimeout:              b.Millis("controller.quorum.fetch.timeout.ms"),
+		RequestTimeout:            b.Millis("controller.quorum.request.timeout.ms"),
+		RetryBackoff:              b.Millis("controller.quorum.retry.backoff.ms"),
+		ElectionBackoffMax:        b.Millis("controller.quorum.election.backoff.max.ms"),
 		MaxIdleInterval:           b.Millis("metadata.max.idle.interval.ms"),
 		SnapshotMaxNewRecordBytes: b.Long("metadata.log.max.record.bytes.between.snapshots"),
 		SnapshotMaxInterval:       b.Millis("metadata.log.max.snapshot.interval.ms"),
@@ -84,7 +87,7 @@ func (n *Node) openQuorum(context.Context) error {
 		Logger: n.log.With("component", "quorum")}).Register(reg)
 	n.ctl = n.newServer(b, reg, "controller")
 	n.line = forward.New(forward.Options{Dial: n.dialController, ClientID: fmt.Sprintf("broker-%d-to-controller", n.nodeID),
-		Logger: n.log.With("component", "forward")})
+		Logger: n.log.With("component", "forward"), Fault: n.fail})
 	return nil
 }
 
@@ -252,6 +255,8 @@ func (n *Node) serve(ctx context.Context) error {
 		return n.life.Err()
 	case <-n.quorum.Failed():
 		return n.quorum.Err()
+	case <-n.failed:
+		return n.Err()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -259,7 +264,10 @@ func (n *Node) serve(ctx context.Context) error {
 	if err := n.serveMetrics(ctx); err != nil {
 		return err
 	}
-	n.running.Go(n.watch)
+	n.running.Go(func() {
+		defer n.panicked("the watch over the node's parts")
+		n.watch()
+	})
 	return nil
 }
 

@@ -95,6 +95,7 @@ func (n *Node) serveOn(b *bound) {
 	}
 	peer := server.ConnTemplate{Listener: b.Name, SecurityProtocol: b.Protocol, Principal: anonymous}
 	n.running.Go(func() {
+		defer n.panicked("listener " + b.Name)
 		if err := srv.Serve(b.l, peer); err != nil {
 			n.log.Error("listener ended", "listener", b.Name, "err", err)
 		}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -190,10 +191,16 @@ func (n *Node) fail(err error) {
 	}
 }
 
-// Bounds of a shutdown's steps.
-const (
-	drainTime = 5 * time.Second
-)
+// panicked is deferred by the node's own goroutines.
+func (n *Node) panicked(who string) {
+	if p := recover(); p != nil {
+		n.log.Error(who+" panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		n.fail(fmt.Errorf("%s: panic: %v", who, p))
+	}
+}
+
+// drainTime bounds the wait for clients in a shutdown.
+const drainTime = 5 * time.Second
 
 // Shutdown stops the node in good order: leadership is given up, requests under way are answered, logs are closed with the mark
 // of a clean shutdown. Ctx bounds the wait for the controller and for clients.

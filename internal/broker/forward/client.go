@@ -46,6 +46,9 @@ type Options struct {
 	Timeout time.Duration
 	// MaxPending bounds the calls under way; 0 means 1000.
 	MaxPending int
+	// Fault hears that a goroutine of the client has panicked: nothing reaches the controller any more, and the node should end.
+	// May be nil.
+	Fault func(error)
 }
 
 // Client is the line to the controller.
@@ -87,6 +90,9 @@ func New(o Options) *Client {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Fault == nil {
+		o.Fault = func(error) {}
 	}
 	c := &Client{o: o, done: make(chan struct{}), wake: make(chan struct{}, 1), inflight: map[int32]*call{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -177,6 +183,7 @@ func (c *Client) poke() {
 // run is the sender: it dials, writes, and ends calls whose deadline has passed.
 func (c *Client) run() {
 	defer close(c.done)
+	defer c.panicked("the sender")
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -356,6 +363,7 @@ func (c *Client) failAll() {
 
 // read takes answers from conn until it breaks.
 func (c *Client) read(conn net.Conn) {
+	defer c.panicked("the reader")
 	for {
 		frame, err := readFrame(conn)
 		if err == nil {
@@ -451,6 +459,28 @@ func notController(m wire.Message) bool {
 		}
 	}
 	return false
+}
+
+// panicked is deferred by the client's goroutines. After a panic nobody can be served: who waits is told so, and the owner ends
+// the node.
+func (c *Client) panicked(who string) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	c.o.Logger.Error(who+" of the line to the controller panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	c.o.Fault(fmt.Errorf("%s of the line to the controller: panic: %v", who, p))
+	if !c.mu.TryLock() {
+		return // perhaps held by the panic itself; the deadlines of those who wait are all that is left
+	}
+	c.closed = true
+	conn := c.conn
+	c.mu.Unlock()
+	c.cancel()
+	if conn != nil {
+		_ = conn.Close() // it is of no use any more
+	}
+	c.failAll()
 }
 
 // tell ends a call. A panic of whoever takes its answer is not the line's.

@@ -197,3 +197,31 @@ func TestCloseEndsCalls(t *testing.T) {
 		}
 	})
 }
+
+// panicConn breaks whoever reads from it.
+type panicConn struct{ net.Conn }
+
+func (panicConn) Read([]byte) (int, error)    { panic("boom in the reader") }
+func (panicConn) Write(b []byte) (int, error) { return len(b), nil }
+
+// TestPanicsAreFaults: a panic in a goroutine of the line ends its calls, and its owner hears of it.
+func TestPanicsAreFaults(t *testing.T) {
+	for want, dial := range map[string]func(context.Context) (net.Conn, error){
+		"the sender of the line to the controller: panic: boom in the dial":   func(context.Context) (net.Conn, error) { panic("boom in the dial") },
+		"the reader of the line to the controller: panic: boom in the reader": func(context.Context) (net.Conn, error) { a, _ := net.Pipe(); return panicConn{a}, nil },
+	} {
+		faults, ended := make(chan error, 1), make(chan error, 1)
+		c := New(Options{Dial: dial, Fault: func(err error) { faults <- err }})
+		c.Start(api.NewBrokerHeartbeatRequest(), 0, time.Time{}, func(_ wire.Message, err error) { ended <- err })
+		if err := <-faults; err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+		if err := <-ended; !errors.Is(err, ErrClosed) {
+			t.Errorf("the call ends with %v", err)
+		}
+		c.Start(api.NewBrokerHeartbeatRequest(), 0, time.Time{}, func(_ wire.Message, err error) { ended <- err })
+		if err := <-ended; !errors.Is(err, ErrClosed) {
+			t.Errorf("the next call ends with %v", err)
+		}
+	}
+}

@@ -163,6 +163,7 @@ func (a *Assignments) answered(sent map[replicaKey]id.UUID, m wire.Message, err 
 		a.o.Logger.Info("directories of partitions not accepted yet", "partitions", len(sent), "code", code.Name(), "err", err)
 		a.retry = min(max(2*a.retry, 10*time.Millisecond), 5*time.Second)
 		a.timer = time.AfterFunc(a.retry, func() {
+			defer rescue(a.o.Logger)
 			a.mu.Lock()
 			a.timer = nil
 			a.mu.Unlock()

@@ -1,7 +1,9 @@
 package lifecycle
 
 import (
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -103,9 +105,17 @@ func (c *ControllerRegistration) answered(m wire.Message, err error) {
 	c.o.Logger.Info("registration of the controller not accepted yet", "code", code.Name(), "err", err)
 	c.retry = min(max(2*c.retry, 10*time.Millisecond), 5*time.Second)
 	c.timer = time.AfterFunc(c.retry, func() {
+		defer rescue(c.o.Logger)
 		c.mu.Lock()
 		c.timer = nil
 		c.mu.Unlock()
 		c.send()
 	})
+}
+
+// rescue is deferred by the timers of this package: a panic in one of them ends the attempts, not the process.
+func rescue(logger *slog.Logger) {
+	if p := recover(); p != nil {
+		logger.Error("an attempt to tell the controller something panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -104,7 +105,7 @@ func (m *Manager) Start() {
 // Unfenced is closed when the controller has unfenced the broker and the image shows it: now others send it requests.
 func (m *Manager) Unfenced() <-chan struct{} { return m.unfenced }
 
-// Failed is closed when the broker could not register; Err says why.
+// Failed is closed when the broker could not register, or nobody keeps its registration alive; Err says why.
 func (m *Manager) Failed() <-chan struct{} { return m.failed }
 
 // Err returns why the lifecycle failed, or nil.
@@ -143,7 +144,9 @@ func (m *Manager) CordonedDirs(dirs []id.UUID) {
 
 // ImagePublished says how far the committed metadata was applied on this node. It does not block.
 func (m *Manager) ImagePublished(img *image.Image) {
+	defer m.poke()
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.m.sawImage(img.Provenance.Offset)
 	b := img.Cluster.Broker(m.o.NodeID)
 	m.shown = b != nil && b.IncarnationID == m.o.IncarnationID && !b.Fenced
@@ -152,8 +155,6 @@ func (m *Manager) ImagePublished(img *image.Image) {
 		m.m.lacksDirs()
 	}
 	m.announceLocked()
-	m.mu.Unlock()
-	m.poke()
 }
 
 // Shutdown asks the controller to move leaderships away, and returns when it lets the broker go or ctx ends.
@@ -185,11 +186,11 @@ func (m *Manager) Close() {
 }
 
 func (m *Manager) change(f func(*machine)) {
+	defer m.poke()
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	f(&m.m)
 	m.announceLocked()
-	m.mu.Unlock()
-	m.poke()
 }
 
 func (m *Manager) poke() {
@@ -224,14 +225,12 @@ func closeOnce(ch chan struct{}) {
 // run sends what the machine asks for.
 func (m *Manager) run() {
 	defer close(m.stopped)
+	defer m.panicked()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		now := time.Now()
-		m.mu.Lock()
-		r, again := m.m.poll(now)
-		m.announceLocked()
-		m.mu.Unlock()
+		r, again := m.poll(now)
 		switch {
 		case r.registration != nil:
 			m.register(r.registration, now)
@@ -251,6 +250,30 @@ func (m *Manager) run() {
 			return
 		}
 	}
+}
+
+// poll asks the machine what to send.
+func (m *Manager) poll(now time.Time) (request, time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, again := m.m.poll(now)
+	m.announceLocked()
+	return r, again
+}
+
+// panicked ends the broker's life after a panic: without heartbeats it would be fenced, and would not know.
+func (m *Manager) panicked() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	m.o.Logger.Error("the broker's lifecycle panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err == nil {
+		m.err = fmt.Errorf("the broker's lifecycle: panic: %v", p)
+	}
+	closeOnce(m.failed)
 }
 
 func (m *Manager) register(r *api.BrokerRegistrationRequest, now time.Time) {

@@ -40,3 +40,19 @@ func TestRegistrationTimesOut(t *testing.T) {
 		})
 	}
 }
+
+// brokenLine panics under who sends.
+type brokenLine struct{}
+
+func (brokenLine) Start(wire.Request, int16, time.Time, func(wire.Message, error)) { panic("boom") }
+
+// TestPanicIsAFailure: a lifecycle that panics has failed, and can be closed.
+func TestPanicIsAFailure(t *testing.T) {
+	m := lifecycle.New(lifecycle.Options{NodeID: 1, HeartbeatInterval: 2 * time.Second, SessionTimeout: 9 * time.Second, Line: brokenLine{}})
+	m.Start()
+	<-m.Failed()
+	if err := m.Err(); err == nil || err.Error() != "the broker's lifecycle: panic: boom" {
+		t.Errorf("failed with %v", err)
+	}
+	m.Close()
+}
