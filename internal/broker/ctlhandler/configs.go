@@ -45,6 +45,7 @@ func (d *Desk) incrementalAlterConfigs(c *call) {
 		return
 	}
 	d.o.Quorum.Submit(quorum.Request{Message: rest, APIVersion: c.version, Forwarded: c.forwarded, ReadCommitted: true}, func(o quorum.Outcome) {
+		defer c.r.Rescue()
 		if o.Err != nil {
 			c.refuse(req, o.Err)
 			return

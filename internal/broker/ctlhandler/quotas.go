@@ -80,6 +80,7 @@ func (d *Desk) submitQuotas(c *call, req *api.AlterClientQuotasRequest, unknown 
 			Entity:       []api.AlterClientQuotasResponseEntryEntity{{EntityType: controller.QuotaIP, EntityName: &host}}})
 	}
 	d.o.Quorum.Submit(quorum.Request{Message: rest, APIVersion: c.version, Forwarded: c.forwarded, ReadCommitted: true}, func(o quorum.Outcome) {
+		defer c.r.Rescue()
 		if o.Err != nil {
 			c.refuse(req, o.Err)
 			return

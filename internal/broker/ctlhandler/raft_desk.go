@@ -69,6 +69,7 @@ func (d *RaftDesk) ask(r *server.Request, req wire.Message) {
 	version, listener := r.Version(), r.Conn.Listener
 	a := quorum.Ask{Message: m, MaxBytes: int(limits.MaxBytes), MaxWait: time.Duration(limits.MaxWaitMs) * time.Millisecond}
 	d.o.Quorum.Ask(a, func(reply quorum.Reply) {
+		defer r.Rescue()
 		if code := reply.Message.Error; code != wire.ErrNone {
 			d.o.Logger.Debug("a request of the quorum is refused", "request", m.Type.String(), "from", int(m.From.ID), "epoch", int(m.Epoch), "error", code.Name())
 		}
