@@ -29,8 +29,11 @@ Options:
 --version                    prints the version and ends
 `
 
-// shutdownTime bounds a graceful end; then the process goes.
-const shutdownTime = 60 * time.Second
+// Bounds of an end: shutdownTime is how long the controller and clients are waited for, stopLimit how long anything is.
+const (
+	shutdownTime = 60 * time.Second
+	stopLimit    = 3 * time.Minute
+)
 
 // startOptions is the command line of start.
 type startOptions struct {
@@ -80,9 +83,25 @@ func runStart(ctx context.Context, s Streams, args []string) error {
 	case <-ctx.Done():
 	case <-n.Failed():
 	}
-	end, cancel := context.WithTimeout(context.Background(), shutdownTime)
+	err = stopWithin(stopLimit, n.Shutdown)
+	return errors.Join(n.Err(), err)
+}
+
+// stopWithin calls stop and waits for it, but no longer than limit: a node that hangs while it stops must not stay for ever
+// between life and death. What it had not closed is recovered at the next start, as after a crash.
+func stopWithin(limit time.Duration, stop func(context.Context) error) error {
+	graceful, cancel := context.WithTimeout(context.Background(), shutdownTime)
 	defer cancel()
-	return errors.Join(n.Err(), n.Shutdown(end))
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop(graceful) }()
+	hard := time.NewTimer(limit)
+	defer hard.Stop()
+	select {
+	case err := <-stopped:
+		return err
+	case <-hard.C:
+		return fmt.Errorf("the node has not stopped within %v and is ended; its logs are recovered at the next start", limit)
+	}
 }
 
 // loadStart reads the properties: the file's, or those of a node that needs none.

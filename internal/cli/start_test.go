@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -128,4 +130,22 @@ func TestStartSaysInOneLineWhyNot(t *testing.T) {
 			t.Errorf("exit code %d, %q, want one line with %q", code, got, want)
 		}
 	}
+}
+
+// TestStopIsBounded: a node that does not stop is ended, with a line that says so; one that stops is waited for.
+func TestStopIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		hang := make(chan struct{})
+		defer close(hang)
+		err := stopWithin(stopLimit, func(context.Context) error { <-hang; return nil })
+		if took := time.Since(start); took != stopLimit || err == nil || !strings.HasPrefix(err.Error(), "the node has not stopped within 3m0s and is ended") {
+			t.Errorf("after %v: %v", took, err)
+		}
+		start = time.Now()
+		err = stopWithin(stopLimit, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		if took := time.Since(start); took != shutdownTime || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("after %v: %v", took, err)
+		}
+	})
 }
