@@ -139,6 +139,7 @@ func (n *Node) replicaMetrics(emit metric.Emit, _ metric.EmitSummary) {
 	}
 }
 
+// cleanerMetrics are Kafka's but for DeadThreadCount: a cleaner that panics outside of a log ends the node.
 func (n *Node) cleanerMetrics(emit metric.Emit, _ metric.EmitSummary) {
 	s := n.logs.CleanerStats()
 	gauge := func(group, name string, value float64, labels ...string) {
@@ -154,7 +155,6 @@ func (n *Node) cleanerMetrics(emit metric.Emit, _ metric.EmitSummary) {
 	gauge("LogCleaner", "cleaner-recopy-percent", float64(s.RecopyPercent))
 	gauge("LogCleaner", "max-clean-time-secs", float64(int(s.MaxCleanTime.Seconds())))
 	gauge("LogCleaner", "max-compaction-delay-secs", float64(int(s.MaxCompactionDelay.Seconds())))
-	gauge("LogCleaner", "DeadThreadCount", float64(s.DeadThreads))
 }
 
 func (n *Node) serverMetrics(emit metric.Emit, _ metric.EmitSummary) {

@@ -38,6 +38,7 @@ func DefaultCleanerConfig() CleanerConfig {
 type cleaner struct {
 	m        *Manager
 	changing sync.Mutex // one start or stop at a time
+	picking  sync.Mutex // one worker at a time looks for a log: two would find the same, and one of them wait although there are others
 	throttle throttle
 
 	mu        sync.Mutex
@@ -49,12 +50,11 @@ type cleaner struct {
 	lastRunMs int64
 	dirtiest  float64
 	last      []workerStats // of each worker's last pass
-	dead      int
 }
 
 type workerStats struct {
 	cleanStats
-	overdueMs int64
+	overdueMs int64 // the most of all logs when the pass began
 }
 
 func newCleaner(m *Manager, c CleanerConfig) *cleaner {
@@ -69,7 +69,7 @@ func (c *cleaner) start() {
 		return
 	}
 	c.stop = make(chan struct{})
-	c.last, c.dead = make([]workerStats, c.config.Threads), 0
+	c.last = make([]workerStats, c.config.Threads)
 	for i := range c.config.Threads {
 		stop := c.stop
 		c.running.Go(func() {
@@ -102,6 +102,7 @@ func (m *Manager) SetCleaner(config CleanerConfig) {
 		return
 	}
 	c.halt()
+	c.throttle.forgive()
 	c.mu.Lock()
 	c.config = config
 	c.mu.Unlock()
@@ -115,20 +116,11 @@ func (m *Manager) SetCleaner(config CleanerConfig) {
 
 // work is one worker.
 func (c *cleaner) work(n int, stop <-chan struct{}) {
-	alive := false
-	defer func() {
-		if !alive {
-			c.mu.Lock()
-			c.dead++
-			c.mu.Unlock()
-		}
-	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-stop:
-			alive = true
 			return
 		case <-timer.C:
 		}
@@ -192,6 +184,8 @@ func (c *cleaner) setAside(l *Log, err error) {
 
 // grab takes the log with the largest share of dirty bytes among those that are dirty enough or overdue.
 func (c *cleaner) grab(now time.Time) (dirtyLog, bool) {
+	c.picking.Lock()
+	defer c.picking.Unlock()
 	logs := c.m.Logs()
 	c.mu.Lock()
 	c.lastRunMs = now.UnixMilli()
@@ -203,7 +197,7 @@ func (c *cleaner) grab(now time.Time) (dirtyLog, bool) {
 	c.mu.Unlock()
 
 	var best dirtyLog
-	dirtiest := 0.0
+	dirtiest, overdueMs := 0.0, int64(0)
 	for _, l := range logs {
 		d, err := l.dirty(now)
 		if err != nil {
@@ -212,7 +206,7 @@ func (c *cleaner) grab(now time.Time) (dirtyLog, bool) {
 			}
 			continue
 		}
-		dirtiest = max(dirtiest, d.ratio())
+		dirtiest, overdueMs = max(dirtiest, d.ratio()), max(overdueMs, d.overdueMs)
 		if d.wants() && (best.l == nil || d.ratio() > best.ratio()) {
 			best = d
 		}
@@ -220,10 +214,11 @@ func (c *cleaner) grab(now time.Time) (dirtyLog, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dirtiest = dirtiest
-	if best.l == nil || c.busy[best.l] {
+	if best.l == nil {
 		return dirtyLog{}, false
 	}
 	c.busy[best.l] = true
+	best.overdueMs = overdueMs
 	return best, true
 }
 
@@ -342,7 +337,6 @@ type CleanerStats struct {
 	RecopyPercent               int
 	MaxCleanTime                time.Duration
 	MaxCompactionDelay          time.Duration
-	DeadThreads                 int
 }
 
 // CleanerDirStats count the logs of a directory that are set aside.
@@ -361,7 +355,7 @@ func (m *Manager) CleanerStats() CleanerStats {
 	for l := range c.aside {
 		aside = append(aside, l)
 	}
-	s := CleanerStats{MaxDirtyPercent: int(100 * c.dirtiest), SinceLastRun: time.Duration(now.UnixMilli()-c.lastRunMs) * time.Millisecond, DeadThreads: c.dead}
+	s := CleanerStats{MaxDirtyPercent: int(100 * c.dirtiest), SinceLastRun: time.Duration(now.UnixMilli()-c.lastRunMs) * time.Millisecond}
 	var read, written int64
 	for _, w := range c.last {
 		s.MaxBufferUtilizationPercent = max(s.MaxBufferUtilizationPercent, int(100*w.utilization))

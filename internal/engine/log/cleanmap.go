@@ -13,6 +13,7 @@ import (
 // A cleaner's pass makes one and drops it.
 type keyMap struct {
 	slots  []keySlot
+	room   int64 // slots that the memory allows; fewer are made when fewer keys can come
 	used   int
 	most   int       // keys it takes
 	latest id.Offset // last offset that was looked at; -1 for none
@@ -29,13 +30,14 @@ const keySlotBytes = 24
 
 // newKeyMap makes a map of at most limitBytes that takes load of its slots, or as many keys as are wanted when those are fewer.
 func newKeyMap(limitBytes int64, load float64, wanted int64) *keyMap {
-	slots := max(limitBytes/keySlotBytes, 4)
+	room := max(limitBytes/keySlotBytes, 4)
+	slots := room
 	most := max(int64(float64(slots)*load), 1)
 	if wanted < most {
 		most = max(wanted, 1)
 		slots = min(slots, int64(float64(most)/load)+2)
 	}
-	return &keyMap{slots: make([]keySlot, slots), most: int(min(most, slots-1)), latest: id.NoOffset, hash: sha256.New()}
+	return &keyMap{slots: make([]keySlot, slots), room: room, most: int(min(most, slots-1)), latest: id.NoOffset, hash: sha256.New()}
 }
 
 // find returns the key's slot, or the free one where it belongs.
@@ -79,5 +81,5 @@ func (m *keyMap) last(key []byte) id.Offset {
 	return s.next - 1
 }
 
-// utilization is how much of the map is used.
-func (m *keyMap) utilization() float64 { return float64(m.used) / float64(len(m.slots)) }
+// utilization is how much of the memory that a map may have would be used: at the load factor the log needed another pass.
+func (m *keyMap) utilization() float64 { return float64(m.used) / float64(m.room) }

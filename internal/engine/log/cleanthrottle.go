@@ -12,6 +12,13 @@ type throttle struct {
 	free time.Time // when the debt is paid
 }
 
+// forgive drops what is owed: it was reckoned at a rate that holds no more.
+func (t *throttle) forgive() {
+	t.mu.Lock()
+	t.free = time.Time{}
+	t.mu.Unlock()
+}
+
 // wait returns when so many more bytes may be read or written; errCleaningStopped when stop was closed before. A nil stop is for
 // owners who do not wait.
 func (t *throttle) wait(bytes int, perSecond float64, stop <-chan struct{}) error {
