@@ -240,6 +240,9 @@ func samePartitions(a, b partitionEpochs) bool {
 // epoch, the target assignment, and how far it may go towards it.
 func (s *Shard) consumerUpdate(d *consumerStep, m, updated *consumerMember, has owned) (*consumerMember, *refusal) {
 	before := d.g
+	if d.own {
+		before = d.g.clone() // records change d.g in place
+	}
 	if !updated.sameMetadata(m) || before.members[updated.id] == nil {
 		d.add(consumerMemberRecord(before.name, updated))
 	}

@@ -65,6 +65,7 @@ func (s *Shard) fence(d *consumerStep, members ...*consumerMember) {
 	}
 	for _, m := range members {
 		s.endConsumerTimers(name, m.id)
+		s.endClassicWaits(name, m.id)
 	}
 	// If the write is lost the members are still there, and something has to watch over them.
 	s.res.Then = func(now time.Time, code wire.ErrorCode) shard.Result {

@@ -9,6 +9,10 @@ import (
 // Heartbeat decides a Heartbeat request.
 func (s *Shard) Heartbeat(t Turn, req *api.HeartbeatRequest) shard.Result {
 	s.begin(t.Now)
+	if e := s.groups[req.GroupID]; e != nil && e.consumer != nil {
+		s.heartbeatConsumer(t, e.consumer, req)
+		return s.end()
+	}
 	resp := api.NewHeartbeatResponse()
 	if resp.ErrorCode = s.checkHeartbeat(req); resp.ErrorCode != wire.ErrNone {
 		s.answer(t.Ticket, resp)
@@ -48,6 +52,10 @@ func (s *Shard) LeaveGroup(t Turn, req *api.LeaveGroupRequest) shard.Result {
 	if req.GroupID == "" {
 		resp.ErrorCode = wire.ErrInvalidGroupID
 		s.answer(t.Ticket, resp)
+		return s.end()
+	}
+	if e := s.groups[req.GroupID]; e != nil && e.consumer != nil {
+		s.leaveConsumer(t, e.consumer, req)
 		return s.end()
 	}
 	g := s.classic(req.GroupID)

@@ -203,6 +203,10 @@ func (s *Shard) sync(t Turn, req *api.SyncGroupRequest) {
 		s.answer(t.Ticket, syncError(wire.ErrInvalidGroupID))
 		return
 	}
+	if e := s.groups[req.GroupID]; e != nil && e.consumer != nil {
+		s.syncConsumer(t, e.consumer, req)
+		return
+	}
 	g := s.classic(req.GroupID)
 	if g == nil || g.state == Empty {
 		s.answer(t.Ticket, syncError(wire.ErrUnknownMemberID))

@@ -105,6 +105,9 @@ func step(w *world, a args) {
 			}
 			name, topics, _ := strings.Cut(p, ":")
 			metadata := consumerMetadata(strings.Split(topics, "+")...)
+			if a.has("owned") {
+				metadata = ownedMetadata(strings.Split(topics, "+"), a.list("owned"))
+			}
 			if req.ProtocolType != "consumer" || topics == "junk" {
 				metadata = []byte(topics)
 			}
@@ -118,6 +121,10 @@ func step(w *world, a args) {
 		for _, item := range a.list("assign") {
 			who, what, _ := strings.Cut(item, ":")
 			req.Assignments = append(req.Assignments, api.SyncGroupRequestAssignment{MemberID: w.id(who), Assignment: []byte(what)})
+		}
+		for _, item := range a.list("assigned") {
+			who, what, _ := strings.Cut(item, ":")
+			req.Assignments = append(req.Assignments, api.SyncGroupRequestAssignment{MemberID: w.id(who), Assignment: assignmentBytes(strings.Split(what, "+"))})
 		}
 		w.do(a.first(), 5, func(t Turn) shard.Result { return w.s.SyncGroup(t, req) })
 	case "heartbeat":
@@ -197,6 +204,8 @@ func step(w *world, a args) {
 	case "topic-deleted":
 		w.carry(shard.NoTicket, w.s.TopicsDeleted(w.now, []DeletedTopic{{Name: a.first(), ID: topicID(a.str("id", a.first()))}}))
 		w.settle()
+	case "consumer", "consumer-describe", "topic", "group-config":
+		w.consumerStep(a, group)
 	case "advance":
 		d, err := time.ParseDuration(a.first())
 		if err != nil {
@@ -256,6 +265,10 @@ func runThreeWays(t *testing.T, path, fault string) (wrong error) {
 			cfg.MaxSize = int(a.num("max-size", int64(cfg.MaxSize)))
 			cfg.InitialRebalanceDelay = a.duration("initial-delay", cfg.InitialRebalanceDelay)
 			cfg.OffsetsRetention = a.duration("retention", cfg.OffsetsRetention)
+			cfg.Consumer.AssignmentInterval = a.duration("assignment-interval", 0)
+			cfg.Consumer.MaxSize = int(a.num("consumer-max-size", int64(cfg.Consumer.MaxSize)))
+			policy := a.str("migration", "both")
+			cfg.Consumer.Upgrade, cfg.Consumer.Downgrade = policy == "both" || policy == "upgrade", policy == "both" || policy == "downgrade"
 			w, held, done = nil, nil, nil
 			return ""
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
@@ -35,6 +36,8 @@ type world struct {
 	names   map[string]string // and back
 	out     []string
 	leaders uint64
+	image   *image.Image
+	atomic  [][2]int // where batches are that become visible whole
 }
 
 type pendingOp struct {
@@ -57,13 +60,16 @@ func (w *world) say(format string, args ...any) { w.out = append(w.out, fmt.Spri
 func (w *world) do(name string, version int16, decide func(Turn) shard.Result) {
 	w.last++
 	w.tickets[w.last] = name
-	w.carry(w.last, decide(Turn{Now: w.now, Ticket: w.last, Version: version, Client: Client{ID: "client", Host: "/10.0.0.1"}}))
+	w.carry(w.last, decide(Turn{Now: w.now, Ticket: w.last, Version: version, Client: Client{ID: "client", Host: "/10.0.0.1"}, Image: w.image}))
 	w.settle()
 }
 
 func (w *world) carry(t shard.Ticket, res shard.Result) {
 	for _, a := range res.Answers {
 		w.answer(a.Ticket, a.Body)
+	}
+	if res.Atomic && len(res.Records) > 1 {
+		w.atomic = append(w.atomic, [2]int{len(w.log), len(w.log) + len(res.Records)})
 	}
 	for _, r := range res.Records {
 		w.s.Apply(id.Offset(len(w.log)), r)
@@ -99,7 +105,13 @@ func (w *world) follow() {
 	if w.fault == "commit what is held" {
 		w.s.Committed(id.Offset(len(w.log)))
 	}
-	if hw := len(w.log) - w.lag; !w.hold && w.hw < hw {
+	hw := len(w.log) - w.lag
+	for _, b := range w.atomic {
+		if b[0] < hw && hw < b[1] {
+			hw = b[0]
+		}
+	}
+	if !w.hold && w.hw < hw {
 		w.hw = hw
 		w.s.Committed(id.Offset(hw))
 	}
@@ -179,6 +191,7 @@ func (w *world) restart() {
 	}
 	clear(w.tickets)
 	w.s = w.replay(w.hw)
+	w.s.image = w.image
 	w.leaders++
 	w.s.rnd = rand.New(rand.NewPCG(w.leaders, 11)) // or it would give out the ids of the leader before
 	w.carry(shard.NoTicket, w.s.Loaded(w.now, id.Offset(w.hw)))
@@ -241,6 +254,19 @@ func (w *world) render(name string, body any) string {
 		return s
 	case *api.SyncGroupResponse:
 		return fmt.Sprintf("sync %s protocol=%s assignment=%q", m.ErrorCode.Name(), text(m.ProtocolName), m.Assignment)
+	case *api.ConsumerGroupHeartbeatResponse:
+		if m.ErrorCode != wire.ErrNone {
+			return fmt.Sprintf("consumer %s %s", m.ErrorCode.Name(), w.rename(text(m.ErrorMessage)))
+		}
+		w.learn(*m.MemberID, name)
+		s := fmt.Sprintf("consumer member=%s epoch=%d", w.name(*m.MemberID), m.MemberEpoch)
+		if m.Assignment != nil {
+			s += " has"
+			for _, t := range m.Assignment.TopicPartitions {
+				s += fmt.Sprintf(" %s%v", topicName(t.TopicID), t.Partitions)
+			}
+		}
+		return s
 	case *api.HeartbeatResponse:
 		return "heartbeat " + m.ErrorCode.Name()
 	case *api.LeaveGroupResponse:
@@ -317,6 +343,9 @@ func (w *world) describe(key, value []byte) string {
 		}
 		return s
 	}
+	if s, ok := w.describeConsumer(k, v); ok {
+		return s
+	}
 	return fmt.Sprintf("%T of %d bytes", k, len(value))
 }
 
@@ -367,7 +396,15 @@ func consumerText(g *consumerGroup) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "consumer %s epoch=%d hash=%x target=%d@%d legacy=%v %s\n", g.name, g.epoch, g.hash, g.targetEpoch, g.targetMs, g.legacyMetadata, g.state())
 	for _, m := range g.memberIDs() {
-		fmt.Fprintf(&b, "  member %+v\n", *g.members[m])
+		c := *g.members[m]
+		instance, rack, wants := text(c.instance), text(c.rack), text(c.assignor)
+		c.instance, c.rack, c.assignor = nil, nil, nil
+		speaks := ""
+		if c.classic != nil {
+			speaks = fmt.Sprintf("%x", encodeClassic(c.classic))
+		}
+		c.classic = nil
+		fmt.Fprintf(&b, "  member %+v instance=%s rack=%s assignor=%s classic=%s\n", c, instance, rack, wants, speaks)
 	}
 	for _, m := range sortedKeys(g.target) {
 		fmt.Fprintf(&b, "  target %s %v\n", m, g.target[m])

@@ -1,0 +1,209 @@
+package group
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/image"
+	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
+	"github.com/moldau-io/moldau/internal/wire/logrec"
+)
+
+// topicName reads back what topicID made.
+func topicName(u id.UUID) string {
+	s := string(u[:])
+	for n := 1; n <= 16; n++ {
+		if strings.Repeat(s[:n], 16)[:16] == s {
+			return s[:n]
+		}
+	}
+	return s
+}
+
+// rename puts the names of members for their ids.
+func (w *world) rename(s string) string {
+	for memberID, name := range w.alias {
+		s = strings.ReplaceAll(s, memberID, name)
+	}
+	return s
+}
+
+// change makes the next image of the cluster.
+func (w *world) change(records ...logrec.MetadataRecord) {
+	base := w.image
+	if base == nil {
+		base = image.Empty()
+	}
+	d := image.NewDelta(base)
+	for _, r := range records {
+		if err := d.Replay(r); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	p := base.Provenance
+	p.Offset++
+	w.image = d.Apply(p)
+}
+
+// consumerStep runs the commands of consumer groups.
+func (w *world) consumerStep(a args, group string) {
+	switch a.td.Cmd {
+	case "topic":
+		// topic NAME partitions=N: makes it, or gives it more; partitions=0 removes it.
+		name, n := a.first(), int32(a.num("partitions", 1))
+		topic := topicID(name)
+		if n == 0 {
+			w.change(&logrec.RemoveTopicRecord{TopicID: topic})
+			return
+		}
+		var records []logrec.MetadataRecord
+		from := int32(0)
+		if w.image != nil && w.image.Topics.ByName(name) != nil {
+			from = int32(len(w.image.Topics.ByName(name).Partitions))
+		} else {
+			records = append(records, &logrec.TopicRecord{Name: name, TopicID: topic})
+		}
+		for p := from; p < n; p++ {
+			records = append(records, &logrec.PartitionRecord{TopicID: topic, PartitionID: p, Replicas: []int32{1}, Isr: []int32{1}, Leader: 1})
+		}
+		w.change(records...)
+	case "group-config":
+		name, value := a.first(), a.str("value", "")
+		w.change(&logrec.ConfigRecord{ResourceType: int8(image.ResourceGroup), ResourceName: group, Name: name, Value: &value})
+	case "consumer-describe":
+		for _, g := range w.s.DescribeConsumerGroups([]string{group}, w.image) {
+			s := fmt.Sprintf("%s %s %s epoch=%d/%d assignor=%s", g.GroupID, g.ErrorCode.Name(), g.GroupState, g.GroupEpoch, g.AssignmentEpoch, g.AssignorName)
+			if g.ErrorCode != wire.ErrNone {
+				s = fmt.Sprintf("%s %s %s", g.GroupID, g.ErrorCode.Name(), text(g.ErrorMessage))
+			}
+			var members []string
+			for _, m := range g.Members {
+				members = append(members, fmt.Sprintf("\n  %s type=%d epoch=%d instance=%s topics=%v regex=%q has%s target%s", w.name(m.MemberID), m.MemberType, m.MemberEpoch,
+					text(m.InstanceID), m.SubscribedTopicNames, text(m.SubscribedTopicRegex), describedText(m.Assignment), describedText(m.TargetAssignment)))
+			}
+			slices.Sort(members)
+			w.say("%s%s", s, strings.Join(members, ""))
+		}
+	case "consumer":
+		// consumer NAME epoch=E topics=a,b has=a-0,a-1: a heartbeat. Epoch 0 joins.
+		req := api.NewConsumerGroupHeartbeatRequest()
+		req.GroupID, req.MemberID, req.MemberEpoch = group, w.id(a.str("member", a.first())), int32(a.num("epoch", 0))
+		req.InstanceID, req.RackID, req.SubscribedTopicRegex, req.ServerAssignor = a.opt("instance"), a.opt("rack"), a.opt("regex"), a.opt("assignor")
+		if a.has("topics") {
+			req.SubscribedTopicNames = append([]string{}, a.list("topics")...)
+		}
+		if req.MemberEpoch == 0 {
+			req.RebalanceTimeoutMs, req.TopicPartitions = 60_000, []api.ConsumerGroupHeartbeatRequestTopicPartition{}
+			if a.has("has") {
+				req.TopicPartitions = nil
+			}
+			if req.SubscribedTopicNames == nil && req.SubscribedTopicRegex == nil && !a.has("nothing") {
+				req.SubscribedTopicNames = []string{"t"}
+			}
+		}
+		if a.has("rebalance") {
+			req.RebalanceTimeoutMs = int32(a.duration("rebalance", 0).Milliseconds())
+		}
+		if a.has("has") {
+			req.TopicPartitions = []api.ConsumerGroupHeartbeatRequestTopicPartition{}
+			topicsOf(a.list("has"), func(topic string, p int32, _ string) {
+				if topic == "none" {
+					return
+				}
+				req.TopicPartitions = append(req.TopicPartitions, api.ConsumerGroupHeartbeatRequestTopicPartition{TopicID: topicID(topic), Partitions: []int32{p}})
+			})
+		}
+		w.do(a.first(), int16(a.num("version", 1)), func(t Turn) shard.Result { return w.s.ConsumerGroupHeartbeat(t, req) })
+	}
+}
+
+func describedText(a api.ConsumerGroupDescribeResponseAssignment) string {
+	s := ""
+	for _, t := range a.TopicPartitions {
+		s += fmt.Sprintf(" %s%v", t.TopicName, t.Partitions)
+	}
+	return s
+}
+
+// describeConsumer prints a record of a consumer group.
+func (w *world) describeConsumer(k logrec.Key, v logrec.Value) (string, bool) {
+	partitions := func(list []logrec.ConsumerGroupCurrentMemberAssignmentValueTopicPartition) string {
+		s := ""
+		for _, t := range list {
+			for i, p := range t.Partitions {
+				s += " " + topicName(t.TopicID) + "-" + strconv.Itoa(int(p)) + "@" + strconv.Itoa(int(t.AssignmentEpochs[i]))
+			}
+		}
+		return s
+	}
+	kind, member, group := "", "", ""
+	switch k := k.(type) {
+	case *logrec.ConsumerGroupMetadataKey:
+		kind, group = "epoch", k.GroupID
+	case *logrec.ConsumerGroupPartitionMetadataKey:
+		kind, group = "metadata", k.GroupID
+	case *logrec.ConsumerGroupMemberMetadataKey:
+		kind, group, member = "member", k.GroupID, k.MemberID
+	case *logrec.ConsumerGroupTargetAssignmentMetadataKey:
+		kind, group = "target-epoch", k.GroupID
+	case *logrec.ConsumerGroupTargetAssignmentMemberKey:
+		kind, group, member = "target", k.GroupID, k.MemberID
+	case *logrec.ConsumerGroupCurrentMemberAssignmentKey:
+		kind, group, member = "current", k.GroupID, k.MemberID
+	case *logrec.ConsumerGroupRegularExpressionKey:
+		kind, group, member = "regex", k.GroupID, k.RegularExpression
+	default:
+		return "", false
+	}
+	s := "consumer " + group + " " + kind
+	if member != "" {
+		s += " " + w.name(member)
+	}
+	switch v := v.(type) {
+	case nil:
+		s += " tombstone"
+	case *logrec.ConsumerGroupMetadataValue:
+		s += fmt.Sprintf(" %d", v.Epoch)
+	case *logrec.ConsumerGroupMemberMetadataValue:
+		s += fmt.Sprintf(" instance=%s topics=%v regex=%q assignor=%s rebalance=%v", text(v.InstanceID), v.SubscribedTopicNames, text(v.SubscribedTopicRegex), text(v.ServerAssignor),
+			time.Duration(v.RebalanceTimeoutMs)*time.Millisecond)
+		if c := v.ClassicMemberMetadata; c != nil {
+			s += fmt.Sprintf(" classic session=%dms protocols=%d", c.SessionTimeoutMs, len(c.SupportedProtocols))
+		}
+	case *logrec.ConsumerGroupTargetAssignmentMetadataValue:
+		s += fmt.Sprintf(" %d", v.AssignmentEpoch)
+	case *logrec.ConsumerGroupTargetAssignmentMemberValue:
+		for _, t := range v.TopicPartitions {
+			s += fmt.Sprintf(" %s%v", topicName(t.TopicID), t.Partitions)
+		}
+	case *logrec.ConsumerGroupCurrentMemberAssignmentValue:
+		s += fmt.Sprintf(" epoch=%d before=%d state=%d has%s revokes%s", v.MemberEpoch, v.PreviousMemberEpoch, v.State, partitions(v.AssignedPartitions), partitions(v.PartitionsPendingRevocation))
+	case *logrec.ConsumerGroupRegularExpressionValue:
+		s += fmt.Sprintf(" means %v", v.Topics)
+	}
+	return s, true
+}
+
+// ownedMetadata is what a cooperative consumer sends, with the partitions that it has.
+func ownedMetadata(topics, owned []string) []byte {
+	sub := &logrec.ConsumerProtocolSubscription{Topics: topics, OwnedPartitions: []logrec.ConsumerProtocolSubscriptionOwnedPartition{}, GenerationID: -1}
+	topicsOf(owned, func(topic string, p int32, _ string) {
+		sub.OwnedPartitions = append(sub.OwnedPartitions, logrec.ConsumerProtocolSubscriptionOwnedPartition{Topic: topic, Partitions: []int32{p}})
+	})
+	return logrec.EncodeVersioned(sub, 3)
+}
+
+// assignmentBytes is a consumer's assignment as the leader of a classic group sends it.
+func assignmentBytes(list []string) []byte {
+	value := &logrec.ConsumerProtocolAssignment{}
+	topicsOf(list, func(topic string, p int32, _ string) {
+		value.AssignedPartitions = append(value.AssignedPartitions, logrec.ConsumerProtocolAssignmentAssignedPartition{Topic: topic, Partitions: []int32{p}})
+	})
+	return logrec.EncodeVersioned(value, 3)
+}
