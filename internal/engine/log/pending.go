@@ -24,7 +24,6 @@ type pendingLog struct {
 	dir     *logDir
 	options LogOptions
 	state   dirState
-	clean   id.Offset     // what the cleaner's checkpoint says, -1 for nothing
 	running bool          // guarded by the manager's mutex
 	done    chan struct{} // closed when it is pending no more
 }
@@ -39,7 +38,7 @@ func (m *Manager) addPending(d *logDir, tp id.TopicPartition, o LogOptions, s di
 	if other := m.logs[tp]; other != nil {
 		return twoDirectories(tp, other.Path(), o.Dir)
 	}
-	p := &pendingLog{tp: tp, dir: d, options: o, state: s, clean: -1, done: make(chan struct{})}
+	p := &pendingLog{tp: tp, dir: d, options: o, state: s, done: make(chan struct{})}
 	m.pending[tp] = p
 	m.recoveries[d] = append(m.recoveries[d], p)
 	d.hosted++
@@ -92,18 +91,6 @@ func (m *Manager) recoverPending(recovered func(id.TopicPartition)) {
 
 func isInternalTopic(topic string) bool { return len(topic) > 2 && topic[:2] == "__" }
 
-// notePendingClean takes what the cleaner's checkpoint says of a log, if it is pending.
-func (m *Manager) notePendingClean(d *logDir, tp id.TopicPartition, at id.Offset) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	p := m.pending[tp]
-	if p == nil || p.dir != d {
-		return false
-	}
-	p.clean = at
-	return true
-}
-
 // nextPending takes the next log of a directory to be recovered; nil when there is none, or the manager was closed.
 func (m *Manager) nextPending(d *logDir) *pendingLog {
 	m.mu.Lock()
@@ -128,7 +115,6 @@ func (m *Manager) recoverOne(p *pendingLog) bool {
 	}
 	m.mu.Lock()
 	delete(m.pending, p.tp)
-	l.clean.Store(int64(p.clean))
 	m.logs[p.tp] = l
 	m.mu.Unlock()
 	close(p.done)
@@ -237,9 +223,6 @@ func (m *Manager) checkpointedLocked(d *logDir, name string, offsets map[id.Topi
 		}
 		if o, ok := p.state.of(name)[tp]; ok {
 			offsets[tp] = o
-		}
-		if name == fileCleanerOffset && p.clean >= 0 {
-			offsets[tp] = p.clean
 		}
 	}
 }

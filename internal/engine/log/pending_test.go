@@ -233,3 +233,48 @@ func TestRecoveryFails(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRecoveryKeepsWhatIsClean: where the cleaner was is known after an unclean stop and the next one. A gap that it left below
+// that is no lost bytes, however low the recovery point is, and nothing behind it is given up.
+func TestRecoveryKeepsWhatIsClean(t *testing.T) {
+	ck := &clock{ms: epochMs}
+	disk := mem(t)
+	m := mustOpen(t, managerOptions(t, disk, ck, "/data"))
+	tp := partition("compacted", 0)
+	l := mustCreate(t, m, tp)
+	for range 3 {
+		mustAppend(t, l, batchSpec{records: 2})
+		if err := l.Roll(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustAppend(t, l, batchSpec{records: 2})
+	m.unlock()
+	// As if the cleaner had left nothing of the second segment, and the recovery point were still before it.
+	for _, ext := range []string{".log", ".index", ".timeindex", ".snapshot"} {
+		if err := disk.Remove("/data/compacted-0/00000000000000000002" + ext); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	for name, at := range map[string]string{fileRecoveryPoint: "1", fileCleanerOffset: "6"} {
+		if err := vfs.ReplaceFile(disk, "/data/"+name, ".tmp", []byte("0\n1\ncompacted 0 "+at+"\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for start := range 2 {
+		m, recovered := recoverBehind(t, disk, ck)
+		<-recovered
+		l, ok := m.Get(tp)
+		if !ok || l.EndOffset() != 8 || l.clean.Load() != 6 {
+			t.Fatalf("start %d: %v ends at %d and is clean up to %d, want 8 and 6", start, l, l.EndOffset(), l.clean.Load())
+		}
+		m.dirs[0].cleanChanged.Store(true)
+		if err := m.checkpointClean(m.dirs[0]); err != nil {
+			t.Fatal(err)
+		}
+		if got := content(t, disk, "/data/"+fileCleanerOffset); !strings.Contains(got, "compacted 0 6") {
+			t.Errorf("start %d: the cleaner's checkpoint is\n%s", start, got)
+		}
+		m.unlock()
+	}
+}
