@@ -1,7 +1,8 @@
 package assignor
 
 import (
-	"bytes"
+	"cmp"
+	"encoding/binary"
 	"errors"
 	"maps"
 	"slices"
@@ -67,7 +68,11 @@ func sorted(members []Member) []*Member {
 	return list
 }
 
-func compareIDs(a, b id.UUID) int { return bytes.Compare(a[:], b[:]) }
+// compareIDs is Uuid.compareTo of Java: two signed longs.
+func compareIDs(a, b id.UUID) int {
+	return cmp.Or(cmp.Compare(int64(binary.BigEndian.Uint64(a[:8])), int64(binary.BigEndian.Uint64(b[:8]))),
+		cmp.Compare(int64(binary.BigEndian.Uint64(a[8:])), int64(binary.BigEndian.Uint64(b[8:]))))
+}
 
 func sortedTopics(topics []id.UUID) []id.UUID {
 	list := slices.Clone(topics)
