@@ -57,6 +57,7 @@ func (l *loader) catchUp(hw id.Offset) (now bool, err error) {
 	}
 	l.caughtUp = true
 	img := d.Apply(l.img.Provenance)
+	img.FeaturesAt = l.img.FeaturesAt // the levels did not change now, and the number must not go back with the next image
 	at := l.at
 	at.FromSnapshot = true
 	for _, p := range l.publishers {

@@ -228,6 +228,33 @@ func TestDeposedWithUncommittedRecords(t *testing.T) {
 	}
 }
 
+// TestFeaturesKeepTheirOffset: after a restart publishers see the offset at which the feature levels changed, from the first image
+// on, as everybody else does.
+func TestFeaturesKeepTheirOffset(t *testing.T) {
+	n := format(t, vfs.NewMem(), "/data", true)
+	q := n.start()
+	want := q.Image().FeaturesAt
+	for _, k := range []string{"a", "b"} {
+		if err := setConfig(q, k, "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var got []id.Offset
+	q = n.start(PublisherFunc(func(_ *image.Delta, img *image.Image, _ Provenance) { got = append(got, img.FeaturesAt) }))
+	if err := setConfig(q, "c", "1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) < 2 || slices.ContainsFunc(got, func(o id.Offset) bool { return o != want }) || q.Image().FeaturesAt != want {
+		t.Errorf("published at %v, want %d each time", got, want)
+	}
+}
+
 // TestDecisionTooLarge: a decision that fits no batch is refused and leaves no trace, and the next one works.
 func TestDecisionTooLarge(t *testing.T) {
 	n := format(t, vfs.NewMem(), "/data", true)
