@@ -121,7 +121,7 @@ func (n *Node) dialController(ctx context.Context) (net.Conn, error) {
 func (n *Node) newServer(b *conf.Broker, reg *server.Registry, component string) *server.Server {
 	o := server.Options{Registry: reg, Logger: n.log.With("component", component), Memory: n.memory, Decoding: n.decoding,
 		MaxRequestBytes: int(b.Int("socket.request.max.bytes")), Idle: b.Millis("connections.max.idle.ms"), Limits: n.limits(b),
-		SendBufferBytes: int(b.Int("socket.send.buffer.bytes")), RecvBufferBytes: receiveBuffer(b)}
+		SendBufferBytes: int(b.Int("socket.send.buffer.bytes")), RecvBufferBytes: receiveBuffer(b), Fault: n.fail}
 	if component == "server" {
 		o.Observe = n.requests.observe
 	}

@@ -21,7 +21,8 @@
 //     what Kafka's muting of a busy connection means to a client.
 //   - Memory grows with the bytes that arrived, not with the size a frame announces, and big frames of all connections share one
 //     bound (Memory). A peer that holds memory without sending is cut when others need it.
-//   - Nothing a peer sends ends the process: a panic in a handler closes that connection, is counted and logged.
+//   - Nothing a peer sends ends the process: a panic in a handler is counted and logged, and the request is answered with
+//     UNKNOWN_SERVER_ERROR, or its connection closed where an answer cannot be made.
 //   - One sweeper goroutine closes idle connections, and those whose peer went while a handler waits in their reader; there is no
 //     timer per connection.
 //

@@ -60,6 +60,17 @@ func (c *conn) over(what string) {
 	}
 }
 
+// fault is deferred by the server's own goroutines.
+func (s *Server) fault(who string) {
+	if p := recover(); p != nil {
+		s.stats.panics.Add(1)
+		s.log.Error(who+" panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		if s.opts.Fault != nil {
+			s.opts.Fault(fmt.Errorf("%s: panic: %v", who, p))
+		}
+	}
+}
+
 // failure makes the answer that gives code wherever it can. It costs reflection, and is made for failures nobody has foreseen.
 func failure(r *Request, code wire.ErrorCode) (m wire.Message, ok bool) {
 	defer func() {

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/wire"
@@ -155,4 +156,23 @@ func TestHandlerPanics(t *testing.T) {
 		panic("boom")
 	}()
 	p.wantClosed()
+}
+
+// TestSweeperThatPanics: the owner of the server hears of it, and can end the server.
+func TestSweeperThatPanics(t *testing.T) {
+	faults := make(chan error, 1)
+	s := New(Options{Registry: NewRegistry(), Idle: 50 * time.Millisecond, Fault: func(err error) { faults <- err }})
+	s.mu.Lock()
+	s.conns[nil] = struct{}{} // breaks who looks at it
+	s.mu.Unlock()
+	if err := <-faults; !strings.HasPrefix(err.Error(), "the sweeper of connections: panic: ") {
+		t.Errorf("%v", err)
+	}
+	s.mu.Lock()
+	clear(s.conns)
+	s.mu.Unlock()
+	s.Shutdown(t.Context())
+	if n := s.Stats().Panics; n != 1 {
+		t.Errorf("%d panics", n)
+	}
 }

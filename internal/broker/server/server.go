@@ -38,6 +38,9 @@ type Options struct {
 	RecvBufferBytes int // socket.receive.buffer.bytes; <= 0: the system's
 	// Observe, if set, is told of every request after its answer was sent. It is called from any goroutine.
 	Observe func(Observation)
+	// Fault hears that a goroutine of the server itself has panicked, and so nobody looks after its connections: the node should
+	// end. May be nil.
+	Fault func(error)
 }
 
 // Limits bounds the connections of a server.

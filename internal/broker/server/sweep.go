@@ -13,6 +13,7 @@ const goneEvery = time.Second
 // sweep is the one goroutine that closes idle connections and those whose peer went, and lets rested memory go.
 func (s *Server) sweep() {
 	defer s.wg.Done()
+	defer s.fault("the sweeper of connections")
 	every := 30 * time.Second
 	if s.opts.Idle > 0 {
 		every = min(max(s.opts.Idle/4, 50*time.Millisecond), every)
@@ -38,20 +39,25 @@ func (s *Server) sweep() {
 	}
 }
 
+// which returns the connections that are so.
+func (s *Server) which(so func(*conn) bool) []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*conn
+	for c := range s.conns {
+		if so(c) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 func (s *Server) sweepIdle(now time.Time) {
 	if s.opts.Idle <= 0 {
 		return
 	}
 	limit := now.Add(-s.opts.Idle).UnixNano()
-	s.mu.Lock()
-	var idle []*conn
-	for c := range s.conns {
-		if c.activeAt.Load() < limit && !c.busy() {
-			idle = append(idle, c)
-		}
-	}
-	s.mu.Unlock()
-	for _, c := range idle {
+	for _, c := range s.which(func(c *conn) bool { return c.activeAt.Load() < limit && !c.busy() }) {
 		s.stats.idle.Add(1)
 		s.log.Debug("connection closed: idle", "connection", c.info.ID, "limit", s.opts.Idle)
 		c.kill()
@@ -61,15 +67,7 @@ func (s *Server) sweepIdle(now time.Time) {
 // sweepGone ends connections whose peer went while the reader waits inside a handler (a long poll), where it cannot notice. A
 // peer that only stopped sending loses its answer after a while, too: nothing tells the two apart.
 func (s *Server) sweepGone() {
-	s.mu.Lock()
-	var waiting []*conn
-	for c := range s.conns {
-		if c.raw != nil && c.handling.Load() {
-			waiting = append(waiting, c)
-		}
-	}
-	s.mu.Unlock()
-	for _, c := range waiting {
+	for _, c := range s.which(func(c *conn) bool { return c.raw != nil && c.handling.Load() }) {
 		if c.handling.Load() && c.raw.hungUp() {
 			c.kill()
 		}
