@@ -12,7 +12,7 @@
 // [ControllerRegistration] registers the controller of the process (KIP-919).
 //
 // The package refuses to decide anything about partitions, and to open or close anything: whoever composes the node listens to
-// Unfenced, Granted and Failed.
+// Unfenced and Failed, and waits in Shutdown.
 //
 // A Manager's mutex guards the machine; it is not held while a request is sent or a callback of others runs.
 package lifecycle

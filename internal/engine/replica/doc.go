@@ -50,4 +50,5 @@
 // # Panics
 //
 // A panic in a goroutine of this package is logged and given to Options.Fault, whose owner ends the node: a partition may be locked.
+// In one that works on part of a delta it is passed on to who applies the delta.
 package replica
