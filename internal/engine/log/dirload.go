@@ -108,7 +108,16 @@ func (m *Manager) loadAll(o LoadOptions) error {
 		return err
 	}
 	for i, s := range states {
-		if err := m.forgetMissing(m.dirs[i], s); err != nil && !IsOffline(err) {
+		d := m.dirs[i]
+		if err := m.forgetMissing(d, s); err != nil && !IsOffline(err) {
+			return err
+		}
+		if d.err() != nil || s.recovery != nil || d.hosted > 0 || m.pendingIn(d) > 0 {
+			continue
+		}
+		// A new directory: without the file a start after a crash could not tell what compaction took out of a log from what a
+		// power loss did.
+		if err := m.checkpointRecoveryPoints(d); err != nil && !IsOffline(err) && !isFull(err) {
 			return err
 		}
 	}

@@ -25,6 +25,7 @@ type entryFile struct {
 	h         handle
 	entrySize int
 	complete  bool // no entry may be left out
+	held      bool // entries stay in memory until write, however many; not to be changed once readers have it
 
 	mu      sync.Mutex
 	written int                 // entries in the file
@@ -167,11 +168,11 @@ func (e *entryFile) readLocked(n int, b []byte) error {
 func (e *entryFile) append(entry []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.load() != nil || len(e.tail) >= maxTailEntries*e.entrySize && !e.complete {
+	if e.load() != nil || len(e.tail) >= maxTailEntries*e.entrySize && !e.complete && !e.held {
 		return
 	}
 	e.tail = append(e.tail, entry...)
-	if len(e.tail)%(tailEntries*e.entrySize) == 0 {
+	if len(e.tail)%(tailEntries*e.entrySize) == 0 && !e.held {
 		e.writeLocked() // an error shows again when the segment is flushed
 	}
 }

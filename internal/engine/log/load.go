@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/moldau-io/moldau/internal/base/checkpoint"
@@ -225,8 +226,25 @@ func (l *Log) repairIndexes(d found, clean bool) error {
 
 // rebuildIndexes scans a segment and writes its offset and time index anew. With cut, the file ends at the first bad batch
 // afterwards; otherwise it stays as it is: it was synced once, and what became bad since is an error to whoever reads it.
+//
+// Of a finished segment the offset index is away until the time index is whole and durable, so that a start after a crash in
+// between does it again: an index that lacks its end looks like a good one.
 func (l *Log) rebuildIndexes(s *segment, cut bool) error {
-	return l.scanSegment(s, cut, func(header, []byte) error { return nil })
+	nothing := func(header, []byte) error { return nil }
+	if s == l.active() {
+		return l.scanSegment(s, cut, nothing)
+	}
+	if err := l.at.fs.Remove(s.index.h.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := l.at.fs.SyncDir(l.Path()); err != nil {
+		return err
+	}
+	s.index.found(-1)
+	s.index.held = true
+	err := l.scanSegment(s, cut, nothing)
+	s.index.held = false
+	return err
 }
 
 // scanSegment checks every batch of a segment, rebuilds its indexes and visits the good ones.
@@ -264,6 +282,12 @@ func (l *Log) scanSegment(s *segment, cut bool, visit func(h header, b []byte) e
 		l.o.Logger.Warn("bad batch in a segment", "path", s.log.path(), "partition", l.tp.String(), "position", good, "bytes", size, "cut", cut, "err", err)
 	}
 	if cut && good < size {
+		// The segments behind go first: should the process end in between, nobody could tell that there is a hole before them.
+		if i := slices.Index(*l.segments.Load(), s); i >= 0 {
+			if err := l.dropFrom(i + 1); err != nil {
+				return err
+			}
+		}
 		if err := f.Truncate(good); err != nil {
 			return err
 		}
@@ -379,6 +403,11 @@ func (l *Log) findEnd(start id.Offset) (id.Offset, error) {
 			if l.born {
 				if err := s.createFiles(); err != nil {
 					return 0, err
+				}
+				if start > 0 { // only the file's name tells where the log begins
+					if err := l.at.fs.SyncDir(l.Path()); err != nil {
+						return 0, err
+					}
 				}
 			}
 			l.setSegments([]*segment{s})

@@ -211,10 +211,15 @@ func (s *segment) finish() error {
 	if err := s.times.add(s.maxTS, s.maxTSOffset); err != nil {
 		return err
 	}
-	if err := s.index.write(); err != nil {
+	if err := s.times.write(); err != nil {
 		return err
 	}
-	return s.times.write()
+	if s.index.held {
+		if err := s.times.sync(); err != nil {
+			return err
+		}
+	}
+	return s.index.write()
 }
 
 // writeIndexes brings index entries from memory to the files. Nothing is lost when that fails.

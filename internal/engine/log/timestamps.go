@@ -76,7 +76,7 @@ func (l *Log) timedSegments() ([]timedSegment, error) {
 
 func (l *Log) findTimestamp(segs []timedSegment, ts int64) (TimestampOffset, error) {
 	for _, s := range segs {
-		if s.largest < ts {
+		if s.largest < ts || s.bytes == 0 {
 			continue
 		}
 		from, err := s.times.lookup(ts)

@@ -53,9 +53,8 @@ func (l *Log) raiseStart(start id.Offset) {
 		l.setHighWatermark(start)
 	}
 	l.publishUnstable()
-	if l.durable.Load() < int64(start) {
-		l.durable.Store(int64(start))
-	}
+	// The durable end stays: until the checkpoint of the starts is written a power loss brings back what lies below the new start,
+	// and a recovery point above it would let that pass unchecked.
 	l.dir.startsChanged.Store(true)
 }
 
@@ -159,8 +158,9 @@ func (l *Log) restartAt(offset id.Offset) error {
 	}
 	l.truncations++
 	l.lowerClean(offset)
-	if int64(offset) < l.durable.Load() {
-		l.durable.Store(int64(offset))
+	// A power loss may keep some of the renames below and not others. The hole that leaves is seen only above the recovery point.
+	if first := int64((*l.segments.Load())[0].base); min(first, int64(offset)) < l.durable.Load() {
+		l.durable.Store(min(first, int64(offset)))
 		if err := l.dir.lowered(); err != nil {
 			return err
 		}
@@ -174,6 +174,15 @@ func (l *Log) restartAt(offset id.Offset) error {
 	if err != nil {
 		return l.dir.fail("empty", l.tp.String(), err) // the log has no segment now
 	}
+	// Only the file's name tells where the log begins.
+	sync := func() error { return l.at.fs.SyncDir(l.Path()) }
+	if !l.rooted {
+		sync = func() error { return l.syncNames(l.bornAt) }
+	}
+	if err := sync(); err != nil {
+		return l.dir.fail("empty", l.tp.String(), err)
+	}
+	l.rooted = true
 	l.setSegments([]*segment{seg})
 	l.epochs.clear()
 	if err := l.producers.keepSnapshots(l.at, func(id.Offset) bool { return false }); err != nil {

@@ -1,0 +1,56 @@
+package log
+
+import (
+	"bytes"
+	"regexp"
+	"testing"
+
+	"github.com/moldau-io/moldau/internal/base/vfs"
+)
+
+// The matrix is worth what it finds. Each of these is a mistake one can make, made for the program by the disk; the matrix must
+// notice every one, within a few runs.
+func TestCrashEverywhereFindsMistakes(t *testing.T) {
+	ahead := regexp.MustCompile(`(?m)^(plain|keyed) 0 \d+$`)
+	for _, mistake := range []struct {
+		name string
+		rule vfs.Rule
+	}{
+		{"the log is not synced", vfs.Rule{Op: vfs.OpSync, Path: "*.log", Skip: true}},
+		{"a checkpoint is renamed before it is synced", vfs.Rule{Op: vfs.OpSync, Path: "*checkpoint.tmp", Skip: true}},
+		{"the names in a partition's directory are not synced", vfs.Rule{Op: vfs.OpSyncDir, Path: "plain-0", Skip: true}},
+		{"the names of partitions are not synced", vfs.Rule{Op: vfs.OpSyncDir, Path: "data", Skip: true}},
+		{"a cleaned segment is not synced", vfs.Rule{Op: vfs.OpSync, Path: "*.log.cleaned", Skip: true}},
+		{"the names of a cleaned segment are not synced", vfs.Rule{Op: vfs.OpSyncDir, Path: "keyed-0", Skip: true}},
+		{"a finished segment's time index is not synced", vfs.Rule{Op: vfs.OpSync, Path: "*.timeindex", Skip: true}},
+		{"the clean shutdown mark stays", vfs.Rule{Op: vfs.OpRemove, Path: fileCleanShutdown, Skip: true}},
+		{"recovery points are ahead of the data", vfs.Rule{Op: vfs.OpWrite, Path: fileRecoveryPoint + "*", Alter: func(b []byte) []byte {
+			return ahead.ReplaceAll(b, []byte("$1 0 100000"))
+		}}},
+		{"a cut of the log does not reach the disk", vfs.Rule{Op: vfs.OpTruncate, Path: "*.log", Skip: true}},
+		{"log start offsets are not written", vfs.Rule{Op: vfs.OpWrite, Path: fileStartOffset + "*", Alter: func([]byte) []byte { return []byte("0\n0\n") }}},
+		{"topic ids get lost", vfs.Rule{Op: vfs.OpWrite, Path: "partition.metadata*", Alter: func(b []byte) []byte { return bytes.Repeat([]byte{0}, len(b)) }}},
+		{"leader epochs are not written", vfs.Rule{Op: vfs.OpWrite, Path: fileEpochs + "*", Alter: func([]byte) []byte { return []byte("0\n0\n") }}},
+		{"no mistake", vfs.Rule{Op: vfs.OpSync, Path: "no such file", Skip: true}},
+	} {
+		t.Run(mistake.name, func(t *testing.T) {
+			tried := 0
+			for seed := uint64(1); seed <= 12; seed++ {
+				w := newMatrix(t, seed)
+				w.fault.Add(mistake.rule)
+				tried += w.crashEverywhere(90, 1<<30)
+				if w.failed != nil {
+					if mistake.name == "no mistake" {
+						t.Fatal(w.failed)
+					}
+					t.Logf("found after %d crashes: %.150s", tried, w.failed)
+					return
+				}
+				if mistake.name == "no mistake" && seed == 2 {
+					return
+				}
+			}
+			t.Errorf("not found in %d crashes", tried)
+		})
+	}
+}
