@@ -35,10 +35,10 @@ type proof struct {
 
 func proofs() []proof {
 	var all []proof
-	for _, e := range topicEffects() {
+	for _, e := range slices.Concat(topicEffects(), cleanEffects()) {
 		all = append(all, e.proofs()...)
 	}
-	return slices.Concat(all, logProofs(), netProofs(), groupProofs(), txnProofs(), quorumProofs())
+	return slices.Concat(all, logProofs(), cleanProofs(), netProofs(), groupProofs(), txnProofs(), quorumProofs())
 }
 
 // TestConfigEffects changes every key that is said to be done, in every way in which it can be changed.

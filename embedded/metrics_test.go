@@ -160,6 +160,7 @@ func TestEverySeriesMoves(t *testing.T) {
 	t.Run("refusals", w.refusals)
 	t.Run("connections", w.connections)
 	t.Run("quorum", w.quorum)
+	t.Run("cleaner", w.cleaner)
 	for family := range w.shown {
 		if !w.moved[family] && elsewhere[family] == "" {
 			t.Errorf("%s is served, and no scenario has seen it move", family)
