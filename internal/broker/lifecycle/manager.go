@@ -279,6 +279,7 @@ func (m *Manager) panicked() {
 func (m *Manager) register(r *api.BrokerRegistrationRequest, now time.Time) {
 	info, _ := api.Lookup(r.APIKey())
 	m.o.Line.Start(r, info.MaxStable(false), now.Add(m.o.SessionTimeout), func(a wire.Message, err error) {
+		defer m.panicked()
 		code, epoch := wire.ErrRequestTimedOut, id.NoBrokerEpoch
 		if resp, ok := a.(*api.BrokerRegistrationResponse); ok && err == nil {
 			code, epoch = resp.ErrorCode, id.BrokerEpoch(resp.BrokerEpoch)
@@ -295,6 +296,7 @@ func (m *Manager) register(r *api.BrokerRegistrationRequest, now time.Time) {
 func (m *Manager) heartbeat(r *api.BrokerHeartbeatRequest, now time.Time) {
 	info, _ := api.Lookup(r.APIKey())
 	m.o.Line.Start(r, info.MaxStable(false), now.Add(max(m.o.SessionTimeout/2, m.o.HeartbeatInterval)), func(a wire.Message, err error) {
+		defer m.panicked()
 		code := wire.ErrRequestTimedOut
 		resp, ok := a.(*api.BrokerHeartbeatResponse)
 		if ok && err == nil {

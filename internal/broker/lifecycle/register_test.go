@@ -2,6 +2,7 @@ package lifecycle_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,13 +47,25 @@ type brokenLine struct{}
 
 func (brokenLine) Start(wire.Request, int16, time.Time, func(wire.Message, error)) { panic("boom") }
 
-// TestPanicIsAFailure: a lifecycle that panics has failed, and can be closed.
+// brokenAnswers answers from a goroutine of its own with what nobody can read, and does not care who panics over it.
+type brokenAnswers struct{}
+
+func (brokenAnswers) Start(_ wire.Request, _ int16, _ time.Time, done func(wire.Message, error)) {
+	go func() {
+		defer func() { _ = recover() }()
+		done((*api.BrokerRegistrationResponse)(nil), nil)
+	}()
+}
+
+// TestPanicIsAFailure: a lifecycle that panics, also over an answer, has failed, and can be closed.
 func TestPanicIsAFailure(t *testing.T) {
-	m := lifecycle.New(lifecycle.Options{NodeID: 1, HeartbeatInterval: 2 * time.Second, SessionTimeout: 9 * time.Second, Line: brokenLine{}})
-	m.Start()
-	<-m.Failed()
-	if err := m.Err(); err == nil || err.Error() != "the broker's lifecycle: panic: boom" {
-		t.Errorf("failed with %v", err)
+	for want, line := range map[string]lifecycle.Line{"the broker's lifecycle: panic: boom": brokenLine{}, "the broker's lifecycle: panic: runtime error: ": brokenAnswers{}} {
+		m := lifecycle.New(lifecycle.Options{NodeID: 1, HeartbeatInterval: 2 * time.Second, SessionTimeout: 9 * time.Second, Line: line})
+		m.Start()
+		<-m.Failed()
+		if err := m.Err(); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("failed with %v, want %s", err, want)
+		}
+		m.Close()
 	}
-	m.Close()
 }
