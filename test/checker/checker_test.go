@@ -1,0 +1,96 @@
+package checker
+
+import (
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/moldau-io/moldau/embedded"
+)
+
+// inProcess is an embedded node as a place.
+type inProcess struct {
+	t    *testing.T
+	node *embedded.Node
+	// hurt is called while the node is down.
+	hurt func(n *embedded.Node)
+}
+
+func (p *inProcess) Addr() string { return p.node.Addr() }
+
+func (p *inProcess) Kill() error { p.node.Kill(); return nil }
+
+func (p *inProcess) Start() error {
+	if p.hurt != nil {
+		p.hurt(p.node)
+	}
+	p.node.Restart()
+	return nil
+}
+
+func small(t *testing.T, more ...embedded.Option) *inProcess {
+	opts := []embedded.Option{embedded.With("offsets.topic.num.partitions", "2"), embedded.With("transaction.state.log.num.partitions", "2"),
+		embedded.With("transaction.abort.timed.out.transaction.cleanup.interval.ms", "300"), embedded.With("transaction.max.timeout.ms", "60000"),
+		embedded.With("group.initial.rebalance.delay.ms", "0"), embedded.With("group.min.session.timeout.ms", "500"),
+		embedded.With("auto.create.topics.enable", "false"), embedded.With("log.cleaner.backoff.ms", "100")}
+	return &inProcess{t: t, node: embedded.Start(t, append(opts, more...)...)}
+}
+
+func quick(names ...string) Options {
+	return Options{Generators: names, For: 1200 * time.Millisecond, Pace: 4 * time.Millisecond, TxnTimeout: 2 * time.Second, Grace: 5 * time.Second, Limit: 200000}
+}
+
+// keepHistory writes a history that somebody will want to read.
+func keepHistory(t *testing.T, h *History) {
+	f, err := os.CreateTemp("", "moldau-history-*.jsonl")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer f.Close()
+	if err := Write(f, h.Ops()); err != nil {
+		t.Error(err)
+	}
+	t.Logf("history: %s", f.Name())
+}
+
+// TestClean runs everything on a node that nobody lies about: no verdict may be bad, and every generator must have done something.
+func TestClean(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	o := quick(All...)
+	o.For, o.Drop, o.Repeat, o.KillClients = 3*time.Second, 20, 20, 800*time.Millisecond
+	o.Say = t.Logf
+	h, err := Run(t.Context(), small(t), o, seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Analyse(h.Ops())
+	t.Log(r)
+	if !r.Good() {
+		keepHistory(t, h)
+		t.Errorf("bad: %v", r.Bad())
+	}
+	counts := map[Func]int{}
+	for _, op := range h.Ops() {
+		if op.Type == OK {
+			counts[op.F]++
+		}
+	}
+	copied := 0
+	for _, op := range h.Ops() {
+		if op.F == Txn && op.Type == OK && op.Group != "" && !op.Abort {
+			copied += len(op.Reads)
+		}
+	}
+	t.Log(counts, copied)
+	if copied == 0 {
+		t.Error("nothing was copied")
+	}
+	for _, f := range []Func{Send, Txn, Poll, Observe, List, Commit, Committed, Assigned, Init, Set, Get, OpenTxns, Final} {
+		if counts[f] == 0 {
+			t.Errorf("no %s was ok", f)
+		}
+	}
+}

@@ -1,0 +1,652 @@
+package checker
+
+import (
+	"context"
+	"encoding/binary"
+	"flag"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau-io/moldau/embedded"
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/record"
+)
+
+// field is what a fault may use.
+type field struct {
+	t      *testing.T
+	direct *raw // to the node, past the proxy
+	n      int
+}
+
+// every is true each nth time.
+func (f *field) every(n int) bool { f.n++; return f.n%n == 0 }
+
+// fault breaks one rule. At least one of the wanted verdicts must be bad.
+type fault struct {
+	name       string
+	want       []string
+	generators []string
+	lie        func(f *field) *liar
+	crash      func(t *testing.T, dir string) // done to the node's directory while it is down
+	options    func(o *Options)
+}
+
+const (
+	apiProduce      = 0
+	apiFetch        = 1
+	apiListOffsets  = 2
+	apiMetadata     = 3
+	apiOffsetCommit = 8
+	apiOffsetFetch  = 9
+	apiJoinGroup    = 11
+	apiSyncGroup    = 14
+	apiCreateTopics = 19
+	apiInitID       = 22
+	apiAddPartition = 24
+	apiEndTxn       = 26
+	apiTxnOffsets   = 28
+	apiAlterConfigs = 44
+)
+
+func apis(keys ...int16) map[int16]bool {
+	m := map[int16]bool{}
+	for _, k := range keys {
+		m[k] = true
+	}
+	return m
+}
+
+// eachProduced runs f for each partition of a Produce request. Where topics are named by id the name is empty.
+func eachProduced(req kmsg.Request, f func(topic string, p *kmsg.ProduceRequestTopicPartition) bool) (changed bool) {
+	r, ok := req.(*kmsg.ProduceRequest)
+	if !ok {
+		return false
+	}
+	for i := range r.Topics {
+		for j := range r.Topics[i].Partitions {
+			changed = f(r.Topics[i].Topic, &r.Topics[i].Partitions[j]) || changed
+		}
+	}
+	return changed
+}
+
+// eachFetched runs f for each partition of a Fetch answer. Where topics are named by id the name is empty.
+func eachFetched(resp kmsg.Response, f func(topic string, p *kmsg.FetchResponseTopicPartition) bool) (changed bool) {
+	r, ok := resp.(*kmsg.FetchResponse)
+	if !ok {
+		return false
+	}
+	for i := range r.Topics {
+		for j := range r.Topics[i].Partitions {
+			changed = f(r.Topics[i].Topic, &r.Topics[i].Partitions[j]) || changed
+		}
+	}
+	return changed
+}
+
+// acknowledge makes the answer to a Produce request that says each batch was written at the offset given.
+func acknowledge(req *kmsg.ProduceRequest, offset func(p *kmsg.ProduceRequestTopicPartition, key string) int64) *kmsg.ProduceResponse {
+	resp := req.ResponseKind().(*kmsg.ProduceResponse)
+	for i := range req.Topics {
+		t := kmsg.NewProduceResponseTopic()
+		t.Topic, t.TopicID = req.Topics[i].Topic, req.Topics[i].TopicID
+		for j := range req.Topics[i].Partitions {
+			p := kmsg.NewProduceResponseTopicPartition()
+			p.Partition = req.Topics[i].Partitions[j].Partition
+			p.BaseOffset = offset(&req.Topics[i].Partitions[j], string(t.TopicID[:])+key(t.Topic, p.Partition))
+			p.LogAppendTime = -1
+			t.Partitions = append(t.Partitions, p)
+		}
+		resp.Topics = append(resp.Topics, t)
+	}
+	return resp
+}
+
+// batchesOf splits record bytes into batches; what is cut stays out.
+func batchesOf(b []byte) (all []record.Batch) {
+	for len(b) > 0 {
+		one, rest, err := record.Next(b)
+		if err != nil {
+			break
+		}
+		all, b = append(all, one), rest
+	}
+	return all
+}
+
+func join(bs []record.Batch) (out []byte) {
+	for _, b := range bs {
+		out = append(out, b...)
+	}
+	return out
+}
+
+var faults = []fault{
+	{"acknowledge before appending", []string{"I1", "I2", "I3"}, []string{"send", "send", "assign"}, func(f *field) *liar {
+		ends := map[string]int64{}
+		return &liar{keys: apis(apiProduce), request: func(x *exchange) bool {
+			if f.every(10) {
+				x.answer = acknowledge(x.req.(*kmsg.ProduceRequest), func(_ *kmsg.ProduceRequestTopicPartition, k string) int64 { return ends[k] })
+			}
+			return false
+		}, response: func(_ *exchange, resp kmsg.Response) bool {
+			for _, t := range resp.(*kmsg.ProduceResponse).Topics {
+				for _, p := range t.Partitions {
+					k := string(t.TopicID[:]) + key(t.Topic, p.Partition)
+					ends[k] = max(ends[k], p.BaseOffset+1)
+				}
+			}
+			return false
+		}}
+	}, nil, nil},
+	{"take a new batch for a repeated one", []string{"I3", "I5", "I2"}, []string{"send", "send"}, func(f *field) *liar {
+		last := map[string]int64{}
+		return &liar{keys: apis(apiProduce), request: func(x *exchange) bool {
+			if f.every(10) {
+				x.answer = acknowledge(x.req.(*kmsg.ProduceRequest), func(_ *kmsg.ProduceRequestTopicPartition, k string) int64 { return last[k] })
+			}
+			return false
+		}, response: func(_ *exchange, resp kmsg.Response) bool {
+			for _, t := range resp.(*kmsg.ProduceResponse).Topics {
+				for _, p := range t.Partitions {
+					last[string(t.TopicID[:])+key(t.Topic, p.Partition)] = p.BaseOffset
+				}
+			}
+			return false
+		}}
+	}, nil, nil},
+	{"acknowledge another offset", []string{"I3", "I5"}, []string{"send"}, func(f *field) *liar {
+		return &liar{keys: apis(apiProduce), response: func(_ *exchange, resp kmsg.Response) bool {
+			r := resp.(*kmsg.ProduceResponse)
+			if !f.every(20) {
+				return false
+			}
+			r.Topics[0].Partitions[0].BaseOffset++
+			return true
+		}}
+	}, nil, nil},
+	{"forget sequences: append a repetition again", []string{"I5"}, []string{"send"}, func(f *field) *liar {
+		return &liar{keys: apis(apiProduce), response: func(x *exchange, _ kmsg.Response) bool {
+			r := x.req.(*kmsg.ProduceRequest)
+			if !f.every(10) {
+				return false
+			}
+			eachProduced(r, func(_ string, p *kmsg.ProduceRequestTopicPartition) bool {
+				for _, b := range batchesOf(p.Records) {
+					b.SetProducer(-1, -1, -1)
+					b.SetCRC()
+				}
+				return true
+			})
+			if _, err := f.direct.ask(context.Background(), r, r.GetVersion()); err != nil {
+				f.t.Errorf("append again: %v", err)
+			}
+			return false
+		}}
+	}, nil, nil},
+	{"reuse a sequence", []string{"I15"}, []string{"send"}, func(f *field) *liar {
+		return &liar{keys: apis(apiFetch), keep: true, response: func(_ *exchange, resp kmsg.Response) bool {
+			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
+				for _, b := range batchesOf(p.RecordBatches) {
+					if b.BaseSequence() > 3 {
+						b.SetProducer(b.ProducerID(), b.ProducerEpoch(), b.BaseSequence()-1)
+						b.SetCRC()
+						return true
+					}
+				}
+				return false
+			})
+		}}
+	}, nil, nil},
+	{"skip the CRC", []string{"I15", "I18"}, []string{"send"}, func(f *field) *liar {
+		return &liar{keys: apis(apiFetch), keep: true, response: func(_ *exchange, resp kmsg.Response) bool {
+			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
+				if bs := batchesOf(p.RecordBatches); len(bs) > 2 {
+					bs[1][len(bs[1])-3] ^= 0x40
+					return true
+				}
+				return false
+			})
+		}}
+	}, nil, nil},
+	{"change a record on its way in", []string{"I18"}, []string{"send"}, func(f *field) *liar {
+		return &liar{keys: apis(apiProduce), request: func(x *exchange) bool {
+			return f.every(10) && eachProduced(x.req, func(_ string, p *kmsg.ProduceRequestTopicPartition) bool {
+				b := batchesOf(p.Records)[0]
+				b[len(b)-20] ^= 1
+				b.SetCRC()
+				return true
+			})
+		}}
+	}, nil, nil},
+	{"write to another partition", []string{"I18"}, []string{"send"}, func(f *field) *liar {
+		return &liar{keys: apis(apiFetch), keep: true, response: func(_ *exchange, resp kmsg.Response) bool {
+			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool { p.Partition ^= 1; return false }) || true
+		}}
+	}, nil, func(o *Options) { o.Generators = append(o.Generators, "assign") }},
+	{"ignore the epoch fence", []string{"T3"}, []string{"fence"}, func(f *field) *liar {
+		newest := map[int64]int16{}
+		return &liar{keys: apis(apiProduce, apiInitID, apiAddPartition, apiEndTxn), request: func(x *exchange) bool {
+			switch r := x.req.(type) {
+			case *kmsg.AddPartitionsToTxnRequest:
+				r.ProducerEpoch = newest[r.ProducerID]
+				return true
+			case *kmsg.EndTxnRequest:
+				r.ProducerEpoch = newest[r.ProducerID]
+				return true
+			}
+			return eachProduced(x.req, func(_ string, p *kmsg.ProduceRequestTopicPartition) bool {
+				for _, b := range batchesOf(p.Records) {
+					b.SetProducer(b.ProducerID(), id.ProducerEpoch(newest[int64(b.ProducerID())]), 0)
+					b.SetCRC()
+				}
+				return true
+			})
+		}, response: func(_ *exchange, resp kmsg.Response) bool {
+			if r, ok := resp.(*kmsg.InitProducerIDResponse); ok && r.ErrorCode == 0 {
+				newest[r.ProducerID] = r.ProducerEpoch
+			}
+			return false
+		}}
+	}, nil, nil},
+	{"drop a marker", []string{"T2", "T1", "I11", "I12"}, []string{"txn", "txn", "assign"}, func(f *field) *liar {
+		return &liar{keys: apis(apiEndTxn), request: func(x *exchange) bool {
+			r := x.req.(*kmsg.EndTxnRequest)
+			if f.every(5) {
+				resp := r.ResponseKind().(*kmsg.EndTxnResponse)
+				resp.ProducerID, resp.ProducerEpoch = r.ProducerID, r.ProducerEpoch
+				x.answer = resp
+			}
+			return false
+		}}
+	}, nil, nil},
+	{"leave a transaction open", []string{"T5"}, []string{"txn"}, func(f *field) *liar {
+		return &liar{keys: apis(apiEndTxn), keep: true, request: func(x *exchange) bool {
+			r := x.req.(*kmsg.EndTxnRequest)
+			resp := r.ResponseKind().(*kmsg.EndTxnResponse)
+			resp.ProducerID, resp.ProducerEpoch = r.ProducerID, r.ProducerEpoch
+			x.answer = resp
+			return false
+		}}
+	}, nil, func(o *Options) { o.TxnTimeout, o.Grace = 30*time.Second, 300*time.Millisecond }},
+	{"abort what was to be committed", []string{"T2"}, []string{"txn", "money"}, endTxn(true), nil, nil},
+	{"commit what was to be aborted", []string{"I11", "I12"}, []string{"txn", "money"}, endTxn(false), nil, nil},
+	{"tear a transaction", []string{"T1"}, []string{"txn", "txn"}, func(f *field) *liar {
+		return &liar{keys: apis(apiProduce), request: func(x *exchange) bool {
+			// The first partition's batch is left out and acknowledged, the rest is written.
+			r := x.req.(*kmsg.ProduceRequest)
+			if len(r.Topics[0].Partitions) > 1 && f.every(3) {
+				x.answer = partly(f, r)
+			}
+			return false
+		}}
+	}, nil, nil},
+	{"lose one side of a transfer", []string{"T4"}, []string{"money", "money"}, func(f *field) *liar {
+		return &liar{keys: apis(apiProduce), request: func(x *exchange) bool {
+			if f.every(5) {
+				x.answer = acknowledge(x.req.(*kmsg.ProduceRequest), func(*kmsg.ProduceRequestTopicPartition, string) int64 { return 1 << 30 })
+			}
+			return false
+		}}
+	}, nil, nil},
+	{"serve above the last stable offset", []string{"I12", "I11"}, []string{"txn", "txn", "assign"}, func(f *field) *liar {
+		return &liar{keys: apis(apiFetch), request: func(x *exchange) bool { x.req.(*kmsg.FetchRequest).IsolationLevel = 0; return true }}
+	}, nil, nil},
+	{"forget the aborted transactions", []string{"I11", "I19"}, []string{"txn", "txn", "assign"}, func(f *field) *liar {
+		return &liar{keys: apis(apiFetch), keep: true, response: func(_ *exchange, resp kmsg.Response) bool {
+			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
+				had := len(p.AbortedTransactions) > 0
+				p.AbortedTransactions = nil
+				return had
+			})
+		}}
+	}, nil, nil},
+	{"name a committed transaction as aborted", []string{"I19", "T2"}, []string{"txn", "txn"}, func(f *field) *liar {
+		return &liar{keys: apis(apiFetch), keep: true, response: func(_ *exchange, resp kmsg.Response) bool {
+			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
+				for _, b := range batchesOf(p.RecordBatches) {
+					if b.IsTransactional() && !b.IsControl() {
+						p.AbortedTransactions = append(p.AbortedTransactions, kmsg.FetchResponseTopicPartitionAbortedTransaction{ProducerID: int64(b.ProducerID()), FirstOffset: int64(b.BaseOffset())})
+						return true
+					}
+				}
+				return false
+			})
+		}}
+	}, nil, nil},
+	{"forget a committed offset", []string{"G1"}, []string{"commit"}, func(f *field) *liar {
+		return &liar{keys: apis(apiOffsetCommit), request: func(x *exchange) bool {
+			r := x.req.(*kmsg.OffsetCommitRequest)
+			if !f.every(7) {
+				return false
+			}
+			resp := r.ResponseKind().(*kmsg.OffsetCommitResponse)
+			t := kmsg.NewOffsetCommitResponseTopic()
+			t.Topic = r.Topics[0].Topic
+			p := kmsg.NewOffsetCommitResponseTopicPartition()
+			p.Partition = r.Topics[0].Partitions[0].Partition
+			t.Partitions = append(t.Partitions, p)
+			resp.Topics = append(resp.Topics, t)
+			x.answer = resp
+			return false
+		}}
+	}, nil, nil},
+	{"read an old committed offset", []string{"G1"}, []string{"commit"}, func(f *field) *liar {
+		return &liar{keys: apis(apiOffsetFetch), response: func(_ *exchange, resp kmsg.Response) bool {
+			r := resp.(*kmsg.OffsetFetchResponse)
+			if !f.every(7) || len(r.Topics) == 0 || r.Topics[0].Partitions[0].Offset < 2 {
+				return false
+			}
+			r.Topics[0].Partitions[0].Offset--
+			return true
+		}}
+	}, nil, nil},
+	{"give a partition two owners", []string{"G2"}, []string{"group", "group", "send"}, func(f *field) *liar {
+		return &liar{keys: apis(apiSyncGroup), response: func(_ *exchange, resp kmsg.Response) bool {
+			r := resp.(*kmsg.SyncGroupResponse)
+			if r.ErrorCode != 0 {
+				return false
+			}
+			all := kmsg.NewConsumerMemberAssignment()
+			for _, t := range topics {
+				if t.name == "plain" || t.name == "txn" {
+					x := kmsg.NewConsumerMemberAssignmentTopic()
+					x.Topic = t.name
+					for p := range t.partitions {
+						x.Partitions = append(x.Partitions, p)
+					}
+					all.Topics = append(all.Topics, x)
+				}
+			}
+			r.MemberAssignment = all.AppendTo(nil)
+			return true
+		}}
+	}, nil, nil},
+	{"take commits of an old generation", []string{"G2"}, []string{"oldgen"}, func(f *field) *liar {
+		newest := map[string]int32{}
+		return &liar{keys: apis(apiOffsetCommit, apiJoinGroup), request: func(x *exchange) bool {
+			r, ok := x.req.(*kmsg.OffsetCommitRequest)
+			if ok && r.Generation >= 0 {
+				r.Generation = newest[r.Group]
+			}
+			return ok
+		}, response: func(x *exchange, resp kmsg.Response) bool {
+			if r, ok := resp.(*kmsg.JoinGroupResponse); ok && r.ErrorCode == 0 {
+				newest[x.req.(*kmsg.JoinGroupRequest).Group] = r.Generation
+			}
+			return false
+		}}
+	}, nil, nil},
+	{"drop the offsets of a transaction", []string{"T4", "G1"}, []string{"feed", "copy", "copy"}, func(f *field) *liar {
+		return &liar{keys: apis(apiTxnOffsets), request: func(x *exchange) bool {
+			r := x.req.(*kmsg.TxnOffsetCommitRequest)
+			if !f.every(2) {
+				return false
+			}
+			resp := r.ResponseKind().(*kmsg.TxnOffsetCommitResponse)
+			for _, from := range r.Topics {
+				t := kmsg.NewTxnOffsetCommitResponseTopic()
+				t.Topic = from.Topic
+				for _, fp := range from.Partitions {
+					p := kmsg.NewTxnOffsetCommitResponseTopicPartition()
+					p.Partition = fp.Partition
+					t.Partitions = append(t.Partitions, p)
+				}
+				resp.Topics = append(resp.Topics, t)
+			}
+			x.answer = resp
+			return false
+		}}
+	}, nil, func(o *Options) { o.For = 2 * time.Second }},
+	{"let the high watermark go back", []string{"I16"}, []string{"send", "observe"}, func(f *field) *liar {
+		return &liar{keys: apis(apiFetch), response: func(_ *exchange, resp kmsg.Response) bool {
+			return f.every(3) && eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
+				p.HighWatermark /= 2
+				p.LastStableOffset = min(p.LastStableOffset, p.HighWatermark)
+				return true
+			})
+		}}
+	}, nil, nil},
+	{"put the last stable offset above the high watermark", []string{"I16"}, []string{"send", "observe"}, func(f *field) *liar {
+		return &liar{keys: apis(apiFetch), response: func(_ *exchange, resp kmsg.Response) bool {
+			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
+				p.LastStableOffset = p.HighWatermark + 1
+				return true
+			})
+		}}
+	}, nil, nil},
+	{"exchange two batches", []string{"I3", "I5"}, []string{"send", "assign"}, func(f *field) *liar {
+		return &liar{keys: apis(apiFetch), response: func(_ *exchange, resp kmsg.Response) bool {
+			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
+				bs := batchesOf(p.RecordBatches)
+				for i := 1; i < len(bs); i++ {
+					if bs[i].Count() == bs[i-1].Count() {
+						first, second := bs[i-1].BaseOffset(), bs[i].BaseOffset()
+						bs[i-1], bs[i] = bs[i], bs[i-1]
+						bs[i-1].SetBaseOffset(first)
+						bs[i].SetBaseOffset(second)
+						p.RecordBatches = join(bs)
+						return true
+					}
+				}
+				return false
+			})
+		}}
+	}, nil, nil},
+	{"skip a batch", []string{"I10"}, []string{"send", "send", "assign", "assign"}, func(f *field) *liar {
+		return &liar{keys: apis(apiFetch), response: func(_ *exchange, resp kmsg.Response) bool {
+			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
+				bs := batchesOf(p.RecordBatches)
+				if len(bs) < 3 {
+					return false
+				}
+				p.RecordBatches = join(slices.Delete(bs, 1, 2))
+				return true
+			})
+		}}
+	}, nil, nil},
+	{"name an old end", []string{"I4"}, []string{"send", "list"}, func(*field) *liar { return listed(func(o, at int64) int64 { return o - at%2*(o/2) }) }, nil, nil},
+	{"find a later record by time", []string{"I4"}, []string{"send", "list"}, func(f *field) *liar {
+		return &liar{keys: apis(apiListOffsets), response: func(x *exchange, resp kmsg.Response) bool {
+			p := &resp.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0]
+			if x.req.(*kmsg.ListOffsetsRequest).Topics[0].Partitions[0].Timestamp < 0 || p.Offset < 0 {
+				return false
+			}
+			p.Offset++
+			return true
+		}}
+	}, nil, nil},
+	{"forget a created topic", []string{"A1", "M1"}, []string{"admin"}, func(f *field) *liar {
+		return &liar{keys: apis(apiCreateTopics), request: func(x *exchange) bool {
+			r := x.req.(*kmsg.CreateTopicsRequest)
+			if f.every(2) {
+				resp := r.ResponseKind().(*kmsg.CreateTopicsResponse)
+				t := kmsg.NewCreateTopicsResponseTopic()
+				t.Topic = r.Topics[0].Topic
+				resp.Topics = append(resp.Topics, t)
+				x.answer = resp
+			}
+			return false
+		}}
+	}, nil, nil},
+	{"forget a changed configuration", []string{"A1", "M1"}, []string{"admin", "admin"}, func(f *field) *liar {
+		return &liar{keys: apis(apiAlterConfigs), request: func(x *exchange) bool {
+			r := x.req.(*kmsg.IncrementalAlterConfigsRequest)
+			if f.every(2) {
+				resp := r.ResponseKind().(*kmsg.IncrementalAlterConfigsResponse)
+				y := kmsg.NewIncrementalAlterConfigsResponseResource()
+				y.ResourceType, y.ResourceName = r.Resources[0].ResourceType, r.Resources[0].ResourceName
+				resp.Resources = append(resp.Resources, y)
+				x.answer = resp
+			}
+			return false
+		}}
+	}, nil, nil},
+	{"let a leader epoch go back", []string{"M3"}, []string{"send", "observe"}, func(f *field) *liar {
+		return &liar{keys: apis(apiMetadata), response: func(x *exchange, resp kmsg.Response) bool {
+			r := resp.(*kmsg.MetadataResponse)
+			if x.req.GetVersion() != 9 || len(r.Topics) != 1 || !f.every(2) {
+				return false
+			}
+			for i := range r.Topics[0].Partitions {
+				r.Topics[0].Partitions[i].LeaderEpoch += 3
+			}
+			return true
+		}}
+	}, nil, nil},
+	{"compact the last value of a key away", []string{"K1"}, []string{"compact"}, func(f *field) *liar {
+		return &liar{keys: apis(apiFetch), keep: true, response: func(_ *exchange, resp kmsg.Response) bool {
+			return eachFetched(resp, func(topic string, p *kmsg.FetchResponseTopicPartition) bool {
+				bs := batchesOf(p.RecordBatches)
+				if len(bs) < 10 || topic != "compact" {
+					return false
+				}
+				p.RecordBatches = join(append(bs[:len(bs)-8:len(bs)-8], bs[len(bs)-1]))
+				return true
+			})
+		}}
+	}, nil, nil},
+	{"lose the tail of a log in a crash", []string{"I1", "I2", "I17"}, []string{"send", "send", "assign"}, nil, func(t *testing.T, dir string) {
+		cut(t, filepath.Join(dir, "plain-*", "*.log"), 2000)
+	}, func(o *Options) { o.KillNode, o.Down = 500*time.Millisecond, 20*time.Millisecond }},
+	{"forget metadata in a crash", []string{"A1", "M1"}, []string{"admin", "admin", "admin"}, nil, func(t *testing.T, dir string) {
+		cut(t, filepath.Join(dir, "__cluster_metadata-0", "*.log"), 1200)
+	}, func(o *Options) { o.KillNode, o.Down = 700*time.Millisecond, 20*time.Millisecond }},
+	{"lose commits of offsets in a crash", []string{"G1"}, []string{"commit"}, nil, func(t *testing.T, dir string) {
+		cut(t, filepath.Join(dir, "__consumer_offsets-*", "*.log"), 1000)
+	}, func(o *Options) { o.KillNode, o.Down = 500*time.Millisecond, 20*time.Millisecond }},
+}
+
+func endTxn(commit bool) func(f *field) *liar {
+	return func(f *field) *liar {
+		return &liar{keys: apis(apiEndTxn), request: func(x *exchange) bool {
+			r := x.req.(*kmsg.EndTxnRequest)
+			if r.Commit != commit || !f.every(3) {
+				return false
+			}
+			r.Commit = !commit
+			return true
+		}}
+	}
+}
+
+func listed(change func(offset, at int64) int64) *liar {
+	n := int64(0)
+	return &liar{keys: apis(apiListOffsets), response: func(x *exchange, resp kmsg.Response) bool {
+		n++
+		p := &resp.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0]
+		if x.req.(*kmsg.ListOffsetsRequest).Topics[0].Partitions[0].Timestamp != -1 {
+			return false
+		}
+		p.Offset = change(p.Offset, n)
+		return true
+	}}
+}
+
+// partly writes a Produce request without its first partition and acknowledges all of it.
+func partly(f *field, r *kmsg.ProduceRequest) kmsg.Response {
+	whole := r.Topics[0].Partitions
+	r.Topics[0].Partitions = whole[1:]
+	resp, err := f.direct.ask(context.Background(), r, r.GetVersion())
+	r.Topics[0].Partitions = whole
+	if err != nil {
+		f.t.Errorf("write partly: %v", err)
+		return nil
+	}
+	p := kmsg.NewProduceResponseTopicPartition()
+	p.Partition, p.BaseOffset, p.LogAppendTime = whole[0].Partition, 1<<30, -1
+	got := resp.(*kmsg.ProduceResponse)
+	got.Topics[0].Partitions = append(got.Topics[0].Partitions, p)
+	return got
+}
+
+// cut takes bytes off the ends of files.
+func cut(t *testing.T, pattern string, n int64) {
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Errorf("%s: %d files, %v", pattern, len(files), err)
+	}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		// Files may be longer than what is written in them.
+		size := int64(0)
+		for len(b)-int(size) > 12 {
+			l := int64(binary.BigEndian.Uint32(b[size+8:])) + 12
+			if l <= 12 || size+l > int64(len(b)) {
+				break
+			}
+			size += l
+		}
+		if size > 2*n {
+			if err := os.Truncate(name, size-n); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+var onlyFault = flag.String("fault", "", "run only the faults whose name contains this")
+
+// TestFaults breaks one rule at a time; each must be found.
+func TestFaults(t *testing.T) {
+	for _, ft := range faults {
+		if !strings.Contains(ft.name, *onlyFault) {
+			continue
+		}
+		t.Run(ft.name, func(t *testing.T) {
+			t.Parallel()
+			ft.run(t)
+		})
+	}
+}
+
+func (ft *fault) run(t *testing.T) {
+	seed := rand.Uint64()
+	var more []embedded.Option
+	dir := t.TempDir()
+	if ft.crash != nil {
+		more = append(more, embedded.InDir(dir))
+	}
+	place := small(t, more...)
+	if ft.crash != nil {
+		place.hurt = func(*embedded.Node) { ft.crash(t, dir) }
+	}
+	f := &field{t: t, direct: &raw{dial: func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", place.Addr())
+	}}}
+	defer f.direct.close()
+	var l *liar
+	if ft.lie != nil {
+		l = ft.lie(f)
+	}
+	o := quick(ft.generators...)
+	o.Grace = 3 * time.Second
+	if ft.options != nil {
+		ft.options(&o)
+	}
+	h, err := start(t.Context(), place, o, seed, l)
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	r := Analyse(h.Ops())
+	t.Logf("%d operations: %v", len(h.Ops()), r.Bad())
+	for _, rule := range ft.want {
+		if r.Counts[rule] > 0 {
+			return
+		}
+	}
+	t.Errorf("seed %d: not found: want one of %v, got %v\n%s", seed, ft.want, r.Bad(), r)
+}

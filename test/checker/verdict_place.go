@@ -1,0 +1,279 @@
+package checker
+
+import (
+	"slices"
+	"strings"
+)
+
+// lookups: ListOffsets agrees with the log (I4).
+func (a *analysis) lookups() {
+	acks := map[string][]spot{}
+	a.acked(func(op *Op, r Record) {
+		if r.Offset >= 0 {
+			acks[r.Key] = append(acks[r.Key], spot{op, r.Offset})
+		}
+	})
+	for _, op := range a.of(List) {
+		w := a.finals[op.Key]
+		if op.Type != OK || w == nil || w.Compacted {
+			continue
+		}
+		got := op.Answer.Offset
+		switch op.Spec {
+		case -2:
+			if got != w.LogStart {
+				a.bad("I4", []*Op{op}, "%s begins at %d, not at %d", op.Key, w.LogStart, got)
+			}
+		case -1:
+			if got > w.HighWatermark {
+				a.bad("I4", []*Op{op}, "the end of %s is said to be %d; it never was past %d", op.Key, got, w.HighWatermark)
+			}
+			for _, s := range acks[op.Key] {
+				if s.op.F == Send && s.op.end() < op.Start && s.offset >= got {
+					a.bad("I4", []*Op{s.op, op}, "the end of %s is said to be %d; offset %d was acknowledged before", op.Key, got, s.offset)
+					break
+				}
+			}
+		default:
+			a.lookup(op, w)
+		}
+	}
+}
+
+// lookup judges a search by time: the first offset whose time is not before it, among what was there.
+func (a *analysis) lookup(op *Op, w *Whole) {
+	for _, r := range w.All {
+		if r.Time < op.Spec {
+			continue
+		}
+		writer := a.writer[r.Value]
+		if r.Offset == op.Answer.Offset {
+			if r.Time != op.Answer.Time {
+				a.bad("I4", []*Op{op}, "%s: offset %d has time %d, not %d", op.Key, r.Offset, r.Time, op.Answer.Time)
+			}
+			return
+		}
+		there := writer != nil && writer.F == Send && writer.end() < op.Start
+		if there || op.Answer.Offset > r.Offset {
+			a.bad("I4", []*Op{op}, "%s: the first record from time %d on is at offset %d, not %d", op.Key, op.Spec, r.Offset, op.Answer.Offset)
+			return
+		}
+	}
+	if op.Answer.Offset >= 0 {
+		a.bad("I4", []*Op{op}, "%s: offset %d has no time from %d on", op.Key, op.Answer.Offset, op.Spec)
+	}
+}
+
+// bounds: high watermark and last stable offset go up for each observer as long as the node lives, are in order, and end where
+// nobody has seen more (I16); leader epochs go up (M3).
+func (a *analysis) bounds() {
+	type lane struct {
+		proc int
+		key  string
+	}
+	last := map[lane]*Op{}
+	crashes := a.of(Crash)
+	for _, op := range a.of(Observe, Final) {
+		b := op.Bounds
+		if op.F == Final && op.Final != nil {
+			b = &op.Final.Bounds
+		}
+		if op.Type != OK || b == nil || b.Error != 0 {
+			continue
+		}
+		if b.LastStable > b.HighWatermark || b.LogStart > b.HighWatermark || b.LastStable < 0 {
+			a.bad("I16", []*Op{op}, "%s: log start %d, last stable %d, high watermark %d", op.Key, b.LogStart, b.LastStable, b.HighWatermark)
+		}
+		l := lane{op.Proc, op.Key}
+		if had := last[l]; had != nil {
+			before := had.Bounds
+			died := slices.ContainsFunc(crashes, func(c *Op) bool { return c.Key == "node" && c.Start < op.End && c.End > had.Start })
+			if !died && (b.HighWatermark < before.HighWatermark || b.LastStable < before.LastStable) {
+				a.bad("I16", []*Op{had, op}, "%s: high watermark %d after %d, last stable %d after %d", op.Key, b.HighWatermark, before.HighWatermark, b.LastStable, before.LastStable)
+			}
+			if b.LeaderEpoch >= 0 && b.LeaderEpoch < before.LeaderEpoch {
+				a.bad("M3", []*Op{had, op}, "%s: leader epoch %d after %d", op.Key, b.LeaderEpoch, before.LeaderEpoch)
+			}
+		}
+		if op.F == Observe {
+			last[l] = op
+			if w := a.finals[op.Key]; w != nil && b.HighWatermark > w.HighWatermark {
+				a.bad("I16", []*Op{op}, "%s: the high watermark was %d and is %d at the end", op.Key, b.HighWatermark, w.HighWatermark)
+			}
+		}
+	}
+}
+
+// logs: batches are whole and in order, epochs go up, sequences have no holes (I15); the aborted index is right (I19).
+func (a *analysis) logs() {
+	type producer struct {
+		pid   int64
+		epoch int16
+	}
+	for key, w := range a.finals {
+		next := map[producer]int32{}
+		epochs := map[int64]int16{}
+		var end int64
+		var leader int32
+		for i, b := range w.Batches {
+			switch {
+			case b.Wrong != "":
+				a.bad("I15", nil, "%s offset %d: %s", key, b.Base, b.Wrong)
+			case i > 0 && (b.Base < end || b.Base > end && !w.Compacted):
+				a.bad("I15", nil, "%s: a batch begins at %d, the one before ended at %d", key, b.Base, end)
+			case b.LeaderEpoch < leader:
+				a.bad("I15", nil, "%s offset %d: leader epoch %d after %d", key, b.Base, b.LeaderEpoch, leader)
+			case !w.Compacted && b.Last-b.Base+1 != int64(b.Count):
+				a.bad("I15", nil, "%s offset %d: %d records on %d offsets", key, b.Base, b.Count, b.Last-b.Base+1)
+			}
+			end, leader = b.Last+1, b.LeaderEpoch
+			if b.PID < 0 || w.Compacted {
+				continue
+			}
+			if e, ok := epochs[b.PID]; ok && b.Epoch < e {
+				a.bad("I15", nil, "%s offset %d: producer %d has epoch %d after %d", key, b.Base, b.PID, b.Epoch, e)
+			}
+			epochs[b.PID] = b.Epoch
+			if b.Control {
+				continue
+			}
+			p := producer{b.PID, b.Epoch}
+			if want := next[p]; b.Sequence != want {
+				a.bad("I15", nil, "%s offset %d: producer %d epoch %d has sequence %d, not %d", key, b.Base, b.PID, b.Epoch, b.Sequence, want)
+			}
+			next[p] = b.Sequence + b.Count
+		}
+		if w.Compacted {
+			continue
+		}
+		if got, want := sortRanges(slices.Clone(w.Aborted)), abortedRanges(w.Batches); !slices.Equal(got, want) {
+			a.bad("I19", nil, "%s: Fetch names %d aborted transactions, the log has %d; first difference %s", key, len(got), len(want), difference(got, want))
+		}
+	}
+	for _, op := range a.of(Disk) {
+		for _, d := range op.Damage {
+			a.bad("I15", nil, "%s: %s", op.Key, d)
+		}
+	}
+}
+
+func difference(got, want []Range) string {
+	for _, r := range got {
+		if !slices.Contains(want, r) {
+			return "named: " + r.String()
+		}
+	}
+	for _, r := range want {
+		if !slices.Contains(got, r) {
+			return "not named: " + r.String()
+		}
+	}
+	return "none"
+}
+
+// registers: each administrative register behaves as if its operations happened one at a time between begin and end (A1); one
+// that holds an acknowledged value that nothing replaced has it at the end (M1).
+func (a *analysis) registers() {
+	byKey := map[string][]*Op{}
+	for _, op := range a.of(Set, Get) {
+		if op.F == Set && op.Type == Fail || op.F == Get && op.Type != OK {
+			continue
+		}
+		byKey[op.Key] = append(byKey[op.Key], op)
+	}
+	for key, ops := range byKey {
+		if bad := linearizable(ops); bad != nil {
+			rule := "A1"
+			if bad.Member == "final" {
+				rule = "M1"
+			}
+			i := slices.Index(ops, bad)
+			a.bad(rule, ops[max(0, i-5):min(len(ops), i+2)], "operation %d: %s cannot have been %q then, whatever the order of %d operations", bad.ID, key, bad.Value, len(ops))
+		}
+	}
+}
+
+// linearizable returns the first reading that no order explains, or nil. The operations are sorted by begin. The state is what
+// the register may hold together with the set of unfinished writes already used; the search keeps all states reachable, which
+// is small because a register has one writer at a time and few writes of unknown outcome.
+func linearizable(ops []*Op) *Op {
+	type state struct {
+		value string
+		used  string // sorted indexes of pending operations that have taken effect
+	}
+	type event struct {
+		at    int64
+		begin bool
+		i     int
+	}
+	var events []event
+	for i, op := range ops {
+		events = append(events, event{op.Start, true, i})
+		if op.end() != never {
+			events = append(events, event{op.end(), false, i})
+		}
+	}
+	slices.SortStableFunc(events, func(x, y event) int {
+		switch {
+		case x.at != y.at:
+			if x.at < y.at {
+				return -1
+			}
+			return 1
+		case x.begin && !y.begin:
+			return -1
+		case y.begin && !x.begin:
+			return 1
+		}
+		return 0
+	})
+	mark := func(i int) string { return string(rune(i + 1)) }
+	pending := map[int]bool{}
+	states := map[state]bool{{}: true}
+	// spread adds every state reachable by letting pending operations take effect.
+	spread := func() {
+		work := make([]state, 0, len(states))
+		for s := range states {
+			work = append(work, s)
+		}
+		for len(work) > 0 && len(states) < 1<<16 {
+			s := work[len(work)-1]
+			work = work[:len(work)-1]
+			for i := range pending {
+				if strings.Contains(s.used, mark(i)) || ops[i].F == Get && ops[i].Value != s.value {
+					continue
+				}
+				runes := append([]rune(s.used), rune(i+1))
+				slices.Sort(runes)
+				n := state{s.value, string(runes)}
+				if ops[i].F == Set {
+					n.value = ops[i].Value
+				}
+				if !states[n] {
+					states[n] = true
+					work = append(work, n)
+				}
+			}
+		}
+	}
+	for _, e := range events {
+		if e.begin {
+			pending[e.i] = true
+			continue
+		}
+		spread()
+		left := map[state]bool{}
+		for s := range states {
+			if strings.Contains(s.used, mark(e.i)) {
+				s.used = strings.ReplaceAll(s.used, mark(e.i), "")
+				left[s] = true
+			}
+		}
+		delete(pending, e.i)
+		if len(left) == 0 {
+			return ops[e.i]
+		}
+		states = left
+	}
+	return nil
+}
