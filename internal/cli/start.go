@@ -21,6 +21,8 @@ const startHelp = `USAGE: moldau start [-daemon] [server.properties] [--override
 Starts a node. Without a file it is broker and controller on localhost, ports 9092 and 9093, with its data in ./moldau-data,
 which it formats by itself. With a file its directories must have been formatted by moldau storage format.
 
+SIGTERM and SIGINT stop it in good order, within three minutes at most; a second signal ends it at once.
+
 Options:
 --override <property=value>  sets a property over the file; may be repeated
 --log-format <text|json>     how log lines look (default text; environment MOLDAU_LOG_FORMAT)
