@@ -265,6 +265,7 @@ func durableAfter(w *world, topic string, rounds int) string {
 // logProofs are the broker keys of logs that are no topic's default.
 func logProofs() []proof {
 	out := []proof{
+		{scope: conf.BrokerScope, key: "moldau.log.dir.reserve.bytes", how: static, elsewhere: "embedded.TestReserve"},
 		staticProof("auto.create.topics.enable", "false", nil, func(w *world) {
 			var a api.MetadataResponse
 			w.call(9, &api.MetadataRequest{Topics: []api.MetadataRequestTopic{{Name: new("t")}}, AllowAutoTopicCreation: true}, &a)

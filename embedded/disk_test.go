@@ -53,6 +53,48 @@ func TestFullDisk(t *testing.T) {
 	wantAll(t, consume(t, client(t, n, fromStart...), 200), 0, 200)
 }
 
+// TestReserve: before the disk is full produce is refused, and what the node itself has to write is not: topics are made, offsets
+// committed, records deleted, without a single write that fails.
+func TestReserve(t *testing.T) {
+	n := embedded.Start(t, embedded.With("moldau.log.dir.reserve.bytes", "1000000"), embedded.With("metadata.max.idle.interval.ms", "0"),
+		embedded.With("offsets.topic.num.partitions", "1"))
+	c := client(t, n)
+	a := kadm.NewClient(c)
+	produce(t, c, "t", 0, 100)
+	commit := func(at int64) error {
+		var o kadm.Offsets
+		o.AddOffset("t", 0, at, -1)
+		r, err := a.CommitOffsets(t.Context(), "g", o)
+		return errors.Join(err, r.Error())
+	}
+	if err := commit(1); err != nil {
+		t.Fatal(err)
+	}
+	n.SetFree(1_000_050)
+	var err error
+	for deadline := time.Now().Add(10 * time.Second); err == nil && time.Now().Before(deadline); { // it looks once a second
+		err = once(t, n, "t", 0)
+	}
+	if !errors.Is(err, kerr.KafkaStorageError) {
+		t.Fatalf("produce into the reserve: %v", err)
+	}
+	if err := commit(50); err != nil {
+		t.Errorf("commit: %v", err)
+	}
+	if r, err := a.CreateTopic(t.Context(), 1, 1, nil, "u"); errors.Join(err, r.Err) != nil {
+		t.Errorf("create a topic: %v, %v", r.Err, err)
+	}
+	var o kadm.Offsets
+	o.AddOffset("t", 0, 10, -1)
+	if r, err := a.DeleteRecords(t.Context(), o); err != nil || r.Error() != nil {
+		t.Errorf("delete records: %v, %v", err, r.Error())
+	}
+	n.SetFree(2_000_000)
+	if err := once(t, n, "t", 0); err != nil {
+		t.Errorf("produce when there is room again: %v", err)
+	}
+}
+
 // awaitLeader waits until metadata names the leader of a partition of t.
 func awaitLeader(t *testing.T, a *kadm.Client, partition, leader int32) {
 	t.Helper()

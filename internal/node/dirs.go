@@ -72,6 +72,7 @@ func (n *Node) openDirs(context.Context) error {
 		ProducerExpirationInterval: b.Millis("producer.id.expiration.check.interval.ms"),
 		InitialDelay:               max(b.Millis("log.initial.task.delay.ms"), 1), // 0 would take the default
 		Cleaner:                    cleanerConfig(b),
+		ReserveBytes:               b.Long("moldau.log.dir.reserve.bytes"),
 	})
 	if err != nil {
 		return fmt.Errorf("open the log directories: %w", err)

@@ -105,6 +105,8 @@ func logKeys() []Key {
 			Doc: "Default of the topic config of the same name."},
 		{Name: "num.partitions", Type: Int, Default: "1", Rule: atLeast(1), State: Done,
 			Doc: "Partitions of topics that are created without a number."},
+		{Name: "moldau.log.dir.reserve.bytes", Type: Long, Default: "-1", Rule: atLeast(-1), Internal: true, State: Done,
+			Doc: "Space of a log directory's volume that produce requests and replication leave free; 0 is none, -1 two percent and at most 64 MiB. Apache Kafka has no such key."},
 		{Name: "num.recovery.threads.per.data.dir", Type: Int, Default: "2", Rule: atLeast(1), Mode: ClusterWide, State: Done,
 			Doc: "How many logs of one directory are recovered side by side at the start."},
 		{Name: "num.replica.alter.log.dirs.threads", Type: Int, Null: true,

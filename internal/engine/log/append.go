@@ -23,6 +23,11 @@ func (l *Log) AppendAsLeader(batches []byte, info AppendInfo) (AppendResult, err
 	}
 	c := l.cfg.Load()
 	nowMs := l.nowMs()
+	if info.Origin == OriginClient || info.Origin == OriginReplication {
+		if err := l.dir.room(len(batches), nowMs); err != nil {
+			return AppendResult{}, err
+		}
+	}
 	v, err := record.Validate(batches, l.validateOptions(c, info, nowMs))
 	if err != nil {
 		return AppendResult{}, err

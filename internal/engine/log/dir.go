@@ -21,6 +21,7 @@ type logDir struct {
 	brokerEpoch id.BrokerEpoch
 
 	offline atomic.Pointer[StorageError]
+	reserve reserve
 	names   dirNames
 	hosted  int // logs in it; guarded by the manager's mutex
 

@@ -47,6 +47,10 @@ type Options struct {
 	// the process may have, the rest is for connections.
 	MaxOpenFiles int
 
+	// ReserveBytes is what appends of clients and of leaders elsewhere leave free in a directory; 0: nothing, negative: two percent
+	// of the volume, at most 64 MiB.
+	ReserveBytes int64
+
 	bufs    *buffers
 	files   *openFiles
 	dynamic *dynamic

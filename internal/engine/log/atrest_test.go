@@ -1,0 +1,282 @@
+package log
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/vfs"
+	"github.com/moldau-io/moldau/internal/record"
+)
+
+// atRest is a disk of a node that was stopped, and what was on it a while before.
+type atRest struct {
+	w     *matrix
+	disk  *vfs.Mem
+	stale map[string][]byte
+	files []string
+}
+
+// newAtRest fills a disk with every kind of file. A clean one has its mark; the other is as a killed process leaves it.
+func newAtRest(t *testing.T, seed uint64, clean bool) *atRest {
+	w := newMatrix(t, seed)
+	w.start()
+	for range 60 {
+		w.step()
+	}
+	stale := contents(t, w.disk)
+	for range 30 {
+		w.step()
+	}
+	w.txn()
+	w.appendPlain()
+	w.appendKeyed()
+	w.flush()
+	if clean {
+		w.stop()
+	}
+	if w.failed != nil {
+		t.Fatal(w.failed)
+	}
+	a := &atRest{w: w, disk: w.disk.CrashClone(vfs.KeepUnsynced), stale: stale}
+	for path := range contents(t, a.disk) {
+		a.files = append(a.files, path)
+	}
+	return a
+}
+
+func contents(t *testing.T, disk *vfs.Mem) map[string][]byte {
+	out := map[string][]byte{}
+	var walk func(dir string)
+	walk = func(dir string) {
+		entries, err := disk.List(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			path := filepath.Join(dir, e.Name())
+			if e.IsDir() {
+				walk(path)
+			} else if out[path], err = vfs.ReadFile(disk, path, 1<<20); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	walk("/data")
+	return out
+}
+
+// damage is one way in which a file was changed; nil bytes: it is away.
+type damage struct {
+	name  string
+	bytes []byte
+}
+
+// lastBatchAt is where the last batch of a log file begins.
+func lastBatchAt(b []byte) int {
+	at := 0
+	for rest := b; len(rest) > 0; {
+		batch, next, err := record.Next(rest)
+		if err != nil {
+			break
+		}
+		at = len(b) - len(rest)
+		_, rest = batch, next
+	}
+	return at
+}
+
+func (a *atRest) damages(path string, b []byte, rng *rand.Rand) []damage {
+	out := []damage{{"away", nil}, {"empty", []byte{}}}
+	from := 0
+	if strings.HasSuffix(path, suffixLog) {
+		from = lastBatchAt(b)
+	}
+	for n := from; n < len(b); n++ {
+		out = append(out, damage{fmt.Sprintf("cut to %d of %d bytes", n, len(b)), b[:n]})
+	}
+	step := 1 + len(b)/300
+	for at := rng.IntN(step); at < len(b); at += step {
+		flipped := bytes.Clone(b)
+		flipped[at] ^= 1 << rng.IntN(8)
+		out = append(out, damage{fmt.Sprintf("bit flip at %d of %d", at, len(b)), flipped})
+	}
+	const page = 512 // the files are small
+	for at := 0; at < len(b); at += page {
+		zero := bytes.Clone(b)
+		clear(zero[at:min(at+page, len(b))])
+		out = append(out, damage{fmt.Sprintf("zeros from %d of %d", at, len(b)), zero})
+	}
+	out = append(out, damage{"zeros behind the end", append(bytes.Clone(b), make([]byte, 600)...)})
+	if len(b) > 0 {
+		version := bytes.Clone(b)
+		version[0] ^= 9 // a text file's version, a snapshot's, the first byte of whatever else
+		out = append(out, damage{"another version", version})
+	}
+	if old, ok := a.stale[path]; ok && !bytes.Equal(old, b) {
+		out = append(out, damage{"stale copy", old})
+	}
+	return out
+}
+
+// Every file of a stopped node is damaged in every way. The node starts, or says which file keeps it from starting; a batch that
+// passes its checksum is one that was written; and what only repeats what the log says can be lost without losing anything.
+func TestAtRest(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	kinds := map[string]int{}
+	refused := 0
+	for i, clean := range []bool{true, false} {
+		a := newAtRest(t, seed+uint64(i), clean)
+		rng := rand.New(rand.NewPCG(seed, uint64(i)))
+		for _, path := range a.files {
+			if filepath.Base(path) == fileLock {
+				continue
+			}
+			b, err := vfs.ReadFile(a.disk, path, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range a.damages(path, b, rng) {
+				disk := a.disk.CrashClone(vfs.KeepUnsynced)
+				if d.bytes == nil {
+					err = disk.Remove(path)
+				} else {
+					err = vfs.WriteFile(disk, path, d.bytes)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				kinds[fileKind(path)]++
+				started, err := a.check(disk, path, d, clean)
+				if err != nil {
+					t.Errorf("clean stop %v, %s, %s: %v", clean, path, d.name, err)
+				}
+				if !started {
+					refused++
+				}
+			}
+			if t.Failed() {
+				t.Fatal("the other files are not looked at")
+			}
+		}
+	}
+	n := 0
+	for _, k := range kinds {
+		n += k
+	}
+	t.Logf("%d damages, %d starts refused: %v", n, refused, kinds)
+	for _, kind := range []string{".log", ".index", ".timeindex", ".snapshot", "checkpoint", fileMetaProperties, fileCleanShutdown} {
+		if kinds[kind] == 0 {
+			t.Errorf("no %s was damaged", kind)
+		}
+	}
+}
+
+// check starts a node on a damaged disk.
+func (a *atRest) check(disk *vfs.Mem, path string, d damage, clean bool) (started bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	named := func(err error) error {
+		if base := filepath.Base(path); strings.Contains(err.Error(), base) || strings.Contains(err.Error(), filepath.Base(filepath.Dir(path))) ||
+			base == fileMetaProperties && strings.Contains(err.Error(), "/data") {
+			return nil
+		}
+		return fmt.Errorf("an error that does not name the file: %w", err)
+	}
+	m, err := a.w.open(disk)
+	if err != nil {
+		return false, named(err)
+	}
+	defer m.Close(1)
+	if err := m.Dirs()[0].Err; err != nil {
+		return false, named(err)
+	}
+	kind := fileKind(path)
+	for tp, e := range map[id.TopicPartition]*expected{plainTP: a.w.logs[plainTP], keyedTP: a.w.logs[keyedTP]} {
+		l, ok := m.Get(tp)
+		mine := strings.Contains(path, "/"+tp.String()+"/")
+		// A torn end of the log is cut off at the start, whatever the mark of a clean stop says.
+		torn := mine && strings.HasPrefix(d.name, "cut") && filepath.Base(path) == segmentName(l.active().base, suffixLog)
+		if !ok {
+			return true, fmt.Errorf("%v is not there", tp)
+		}
+		written := map[id.Offset]record.Batch{}
+		for _, b := range e.history {
+			written[b.BaseOffset()] = b
+		}
+		last := id.NoOffset
+		for next := l.StartOffset(); next < l.EndOffset(); {
+			r, err := l.Read(ReadRequest{Offset: next, MaxBytes: 1 << 20, MinOneMessage: true, Isolation: ReadLogEnd, Reader: Reader{ReplicaID: 2}, LastFetchedEpoch: id.NoLeaderEpoch})
+			if err != nil {
+				if !mine || kind != ".log" || torn {
+					return true, fmt.Errorf("read of %v at %d: %w", tp, next, err)
+				}
+				if IsOffline(err) {
+					return true, fmt.Errorf("bad bytes took the directory offline: %w", err)
+				}
+				break
+			}
+			if r.Section == nil {
+				break
+			}
+			bytesRead, err := r.Section.Bytes()
+			r.Section.Release()
+			if err != nil {
+				return true, err
+			}
+			for len(bytesRead) > 0 {
+				b, rest, err := record.Next(bytesRead)
+				if err == nil {
+					err = b.CheckCRC()
+				}
+				if err != nil {
+					if !mine || kind != ".log" || torn {
+						return true, fmt.Errorf("a bad batch of %v at %d: %w", tp, next, err)
+					}
+					break // a client sees it, too
+				}
+				want, ok := written[b.BaseOffset()]
+				if stale := d.name == "stale copy" && mine && kind == ".log"; !stale && tp == plainTP && (!ok || !bytes.Equal(b, want)) && !(mine && kind == ".log" && outside(b, e.history)) {
+					return true, fmt.Errorf("%v: batch %d to %d passes its checksum and was never written", tp, b.BaseOffset(), b.LastOffset())
+				}
+				last, bytesRead = b.LastOffset(), rest
+			}
+			if last < next {
+				break
+			}
+			next = last + 1
+		}
+		if kind == ".log" && mine || strings.Contains(path, fileStartOffset) || d.name == "stale copy" && strings.Contains(path, fileRecoveryPoint) {
+			continue
+		}
+		// Nothing but a log file holds anything that is nowhere else; but in a compacted log that was not closed cleanly it takes
+		// the checkpoints to tell what compaction took out from what was lost.
+		if tp == keyedTP && !clean && kind == "checkpoint" {
+			continue
+		}
+		if l.EndOffset() < e.end {
+			return true, fmt.Errorf("%v ends at %d, it had %d", tp, l.EndOffset(), e.end)
+		}
+	}
+	return true, nil
+}
+
+// outside reports whether a batch differs from one that was written in fields that its checksum does not cover: base offset and
+// leader epoch.
+func outside(b record.Batch, history []record.Batch) bool {
+	const crcFrom = 21
+	for _, h := range history {
+		if len(h) == len(b) && bytes.Equal(h[crcFrom:], b[crcFrom:]) {
+			return true
+		}
+	}
+	return false
+}
