@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -186,7 +187,7 @@ func (n *Node) openBroker(context.Context) error {
 	creation := handler.NewTopicCreation(n.line, n.config.Load, n.log.With("component", "topic-creation"))
 	handler.NewGroupDesk(handler.GroupDeps{Groups: n.groups, Image: n.replicas.Image, Creator: creation,
 		Partitions: b.Int("offsets.topic.num.partitions"), TxnPartitions: b.Int("transaction.state.log.num.partitions"),
-		Gate: gate, Replicas: n.replicas}).Register(reg)
+		NoConsumers: !slices.Contains(b.List("group.coordinator.rebalance.protocols"), "consumer"), Gate: gate, Replicas: n.replicas}).Register(reg)
 	handler.NewTxnDesk(handler.TxnDeps{Txns: n.txns, Groups: n.groups, Replicas: n.replicas, ProducerIDs: n.pids,
 		Partitions: b.Int("transaction.state.log.num.partitions"), GroupPartitions: b.Int("offsets.topic.num.partitions"),
 		Limits: coord.TxnConfig(b), MarkerTimeout: b.Millis("request.timeout.ms"), Logger: n.log.With("component", "transactions")}).Register(reg)

@@ -117,3 +117,15 @@ func ValidateClientMetrics(subscription string, next map[string]string) error {
 	}
 	return nil
 }
+
+// ConsumerAssignor returns the name of an assignor of consumer groups, which may be given by its Java class as well; empty if there is
+// no such assignor.
+func ConsumerAssignor(given string) string {
+	switch given {
+	case "uniform", "org.apache.kafka.coordinator.group.assignor.UniformAssignor":
+		return "uniform"
+	case "range", "org.apache.kafka.coordinator.group.assignor.RangeAssignor":
+		return "range"
+	}
+	return ""
+}

@@ -3,13 +3,13 @@ package conf
 // groupKeys are the keys of a consumer, share or streams group.
 func groupKeys() []Key {
 	return []Key{
-		{Name: "consumer.assignment.interval.ms", Type: Int, Default: "1000", Rule: atLeast(0), Synonyms: []Synonym{{"group.consumer.assignment.interval.ms", 1}},
+		{Name: "consumer.assignment.interval.ms", Type: Int, Default: "1000", Rule: atLeast(0), Synonyms: []Synonym{{"group.consumer.assignment.interval.ms", 1}}, State: Done,
 			Doc: "Shortest time between two assignments of the group."},
 		{Name: "consumer.assignor.offload.enable", Type: Boolean, Default: "true", Synonyms: []Synonym{{"group.consumer.assignor.offload.enable", 1}}, Internal: true,
 			Doc: "Whether assignments of the group are computed off the coordinator's thread."},
-		{Name: "consumer.heartbeat.interval.ms", Type: Int, Default: "5000", Rule: atLeast(1), Synonyms: []Synonym{{"group.consumer.heartbeat.interval.ms", 1}},
+		{Name: "consumer.heartbeat.interval.ms", Type: Int, Default: "5000", Rule: atLeast(1), Synonyms: []Synonym{{"group.consumer.heartbeat.interval.ms", 1}}, State: Done,
 			Doc: "Time between two heartbeats of a member."},
-		{Name: "consumer.session.timeout.ms", Type: Int, Default: "45000", Rule: atLeast(1), Synonyms: []Synonym{{"group.consumer.session.timeout.ms", 1}},
+		{Name: "consumer.session.timeout.ms", Type: Int, Default: "45000", Rule: atLeast(1), Synonyms: []Synonym{{"group.consumer.session.timeout.ms", 1}}, State: Done,
 			Doc: "Time without heartbeats after which a member is removed."},
 		{Name: "errors.deadletterqueue.copy.record.enable", Type: Boolean, Default: "false",
 			Doc: "Whether the dead letter queue gets the whole record or only where it was."},

@@ -272,6 +272,11 @@ func (b *Broker) checkGroups() error {
 		if b.Int(prefix+"heartbeat.interval.ms") >= b.Int(prefix+"session.timeout.ms") {
 			return failf("%sheartbeat.interval.ms must be less than %ssession.timeout.ms", prefix, prefix)
 		}
+		for _, name := range b.List(prefix + "assignors") {
+			if prefix == "group.consumer." && ConsumerAssignor(name) == "" {
+				return failf("group.consumer.assignors: %s is not an assignor that Moldau has; it has uniform and range", name)
+			}
+		}
 		if n := len(b.List(prefix + "assignors")); prefix == "group.share." && n != 1 {
 			return failf("group.share.assignors must contain exactly one assignor, but found %d", n)
 		}

@@ -15,6 +15,12 @@ func (d *GroupDesk) consumerGroupHeartbeat(r *server.Request) {
 	if !r.Decode(req) {
 		return
 	}
+	if d.consumersOff() {
+		resp := api.NewConsumerGroupHeartbeatResponse()
+		resp.ErrorCode = wire.ErrUnsupportedVersion
+		r.Answer(resp)
+		return
+	}
 	d.decide(r, req.GroupID, func(code wire.ErrorCode) wire.Message {
 		resp := api.NewConsumerGroupHeartbeatResponse()
 		resp.ErrorCode = code

@@ -30,6 +30,14 @@ func (d *GroupDesk) consumerGroupDescribe(r *server.Request) {
 		}
 		named = append(named, name)
 	}
+	if d.consumersOff() {
+		resp.Groups = nil
+		for _, name := range req.GroupIDs {
+			refuse(name, wire.ErrUnsupportedVersion)
+		}
+		r.Answer(resp)
+		return
+	}
 	partitions, names := d.byPartition(named)
 	for _, p := range partitions {
 		code := d.groups.Read(p, func(s *group.Shard) {

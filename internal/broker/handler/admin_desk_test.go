@@ -206,12 +206,12 @@ func TestApiVersions(t *testing.T) {
 		for _, k := range a.ApiKeys {
 			ranges[wire.APIKey(k.ApiKey)] = [2]int16{k.MinVersion, k.MaxVersion}
 		}
-		for key, want := range map[wire.APIKey][2]int16{wire.Produce: {0, 13}, wire.Fetch: {4, 18}, wire.Metadata: {0, 13}, wire.ApiVersions: {0, 5}, wire.CreateTopics: {2, 7}, wire.JoinGroup: {0, 9}} {
+		for key, want := range map[wire.APIKey][2]int16{wire.Produce: {0, 13}, wire.Fetch: {4, 18}, wire.Metadata: {0, 13}, wire.ApiVersions: {0, 5}, wire.CreateTopics: {2, 7}, wire.JoinGroup: {0, 9}, wire.ConsumerGroupHeartbeat: {0, 1}} {
 			if ranges[key] != want {
 				t.Errorf("v%d: %v is %v, want %v", v, key, ranges[key], want)
 			}
 		}
-		for _, absent := range []wire.APIKey{wire.ConsumerGroupHeartbeat, wire.SaslHandshake, wire.Envelope, wire.BrokerRegistration} {
+		for _, absent := range []wire.APIKey{wire.ShareGroupHeartbeat, wire.SaslHandshake, wire.Envelope, wire.BrokerRegistration} {
 			if _, ok := ranges[absent]; ok {
 				t.Errorf("v%d advertises %v, which is not served", v, absent)
 			}

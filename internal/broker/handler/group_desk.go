@@ -32,6 +32,8 @@ type GroupDeps struct {
 	// Partitions is offsets.topic.num.partitions, and TxnPartitions transaction.state.log.num.partitions; each counts until its
 	// topic exists.
 	Partitions, TxnPartitions int32
+	// NoConsumers says that group.coordinator.rebalance.protocols leaves the consumer protocol out.
+	NoConsumers bool
 	// Gate lets offset commits into transactions. The partition that they are written to is one of Replicas.
 	Gate     TxnGate
 	Replicas *replica.Manager
@@ -44,13 +46,14 @@ type GroupDesk struct {
 	creator    TopicCreator
 	partitions int32
 	txns       int32 // partitions of __transaction_state
+	noConsume  bool
 	gate       TxnGate
 	replicas   *replica.Manager
 }
 
 // NewGroupDesk returns a desk over these floors.
 func NewGroupDesk(d GroupDeps) *GroupDesk {
-	return &GroupDesk{groups: d.Groups, image: d.Image, creator: d.Creator, partitions: d.Partitions, txns: d.TxnPartitions,
+	return &GroupDesk{groups: d.Groups, image: d.Image, creator: d.Creator, partitions: d.Partitions, txns: d.TxnPartitions, noConsume: d.NoConsumers,
 		gate: d.Gate, replicas: d.Replicas}
 }
 
@@ -69,6 +72,8 @@ func (d *GroupDesk) Register(reg *server.Registry) {
 		{Key: wire.ListGroups, Min: 0, Max: 5, Handle: d.listGroups},
 		{Key: wire.DeleteGroups, Min: 0, Max: 3, Handle: d.deleteGroups},
 		{Key: wire.OffsetDelete, Min: 0, Max: 0, Handle: d.offsetDelete},
+		{Key: wire.ConsumerGroupHeartbeat, Min: 0, Max: 1, Handle: d.consumerGroupHeartbeat},
+		{Key: wire.ConsumerGroupDescribe, Min: 0, Max: 1, Handle: d.consumerGroupDescribe},
 	} {
 		reg.Register(a)
 	}
@@ -98,8 +103,13 @@ func (d *GroupDesk) do(r *server.Request, partition int32, reply coord.Reply, op
 		reply(body, code)
 	}
 	d.groups.Do(partition, rescued, func(s *group.Shard, now time.Time, t shard.Ticket) shard.Result {
-		return op(s, group.Turn{Now: now, Ticket: t, Version: version, Client: client})
+		return op(s, group.Turn{Now: now, Ticket: t, Version: version, Client: client, Image: d.image()})
 	})
+}
+
+// consumersOff says whether the consumer protocol is off: by the broker's configuration or by the cluster's group.version.
+func (d *GroupDesk) consumersOff() bool {
+	return d.noConsume || d.image().Features.Level("group.version") < 1
 }
 
 // byPartition sorts group names by the partition that holds them, in order of first mention.

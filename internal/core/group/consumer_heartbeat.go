@@ -30,6 +30,8 @@ type consumerStep struct {
 	s   *Shard
 	g   *consumerGroup
 	own bool
+	// done is what has to be done when the decision is made, and not if it is refused; may be nil.
+	done func()
 }
 
 func (d *consumerStep) add(r shard.Record) {
@@ -180,6 +182,9 @@ func (s *Shard) consumerHeartbeat(t Turn, req *api.ConsumerGroupHeartbeatRequest
 	if no != nil {
 		return no
 	}
+	if d.done != nil {
+		d.done()
+	}
 	s.restartConsumerSession(req.GroupID, after)
 	resp := api.NewConsumerGroupHeartbeatResponse()
 	resp.MemberID, resp.MemberEpoch = &after.id, after.epoch
@@ -328,9 +333,7 @@ func (s *Shard) replaceConsumer(d *consumerStep, old *consumerMember, memberID s
 	d.add(consumerMemberRecord(d.g.name, &m))
 	d.add(consumerTargetOfRecord(d.g.name, memberID, target))
 	d.add(consumerCurrentRecord(d.g.name, &m))
-	if old.id != memberID {
-		s.endConsumerTimers(d.g.name, old.id)
-	}
+	// The old id's deadlines stay: they find nobody, unless these records are lost.
 	return &m
 }
 

@@ -3,7 +3,6 @@ package group
 import (
 	"time"
 
-	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
@@ -68,8 +67,7 @@ func (s *Shard) fence(d *consumerStep, members ...*consumerMember) {
 		s.endClassicWaits(name, m.id)
 	}
 	// If the write is lost the members are still there, and something has to watch over them.
-	s.res.Then = func(now time.Time, code wire.ErrorCode) shard.Result {
-		s.begin(now)
+	s.chain(func(now time.Time, code wire.ErrorCode) {
 		if e := s.groups[name]; code != wire.ErrNone && e != nil && e.consumer != nil {
 			for _, m := range members {
 				if e.consumer.members[m.id] != nil && !s.timers.Has(timerKey{timerMember, name, m.id}) {
@@ -77,8 +75,7 @@ func (s *Shard) fence(d *consumerStep, members ...*consumerMember) {
 				}
 			}
 		}
-		return s.end()
-	}
+	})
 }
 
 // expireMember removes a member that has not been heard of for its session timeout.

@@ -95,9 +95,11 @@ func (s *Shard) upgrade(g *classicGroup) (*consumerStep, *refusal) {
 	for _, m := range members {
 		d.add(consumerCurrentRecord(g.name, m))
 	}
-	s.leaveClassic(g)
-	for _, m := range members {
-		s.restartConsumerSession(g.name, m)
+	d.done = func() {
+		s.leaveClassic(g)
+		for _, m := range members {
+			s.restartConsumerSession(g.name, m)
+		}
 	}
 	return d, nil
 }
@@ -172,20 +174,19 @@ func (s *Shard) leaveClassic(g *classicGroup) {
 	clear(g.pendingJoin)
 	s.timers.Cancel(joinKey(g))
 	s.timers.Cancel(syncKey(g))
-	s.res.Then = func(now time.Time, code wire.ErrorCode) shard.Result {
-		s.begin(now)
-		if code != wire.ErrNone && s.classic(g.name) == g {
-			for _, m := range g.members {
-				s.endConsumerTimers(g.name, m.id)
-				s.restartSession(g, m)
-			}
-			if g.state != Stable && len(g.members) > 0 {
-				g.state = Stable
-				s.prepareRebalance(g)
-			}
+	s.chain(func(now time.Time, code wire.ErrorCode) {
+		if code == wire.ErrNone || s.classic(g.name) != g {
+			return
 		}
-		return s.end()
-	}
+		for _, m := range g.members {
+			s.endConsumerTimers(g.name, m.id)
+			s.restartSession(g, m)
+		}
+		if g.state != Stable && len(g.members) > 0 {
+			g.state = Stable
+			s.prepareRebalance(g)
+		}
+	})
 }
 
 // canDowngrade says whether the members that stay, all but without, are all classic and may go back to a classic group.

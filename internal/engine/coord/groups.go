@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/conf"
-	"github.com/moldau-io/moldau/internal/core/assignor"
 	"github.com/moldau-io/moldau/internal/core/group"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/shard"
@@ -66,13 +65,8 @@ func GroupConfig(c *conf.Broker) group.Config {
 		RegexRefreshInterval: c.Millis("group.consumer.regex.refresh.interval.ms"),
 		MaxSize:              int(c.Int("group.consumer.max.size")),
 	}
-	for _, name := range c.List("group.consumer.assignors") {
-		if assignor.ByName(name) != nil {
-			cfg.Consumer.Assignors = append(cfg.Consumer.Assignors, name)
-		}
-	}
-	if len(cfg.Consumer.Assignors) == 0 {
-		cfg.Consumer.Assignors = []string{assignor.NameUniform}
+	for _, given := range c.List("group.consumer.assignors") {
+		cfg.Consumer.Assignors = append(cfg.Consumer.Assignors, conf.ConsumerAssignor(given))
 	}
 	switch strings.ToUpper(c.Text("group.consumer.migration.policy")) {
 	case "UPGRADE":

@@ -1,0 +1,421 @@
+package group
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
+	"github.com/moldau-io/moldau/internal/wire/logrec"
+)
+
+// simClient is a client of a consumer group: what it believes, which the coordinator may not know yet.
+type simClient struct {
+	name, memberID string
+	instance       *string
+	classic        bool
+	epoch          int32 // member epoch, or generation; 0: has to join
+	synced         bool  // a classic client that has its assignment
+	topics         []string
+	regex          *string
+	has            map[string]bool // topic-partition
+	full           bool            // the next heartbeat says everything
+	gone           bool
+}
+
+// simConsumers runs clients against one shard. Answers can be lost, batches can, and the leadership can.
+type simConsumers struct {
+	*world
+	rnd     *rand.Rand
+	clients []*simClient
+	joined  int
+	sizes   map[string]int
+}
+
+// TestRandomConsumerGroups lets clients of both protocols come, go, crash and change their minds while answers, batches and the
+// leadership get lost. At no time may two members own a partition, the working state is the replay of the log, and when it is quiet
+// again every partition has an owner who knows it.
+func TestRandomConsumerGroups(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	for round := range uint64(8) {
+		consumerRun(t, seed+round, 300)
+	}
+}
+
+func consumerRun(t *testing.T, seed uint64, steps int) {
+	rnd := rand.New(rand.NewPCG(seed, 5))
+	cfg := DefaultConfig()
+	cfg.Consumer.AssignmentInterval = time.Duration(rnd.IntN(2)) * time.Second
+	cfg.InitialRebalanceDelay = 0
+	s := &simConsumers{world: newWorld(t, cfg, seed), rnd: rnd, sizes: map[string]int{}}
+	s.grow("t")
+	s.grow("u")
+	for i := range steps {
+		s.step(i)
+		s.out = nil
+		if d := cmp.Diff(durable(s.replay(len(s.log))), durable(s.s)); d != "" {
+			t.Fatalf("seed %d step %d: the working state is not the replay of the log (-replay +working)\n%s", seed, i, d)
+		}
+		if err := s.exclusive(); err != nil {
+			t.Fatalf("seed %d step %d: %v\n%s", seed, i, err, durable(s.s))
+		}
+		if err := s.watched(); err != nil {
+			t.Fatalf("seed %d step %d: %v", seed, i, err)
+		}
+	}
+	s.release()
+	if err := s.settleDown(); err != nil {
+		t.Fatalf("seed %d: %v\n%s", seed, err, durable(s.s))
+	}
+	s.hold = false
+	s.advance(3 * time.Hour)
+	if e := s.s.groups["g"]; e != nil && !e.empty() {
+		t.Fatalf("seed %d: after all sessions are over there is still\n%s", seed, durable(s.s))
+	}
+}
+
+func (s *simConsumers) grow(topic string) {
+	u := topicID(topic)
+	var records []logrec.MetadataRecord
+	if s.sizes[topic] == 0 {
+		records = append(records, &logrec.TopicRecord{Name: topic, TopicID: u})
+	}
+	for range 1 + s.rnd.IntN(4) {
+		records = append(records, &logrec.PartitionRecord{TopicID: u, PartitionID: int32(s.sizes[topic]), Replicas: []int32{1}, Isr: []int32{1}, Leader: 1})
+		s.sizes[topic]++
+	}
+	s.change(records...)
+}
+
+// exclusive: no two members have the same partition, be it assigned or about to be given back. Members that came over from the classic
+// protocol have what their leader gave them.
+func (s *simConsumers) exclusive() error {
+	e := s.s.groups["g"]
+	if e == nil || e.consumer == nil {
+		return nil
+	}
+	owners := map[string]string{}
+	for _, memberID := range e.consumer.memberIDs() {
+		m := e.consumer.members[memberID]
+		for _, a := range []partitionEpochs{m.assigned, m.revoking} {
+			for t, list := range a {
+				for p := range list {
+					at := fmt.Sprintf("%s-%d", topicName(t), p)
+					if other, ok := owners[at]; ok {
+						return fmt.Errorf("%s belongs to %s and %s", at, other, memberID)
+					}
+					owners[at] = memberID
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// watched: every member has a session.
+func (s *simConsumers) watched() error {
+	e := s.s.groups["g"]
+	if e == nil || e.consumer == nil {
+		return nil
+	}
+	for memberID, m := range e.consumer.members {
+		if !s.s.timers.Has(timerKey{timerMember, "g", memberID}) {
+			return fmt.Errorf("member %s has no session", memberID)
+		}
+		if m.state == memberUnrevoked && m.classic == nil && !s.s.timers.Has(timerKey{timerRevoke, "g", memberID}) && !s.hold {
+			return fmt.Errorf("member %s has for ever to give back", memberID)
+		}
+	}
+	return nil
+}
+
+func (s *simConsumers) step(i int) {
+	switch n := s.rnd.IntN(40); {
+	case n < 5 && len(s.clients) < 7:
+		s.newClient()
+	case n < 7:
+		if len(s.clients) > 0 {
+			s.leaves(s.clients[s.rnd.IntN(len(s.clients))])
+		}
+	case n < 9:
+		if len(s.clients) > 0 { // crashes without a word
+			k := s.rnd.IntN(len(s.clients))
+			s.clients = slices.Delete(s.clients, k, k+1)
+		}
+	case n == 9:
+		s.grow([]string{"t", "u", "to"}[s.rnd.IntN(3)])
+	case n == 10:
+		s.advance(time.Duration(s.rnd.IntN(20)) * time.Second)
+	case n == 11:
+		if s.hold = !s.hold; !s.hold {
+			s.release()
+		}
+	case n == 12 && s.rnd.IntN(2) == 0:
+		s.restart()
+	case n == 12:
+		s.lose(wire.ErrNotEnoughReplicas)
+	case n == 13 && len(s.clients) > 0:
+		if c := s.clients[s.rnd.IntN(len(s.clients))]; !c.classic {
+			s.subscribe(c)
+			c.full = true
+		}
+	default:
+		s.advance(time.Duration(s.rnd.IntN(300)) * time.Millisecond)
+		if len(s.clients) > 0 {
+			s.heartbeat(s.clients[s.rnd.IntN(len(s.clients))])
+		}
+	}
+}
+
+func (s *simConsumers) newClient() {
+	s.joined++
+	c := &simClient{name: fmt.Sprintf("c%d", s.joined), full: true, has: map[string]bool{}}
+	c.memberID = "member-" + c.name
+	c.classic = s.rnd.IntN(4) == 0
+	if !c.classic && s.rnd.IntN(3) == 0 {
+		c.instance = new(fmt.Sprintf("i%d", s.rnd.IntN(2)))
+	}
+	if c.classic {
+		c.memberID = ""
+	}
+	s.subscribe(c)
+	s.clients = append(s.clients, c)
+}
+
+func (s *simConsumers) subscribe(c *simClient) {
+	c.topics, c.regex = []string{"t"}, nil
+	switch s.rnd.IntN(4) {
+	case 0:
+		c.topics = []string{"t", "u"}
+	case 1:
+		if !c.classic {
+			c.topics, c.regex = []string{}, new("t.?")
+		}
+	}
+	if c.regex == nil && !c.classic {
+		c.regex = new("")
+	}
+}
+
+// ask sends a request and returns its answer, or nil if it is lost or not there yet.
+func (s *simConsumers) ask(name string, version int16, decide func(Turn) shard.Result) any {
+	s.last++
+	ticket := s.last
+	s.tickets[ticket] = name
+	var got any
+	res := decide(Turn{Now: s.now, Ticket: ticket, Version: version, Client: Client{ID: "client", Host: "/10.0.0.1"}, Image: s.image})
+	for _, a := range res.Answers {
+		if a.Ticket == ticket {
+			got = a.Body
+		}
+	}
+	if res.Reply != nil && !s.hold {
+		got = res.Reply
+	}
+	s.carry(ticket, res)
+	s.settle()
+	if s.rnd.IntN(12) == 0 {
+		return nil // lost
+	}
+	return got
+}
+
+func (s *simConsumers) heartbeat(c *simClient) {
+	if c.classic {
+		s.classicStep(c)
+		return
+	}
+	req := api.NewConsumerGroupHeartbeatRequest()
+	req.GroupID, req.MemberID, req.MemberEpoch, req.InstanceID = "g", c.memberID, c.epoch, c.instance
+	if c.epoch == 0 {
+		c.has = map[string]bool{}
+	}
+	if c.epoch == 0 || c.full || s.rnd.IntN(3) == 0 {
+		req.RebalanceTimeoutMs, req.SubscribedTopicNames, req.SubscribedTopicRegex = 30_000, c.topics, c.regex
+		req.TopicPartitions = []heartbeatPartitions{}
+		for at := range c.has {
+			topicsOf([]string{at}, func(topic string, p int32, _ string) {
+				req.TopicPartitions = append(req.TopicPartitions, heartbeatPartitions{TopicID: topicID(topic), Partitions: []int32{p}})
+			})
+		}
+	}
+	resp, ok := s.ask(c.name, 1, func(t Turn) shard.Result { return s.s.ConsumerGroupHeartbeat(t, req) }).(*api.ConsumerGroupHeartbeatResponse)
+	if !ok {
+		c.full = true // as clients do after an error
+		return
+	}
+	switch resp.ErrorCode {
+	case wire.ErrNone:
+		c.epoch, c.full = resp.MemberEpoch, false
+		if resp.Assignment != nil {
+			c.has = map[string]bool{}
+			for _, t := range resp.Assignment.TopicPartitions {
+				for _, p := range t.Partitions {
+					c.has[fmt.Sprintf("%s-%d", topicName(t.TopicID), p)] = true
+				}
+			}
+			c.full = true // acknowledges
+		}
+	case wire.ErrFencedMemberEpoch, wire.ErrUnknownMemberID, wire.ErrGroupIDNotFound:
+		c.epoch, c.full = 0, true
+	case wire.ErrUnreleasedInstanceID, wire.ErrFencedInstanceID:
+		s.clients = slices.DeleteFunc(s.clients, func(o *simClient) bool { return o == c })
+	default:
+		s.t.Fatalf("%s: %s", c.name, resp.ErrorCode.Name())
+	}
+}
+
+// classicStep is a cooperative consumer of the classic protocol.
+func (s *simConsumers) classicStep(c *simClient) {
+	if c.epoch > 0 && c.synced {
+		req := &api.HeartbeatRequest{GroupID: "g", MemberID: c.memberID, GenerationID: c.epoch}
+		resp, ok := s.ask(c.name, 4, func(t Turn) shard.Result { return s.s.Heartbeat(t, req) }).(*api.HeartbeatResponse)
+		if ok && resp.ErrorCode != wire.ErrNone {
+			c.synced = false
+			if resp.ErrorCode == wire.ErrUnknownMemberID {
+				c.memberID, c.has = "", map[string]bool{}
+			}
+			c.epoch = 0
+		}
+		return
+	}
+	if c.epoch > 0 {
+		req := api.NewSyncGroupRequest()
+		req.GroupID, req.MemberID, req.GenerationID = "g", c.memberID, c.epoch
+		if e := s.s.groups["g"]; e != nil && e.classic != nil && e.classic.leader == c.memberID {
+			s.lead(e.classic, req)
+		}
+		resp, ok := s.ask(c.name, 5, func(t Turn) shard.Result { return s.s.SyncGroup(t, req) }).(*api.SyncGroupResponse)
+		if !ok {
+			return
+		}
+		if resp.ErrorCode != wire.ErrNone {
+			c.epoch = 0
+			if resp.ErrorCode == wire.ErrUnknownMemberID {
+				c.memberID, c.has = "", map[string]bool{}
+			}
+			return
+		}
+		c.synced, c.has = true, map[string]bool{}
+		if a, ok := decodeAssignment(resp.Assignment); ok {
+			for _, tp := range a.AssignedPartitions {
+				for _, p := range tp.Partitions {
+					c.has[fmt.Sprintf("%s-%d", tp.Topic, p)] = true
+				}
+			}
+		}
+		return
+	}
+	req := api.NewJoinGroupRequest()
+	req.GroupID, req.MemberID, req.ProtocolType, req.SessionTimeoutMs, req.RebalanceTimeoutMs = "g", c.memberID, "consumer", 10_000, 30_000
+	var owned []string
+	for at := range c.has {
+		owned = append(owned, at)
+	}
+	req.Protocols = []api.JoinGroupRequestProtocol{{Name: "range", Metadata: ownedMetadata(c.topics, owned)}}
+	resp, ok := s.ask(c.name, 9, func(t Turn) shard.Result { return s.s.JoinGroup(t, req) }).(*api.JoinGroupResponse)
+	if !ok {
+		return
+	}
+	switch resp.ErrorCode {
+	case wire.ErrNone:
+		c.memberID, c.epoch, c.synced = resp.MemberID, resp.GenerationID, false
+	case wire.ErrMemberIDRequired:
+		c.memberID = resp.MemberID
+	case wire.ErrUnknownMemberID:
+		c.memberID, c.has = "", map[string]bool{}
+	}
+}
+
+// lead gives out partitions as the leader of a classic group does, whole topics in turn.
+func (s *simConsumers) lead(g *classicGroup, req *api.SyncGroupRequest) {
+	given := make(map[string][]string)
+	i := 0
+	for topic, n := range s.sizes {
+		for p := range n {
+			m := g.members[i%len(g.members)]
+			i++
+			if sub, ok := decodeSubscription(m.metadata("range")); ok && slices.Contains(sub.Topics, topic) {
+				given[m.id] = append(given[m.id], fmt.Sprintf("%s-%d", topic, p))
+			}
+		}
+	}
+	for _, m := range g.members {
+		req.Assignments = append(req.Assignments, api.SyncGroupRequestAssignment{MemberID: m.id, Assignment: assignmentBytes(given[m.id])})
+	}
+}
+
+func (s *simConsumers) leaves(c *simClient) {
+	if c.classic {
+		req := &api.LeaveGroupRequest{GroupID: "g", Members: []api.LeaveGroupRequestMember{{MemberID: c.memberID}}}
+		s.ask(c.name, 5, func(t Turn) shard.Result { return s.s.LeaveGroup(t, req) })
+	} else {
+		req := api.NewConsumerGroupHeartbeatRequest()
+		req.GroupID, req.MemberID, req.MemberEpoch, req.InstanceID = "g", c.memberID, epochLeave, c.instance
+		if c.instance != nil && s.rnd.IntN(2) == 0 {
+			req.MemberEpoch = epochStaticLeave
+		}
+		s.ask(c.name, 1, func(t Turn) shard.Result { return s.s.ConsumerGroupHeartbeat(t, req) })
+	}
+	s.clients = slices.DeleteFunc(s.clients, func(o *simClient) bool { return o == c })
+}
+
+// settleDown lets everybody who is left go on until nothing moves, and looks whether the partitions are where they should be.
+func (s *simConsumers) settleDown() error {
+	for range 120 {
+		s.advance(2 * time.Second)
+		for _, c := range slices.Clone(s.clients) {
+			s.heartbeat(c)
+			s.heartbeat(c)
+		}
+	}
+	s.out = nil
+	e := s.s.groups["g"]
+	if e == nil || e.consumer == nil {
+		return nil // nobody is left, or only classic members
+	}
+	g := e.consumer
+	if g.state() != "Stable" && g.state() != "Empty" {
+		return fmt.Errorf("the group is %s", g.state())
+	}
+	reads := map[id.UUID]bool{}
+	for _, m := range g.members {
+		for _, t := range s.s.topicIDs(g.memberTopics(m)) {
+			reads[t] = true
+		}
+	}
+	for t := range reads {
+		for p := range s.sizes[topicName(t)] {
+			if !g.isOwned(t, int32(p)) {
+				return fmt.Errorf("nobody has %s-%d", topicName(t), p)
+			}
+		}
+	}
+	for _, c := range s.clients {
+		m := g.members[c.memberID]
+		if m == nil {
+			return fmt.Errorf("client %s is not in the group", c.name)
+		}
+		n := 0
+		for t, list := range m.assigned {
+			for p := range list {
+				n++
+				if at := fmt.Sprintf("%s-%d", topicName(t), p); !c.has[at] {
+					return fmt.Errorf("client %s does not know that it has %s", c.name, at)
+				}
+			}
+		}
+		if n != len(c.has) {
+			return fmt.Errorf("client %s has %d, the group says %d", c.name, len(c.has), n)
+		}
+	}
+	return nil
+}
