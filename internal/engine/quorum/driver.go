@@ -14,6 +14,9 @@ import (
 	"github.com/moldau-io/moldau/internal/wire"
 )
 
+// maxWaiting bounds the answers that wait for a commit: a quorum that does not get its majority must not collect requests.
+const maxWaiting = 1 << 14
+
 // maxOpsPerRound bounds the operations decided before their records are made durable together.
 const maxOpsPerRound = 256
 
@@ -133,6 +136,10 @@ func (d *driver) decides() bool {
 func (d *driver) decide(op operation) error {
 	if !d.decides() {
 		d.q.tell(op.done, notController())
+		return nil
+	}
+	if len(d.waiting) >= maxWaiting {
+		d.q.tell(op.done, tooManyWait())
 		return nil
 	}
 	env := d.env()

@@ -58,6 +58,40 @@ func TestNothingIsDecidedOutOfOffice(t *testing.T) {
 	}
 }
 
+// TestWaitingIsBounded: what waits for a commit that does not come is refused at a bound, and everybody is answered in the end.
+func TestWaitingIsBounded(t *testing.T) {
+	n := format(t, vfs.NewMem(), "/data", true)
+	n.edit = func(o *Options) { o.MaxIdleInterval = 0 }
+	q := n.start()
+	q.HoldCommits(true)
+	req := api.NewIncrementalAlterConfigsRequest()
+	req.Resources = []api.IncrementalAlterConfigsRequestResource{{ResourceType: int8(image.ResourceBroker),
+		Configs: []api.IncrementalAlterConfigsRequestResourceConfig{{Name: "a", Value: new("1")}}}}
+	const more = 10
+	refused, answered := make(chan error, maxWaiting+more), make(chan error, maxWaiting+more)
+	sent := make(chan struct{}, queueSize/2)
+	for range maxWaiting + more {
+		sent <- struct{}{}
+		q.Submit(Request{Message: req, APIVersion: 1, ReadCommitted: true}, func(o Outcome) {
+			if o.Err != nil {
+				refused <- o.Err
+			} else {
+				answered <- nil
+			}
+		})
+		q.Ask(Ask{Message: raft.Message{Type: raft.MsgVote, From: raft.Replica{ID: -1}, To: 1}}, func(Reply) { <-sent }) // the driver keeps up
+	}
+	for range more {
+		if err := <-refused; !errors.Is(err, wire.ErrRequestTimedOut) {
+			t.Fatal(err)
+		}
+	}
+	q.HoldCommits(false)
+	for range maxWaiting {
+		<-answered
+	}
+}
+
 // overheard is a Transport that keeps what is sent, and when.
 type overheard struct {
 	mu   sync.Mutex

@@ -246,7 +246,7 @@ func (q *Quorum) Start() error {
 // closed or its queue is full, from the caller's), and must not block.
 func (q *Quorum) Submit(r Request, done func(Outcome)) {
 	q.mu.Lock()
-	out := Outcome{Err: &controller.Error{Code: wire.ErrRequestTimedOut, Text: "The controller has too many operations waiting."}}
+	out := tooManyWait()
 	queued := false
 	if q.refuse {
 		out = notController()
@@ -280,6 +280,10 @@ func (q *Quorum) refuseAll() {
 			return
 		}
 	}
+}
+
+func tooManyWait() Outcome {
+	return Outcome{Err: &controller.Error{Code: wire.ErrRequestTimedOut, Text: "The controller has too many operations waiting."}}
 }
 
 func notController() Outcome {
