@@ -98,9 +98,10 @@ func (l *Log) readOnce(r ReadRequest) (ReadResult, error) {
 // that the segment has no batch at or above the offset.
 func (l *Log) readSegment(segs []*segment, i int, r ReadRequest, bound id.Offset) (sec *FileSection, last id.Offset, err error) {
 	seg := segs[i]
-	// The size is loaded before the log end: every byte below it belongs to an offset below an end that is loaded later.
+	// The size is loaded before the end: every byte below it belongs to an offset below an end that is loaded later. The log end
+	// alone would not do, for an append stores it after the size.
 	size := seg.size.Load()
-	end := l.EndOffset()
+	end := max(l.EndOffset(), id.Offset(seg.covered.Load()))
 	if size == 0 {
 		return nil, 0, io.EOF
 	}

@@ -22,6 +22,9 @@ type segment struct {
 	txns  txnIndex    // for readers
 
 	size atomic.Int64 // bytes of whole batches in the file; for readers
+	// covered is an offset (exclusive) that is not below any whose batch lies below size. It is stored before size: the log end is
+	// stored later, and a reader between the two must not take the new bytes for old ones.
+	covered atomic.Int64
 
 	maxTS        int64     // largest timestamp so far, -1 if none; valid when maxTSKnown
 	maxTSOffset  id.Offset // last offset of the batch that holds it
@@ -169,6 +172,7 @@ func (s *segment) largestTS() (int64, error) {
 
 // note enters a batch that was written, or found, at its position.
 func (s *segment) note(h header, interval int64) {
+	s.covered.Store(int64(h.last) + 1)
 	if h.maxTS > s.maxTS {
 		s.maxTS, s.maxTSOffset = h.maxTS, h.last
 	}
