@@ -19,6 +19,8 @@ type client struct {
 	idempotent bool
 	// mortal: ends by design when its only broker goes away (kcat: "All broker connections are down: terminating").
 	mortal bool
+	// transactional: its program knows the verb transact.
+	transactional bool
 }
 
 const records = 10000
@@ -32,21 +34,21 @@ func clients(home, here string) []client {
 	}
 	at := func(name string) string { return filepath.Join(here, "clients", name) }
 	return []client{
-		{"kcat", []string{at("kcat.sh")}, nil, allCodecs, true, true},
-		{"kafka-python", []string{python, at("kafka_python.py")}, nil, allCodecs, true, false},
-		{"confluent-kafka", []string{python, at("confluent.py")}, nil, allCodecs, true, false},
-		{"kafkajs", []string{"node", at("kafkajs.js")}, []string{"NODE_PATH=" + home + "/node_modules"}, []string{"none", "gzip"}, true, false},
-		{"franz-go", []string{filepath.Join(home, "franz")}, nil, allCodecs, true, false},
-		{"sarama", []string{filepath.Join(home, "sarama")}, nil, allCodecs, true, false},
-		{"java 2.1.1", java("2.1.1"), nil, allCodecs, true, false},
-		{"java 4.4.0", java("4.4.0"), nil, allCodecs, true, false},
-		{"console tools", []string{at("console.sh")}, []string{"KAFKA=" + at("tool.sh")}, allCodecs, true, false},
+		{"kcat", []string{at("kcat.sh")}, nil, allCodecs, true, true, false},
+		{"kafka-python", []string{python, at("kafka_python.py")}, nil, allCodecs, true, false, false},
+		{"confluent-kafka", []string{python, at("confluent.py")}, nil, allCodecs, true, false, true},
+		{"kafkajs", []string{"node", at("kafkajs.js")}, []string{"NODE_PATH=" + home + "/node_modules"}, []string{"none", "gzip"}, true, false, true},
+		{"franz-go", []string{filepath.Join(home, "franz")}, nil, allCodecs, true, false, true},
+		{"sarama", []string{filepath.Join(home, "sarama")}, nil, allCodecs, true, false, true},
+		{"java 2.1.1", java("2.1.1"), nil, allCodecs, true, false, true},
+		{"java 4.4.0", java("4.4.0"), nil, allCodecs, true, false, true},
+		{"console tools", []string{at("console.sh")}, []string{"KAFKA=" + at("tool.sh")}, allCodecs, true, false, false},
 	}
 }
 
 func main() {
 	only := flag.String("only", "", "run only clients whose name contains this")
-	stage := flag.String("stage", "", "run only this stage: basic, kill, proxy, tools, compaction")
+	stage := flag.String("stage", "", "run only this stage: basic, kill, proxy, tools, compaction, txn")
 	flag.Parse()
 	here, _ := os.Getwd()
 	home := os.Getenv("INTEROP_HOME")
@@ -74,6 +76,12 @@ func main() {
 	}
 	if want("tools") {
 		stageTools(ctx, t, here, home)
+	}
+	if want("txn") {
+		stageTransactions(ctx, t, here, chosen)
+		if *only == "" {
+			stageTransactionTools(ctx, t, here)
+		}
 	}
 	if want("compaction") {
 		stageCompaction(ctx, t, here)

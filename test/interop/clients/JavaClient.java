@@ -1,3 +1,4 @@
+import java.lang.reflect.InvocationTargetException;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -12,7 +13,12 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.AuthorizationException;
+import org.apache.kafka.common.errors.OutOfOrderSequenceException;
+import org.apache.kafka.common.errors.ProducerFencedException;
+import org.apache.kafka.common.errors.UnsupportedVersionException;
 import org.apache.kafka.common.header.Header;
 
 /** kafka-clients of any release since 2.1: produce and consume as ../doc.go says. */
@@ -21,6 +27,7 @@ public class JavaClient {
 
   public static void main(String[] a) throws Exception {
     if (a[0].equals("produce")) produce(a[1], a[2], Integer.parseInt(a[3]), Integer.parseInt(a[4]), a[5], a.length > 6);
+    else if (a[0].equals("transact")) transact(a[1], a[2], a[3], Integer.parseInt(a[4]), Integer.parseInt(a[5]), a[6], a[7]);
     else consume(a[1], a[2], a[3], Integer.parseInt(a[4]));
   }
 
@@ -48,6 +55,56 @@ public class JavaClient {
     System.out.println("acked " + futures.size());
   }
 
+  static void transact(String bootstrap, String topic, String txid, int count, int each, String source, String group) throws Exception {
+    Properties p = new Properties();
+    p.put("bootstrap.servers", bootstrap);
+    p.put("transactional.id", txid);
+    p.put("delivery.timeout.ms", "120000");
+    p.put("key.serializer", "org.apache.kafka.common.serialization.StringSerializer");
+    p.put("value.serializer", "org.apache.kafka.common.serialization.StringSerializer");
+    try (KafkaProducer<String, String> producer = new KafkaProducer<>(p)) {
+      producer.initTransactions();
+      int tries = 0;
+      for (int t = 0; t < count; ) {
+        if (tries++ > count + 100) fail("transaction " + t + " is not done after " + tries + " tries");
+        try {
+          producer.beginTransaction();
+          for (int i = t * each; i < (t + 1) * each; i++) {
+            ProducerRecord<String, String> r = new ProducerRecord<>(topic, "k" + i % 97, i + ":" + PAD);
+            r.headers().add("n", String.valueOf(i).getBytes("UTF-8"));
+            producer.send(r);
+          }
+          sendOffset(producer, new TopicPartition(source, 0), t + 1, group);
+          if (t % 3 == 2) producer.abortTransaction();
+          else {
+            producer.commitTransaction();
+            System.out.println("committed " + t);
+          }
+          t++;
+        } catch (ProducerFencedException | OutOfOrderSequenceException | AuthorizationException | UnsupportedVersionException e) {
+          throw e;
+        } catch (KafkaException e) {
+          producer.abortTransaction();
+        }
+      }
+    }
+  }
+
+  /** Since 2.5 the group is given by its metadata (KIP-447), since 4.0 only so. */
+  static void sendOffset(KafkaProducer<String, String> producer, TopicPartition tp, long offset, String group) throws Exception {
+    Map<TopicPartition, OffsetAndMetadata> offsets = Collections.singletonMap(tp, new OffsetAndMetadata(offset));
+    try {
+      try {
+        Class<?> metadata = Class.forName("org.apache.kafka.clients.consumer.ConsumerGroupMetadata");
+        KafkaProducer.class.getMethod("sendOffsetsToTransaction", Map.class, metadata).invoke(producer, offsets, metadata.getConstructor(String.class).newInstance(group));
+      } catch (ClassNotFoundException e) {
+        KafkaProducer.class.getMethod("sendOffsetsToTransaction", Map.class, String.class).invoke(producer, offsets, group);
+      }
+    } catch (InvocationTargetException e) {
+      throw (Exception) e.getCause();
+    }
+  }
+
   static void consume(String bootstrap, String topic, String group, int count) throws Exception {
     Properties p = new Properties();
     p.put("bootstrap.servers", bootstrap);
@@ -55,6 +112,7 @@ public class JavaClient {
     p.put("auto.offset.reset", "earliest");
     p.put("enable.auto.commit", "false");
     p.put("session.timeout.ms", "10000");
+    p.put("isolation.level", System.getenv().getOrDefault("ISOLATION", "read_uncommitted"));
     p.put("key.deserializer", "org.apache.kafka.common.serialization.StringDeserializer");
     p.put("value.deserializer", "org.apache.kafka.common.serialization.StringDeserializer");
     StringBuilder out = new StringBuilder();

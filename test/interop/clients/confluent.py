@@ -1,6 +1,6 @@
 """confluent-kafka (librdkafka): produce and consume as ../doc.go says."""
 import sys
-from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 
 def produce(bootstrap, topic, start, count, codec, idempotent):
@@ -53,8 +53,45 @@ def consume(bootstrap, topic, group, count):
     consumer.close()
 
 
+def steadily(what, *args):
+    """Calls again what may be called again."""
+    while True:
+        try:
+            return what(*args)
+        except KafkaException as e:
+            if not e.args[0].retriable():
+                raise
+
+
+def transact(bootstrap, topic, txid, count, each, source, group):
+    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": txid, "linger.ms": 0, "message.timeout.ms": 60000})
+    steadily(producer.init_transactions, 60)
+    member = Consumer({"bootstrap.servers": bootstrap, "group.id": group}).consumer_group_metadata()
+    t = tries = 0
+    while t < count:
+        tries += 1
+        if tries > count + 100:
+            sys.exit("transaction %d is not done after %d tries" % (t, tries))
+        try:
+            producer.begin_transaction()
+            for i in range(t * each, (t + 1) * each):
+                producer.produce(topic, key=b"k%d" % (i % 97), value=b"%d:" % i + b"x" * 64, headers=[("n", b"%d" % i)])
+            steadily(producer.send_offsets_to_transaction, [TopicPartition(source, 0, t + 1)], member, 30)
+            steadily(producer.abort_transaction if t % 3 == 2 else producer.commit_transaction, 30)
+        except KafkaException as e:
+            if not e.args[0].txn_requires_abort():
+                raise
+            steadily(producer.abort_transaction, 30)
+            continue
+        if t % 3 != 2:
+            print("committed", t, flush=True)
+        t += 1
+
+
 verb, bootstrap, topic = sys.argv[1:4]
 if verb == "produce":
     produce(bootstrap, topic, int(sys.argv[4]), int(sys.argv[5]), sys.argv[6], sys.argv[7:] == ["idempotent"])
+elif verb == "transact":
+    transact(bootstrap, topic, sys.argv[4], int(sys.argv[5]), int(sys.argv[6]), sys.argv[7], sys.argv[8])
 else:
     consume(bootstrap, topic, sys.argv[4], int(sys.argv[5]))

@@ -54,6 +54,37 @@ function fail(text) {
   process.exit(1);
 }
 
-(verb === "produce" ? produce(Number(rest[0]), Number(rest[1]), rest[2], rest[3] === "idempotent") : consume(rest[0], Number(rest[1])))
+async function transact(txid, count, each, source, group) {
+  const producer = kafka.producer({ transactionalId: txid, idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: true });
+  await producer.connect();
+  for (let t = 0, tries = 0; t < count; tries++) {
+    if (tries > count + 100) fail("transaction " + t + " is not done after " + tries + " tries");
+    const messages = [];
+    for (let i = t * each; i < (t + 1) * each; i++)
+      messages.push({ key: "k" + (i % 97), value: i + ":" + "x".repeat(64), headers: { n: String(i) } });
+    const transaction = await producer.transaction();
+    try {
+      await transaction.send({ topic, acks: -1, messages });
+      await transaction.sendOffsets({ consumerGroupId: group, topics: [{ topic: source, partitions: [{ partition: 0, offset: String(t + 1) }] }] });
+    } catch (e) {
+      await transaction.abort();
+      continue;
+    }
+    if (t % 3 === 2) await transaction.abort();
+    else {
+      await transaction.commit();
+      console.log("committed " + t);
+    }
+    t++;
+  }
+  await producer.disconnect();
+}
+
+const verbs = {
+  produce: () => produce(Number(rest[0]), Number(rest[1]), rest[2], rest[3] === "idempotent"),
+  transact: () => transact(rest[0], Number(rest[1]), Number(rest[2]), rest[3], rest[4]),
+  consume: () => consume(rest[0], Number(rest[1])),
+};
+verbs[verb]()
   .then(() => process.exit(0))
   .catch((e) => fail(String(e.stack || e)));

@@ -19,9 +19,12 @@ func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 120*time.Second)
 	defer cancel()
 	var err error
-	if a[0] == "produce" {
+	switch a[0] {
+	case "produce":
 		err = produce(ctx, a[1], a[2], number(a[3]), number(a[4]), a[5], len(a) > 6)
-	} else {
+	case "transact":
+		err = transact(ctx, a[1], a[2], a[3], number(a[4]), number(a[5]))
+	default:
 		err = consume(ctx, a[1], a[2], a[3], number(a[4]))
 	}
 	if err != nil {
@@ -58,9 +61,16 @@ func produce(ctx context.Context, bootstrap, topic string, from, count int, code
 	return nil
 }
 
+func isolation() kgo.Opt {
+	if os.Getenv("ISOLATION") == "read_committed" {
+		return kgo.FetchIsolationLevel(kgo.ReadCommitted())
+	}
+	return kgo.FetchIsolationLevel(kgo.ReadUncommitted())
+}
+
 func consume(ctx context.Context, bootstrap, topic, group string, count int) error {
 	c, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.ConsumeTopics(topic), kgo.ConsumerGroup(group), kgo.DisableAutoCommit(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(10*time.Second), kgo.FetchMaxWait(200*time.Millisecond))
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(10*time.Second), kgo.FetchMaxWait(200*time.Millisecond), isolation())
 	if err != nil {
 		return err
 	}

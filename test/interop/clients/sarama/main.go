@@ -18,9 +18,12 @@ var pad = strings.Repeat("x", 64)
 func main() {
 	a := os.Args[1:]
 	var err error
-	if a[0] == "produce" {
+	switch a[0] {
+	case "produce":
 		err = produce(a[1], a[2], number(a[3]), number(a[4]), a[5], len(a) > 6)
-	} else {
+	case "transact":
+		err = transact(a[1], a[2], a[3], number(a[4]), number(a[5]), a[6], a[7])
+	default:
 		err = consume(a[1], a[2], a[3], number(a[4]))
 	}
 	if err != nil {
@@ -133,6 +136,9 @@ func consume(bootstrap, topic, group string, count int) error {
 	c.Consumer.Offsets.Initial = sarama.OffsetOldest
 	c.Consumer.Offsets.AutoCommit.Enable = false
 	c.Consumer.Group.Session.Timeout = 10 * time.Second
+	if os.Getenv("ISOLATION") == "read_committed" {
+		c.Consumer.IsolationLevel = sarama.ReadCommitted
+	}
 	g, err := sarama.NewConsumerGroup([]string{bootstrap}, group, c)
 	if err != nil {
 		return err

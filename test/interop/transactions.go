@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	transactions = 240 // of each client
+	inEach       = 5
+	offsetsFrom  = "txn-source"
+)
+
+// stageTransactions: every client that has them runs transactions, each third aborted, while the node is killed and started again;
+// what is read as committed, by franz-go and by the client itself, is what it was told to be committed, each record once, and so is
+// the offset that went with it. Then Apache Kafka's tools look at a node with transactions of every kind.
+func stageTransactions(ctx context.Context, t *table, here string, cs []client) {
+	n, err := newNode(here, "offsets.topic.num.partitions=5", "transaction.state.log.num.partitions=5")
+	if err != nil {
+		t.add("txn", "node", time.Now(), err)
+		return
+	}
+	defer os.RemoveAll(n.dir)
+	defer n.stop(false)
+	if err := createTopic(ctx, n, offsetsFrom, 1); err != nil {
+		t.add("txn", "topic", time.Now(), err)
+		return
+	}
+	for _, c := range cs {
+		if !c.transactional {
+			continue
+		}
+		began := time.Now()
+		t.add("txn", c.name, began, transact(ctx, n, c))
+	}
+}
+
+func createTopic(ctx context.Context, n *node, name string, partitions int32) error {
+	c, err := kgo.NewClient(kgo.SeedBrokers(n.addr()))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = kadm.NewClient(c).CreateTopic(ctx, partitions, 1, nil, name)
+	return err
+}
+
+func transact(ctx context.Context, n *node, c client) error {
+	topic, group := topicOf("txn", c.name), topicOf("txngroup", c.name)
+	if err := createTopic(ctx, n, topic, 3); err != nil {
+		return err
+	}
+	type result struct {
+		out string
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		out, err := c.run(ctx, "transact", n.addr(), topic, topicOf("id", c.name), strconv.Itoa(transactions), strconv.Itoa(inEach), offsetsFrom, group)
+		done <- result{out, err}
+	}()
+	if c.name != "confluent-kafka" {
+		// librdkafka's send_offsets_to_transaction now and then waits for ever when the node comes back under it, be it Kafka or this.
+		if err := waitFor(ctx, n, topic, transactions*inEach/3); err != nil {
+			return err
+		}
+		n.stop(true)
+		if err := n.start(); err != nil {
+			return err
+		}
+	}
+	r := <-done
+	if r.err != nil {
+		return r.err
+	}
+	var want []int
+	last := 0
+	for line := range strings.Lines(r.out) {
+		var t int
+		if _, err := fmt.Sscanf(line, "committed %d", &t); err != nil {
+			return fmt.Errorf("%s printed %q", c.name, line)
+		}
+		for i := range inEach {
+			want = append(want, t*inEach+i)
+		}
+		last = t
+	}
+	if len(want) != transactions/3*2*inEach {
+		return fmt.Errorf("%d records are said to be committed, want %d", len(want), transactions/3*2*inEach)
+	}
+	got, err := committedRecords(ctx, n, topic)
+	if err != nil {
+		return err
+	}
+	if err := sameRecords(got, want); err != nil {
+		return fmt.Errorf("read by franz-go: %w", err)
+	}
+	if got, err = c.committed().consume(ctx, n.addr(), topic, topicOf("txnread", c.name), len(want)); err != nil {
+		return err
+	}
+	if err := sameRecords(got, want); err != nil {
+		return fmt.Errorf("read by %s: %w", c.name, err)
+	}
+	if c.name == "franz-go" {
+		return nil // see clients/franz
+	}
+	return committedOffset(ctx, n, group, int64(last+1))
+}
+
+// committed is the client with consumers that read what is committed only.
+func (c client) committed() client {
+	c.env = append(slices.Clone(c.env), "ISOLATION=read_committed")
+	return c
+}
+
+func sameRecords(got, want []int) error {
+	slices.Sort(got)
+	if slices.Equal(got, want) {
+		return nil
+	}
+	for i := range min(len(got), len(want)) {
+		if got[i] != want[i] {
+			return fmt.Errorf("record %d where %d is next; %d records, want %d", got[i], want[i], len(got), len(want))
+		}
+	}
+	return fmt.Errorf("%d records, want %d", len(got), len(want))
+}
+
+// committedRecords reads everything that is committed in the topic, in sequence until its last stable offsets.
+func committedRecords(ctx context.Context, n *node, topic string) ([]int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	c, err := kgo.NewClient(kgo.SeedBrokers(n.addr()), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(200*time.Millisecond), kgo.KeepControlRecords(), kgo.MetadataMinAge(50*time.Millisecond))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	stable, err := kadm.NewClient(c).ListCommittedOffsets(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	all, err := kadm.NewClient(c).ListEndOffsets(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	left := map[int32]int64{}
+	stable.Each(func(o kadm.ListedOffset) { left[o.Partition] = o.Offset })
+	all.Each(func(o kadm.ListedOffset) {
+		if left[o.Partition] != o.Offset {
+			err = fmt.Errorf("partition %d is stable up to %d of %d though no transaction is open", o.Partition, left[o.Partition], o.Offset)
+		}
+		if o.Offset == 0 {
+			delete(left, o.Partition)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	var got []int
+	for len(left) > 0 {
+		fetches := c.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			return nil, err
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			// Each transaction ends with its marker, so the last offset is that of a control record.
+			if end := left[r.Partition]; r.Offset+1 == end {
+				delete(left, r.Partition)
+			}
+			if r.Attrs.IsControl() {
+				return
+			}
+			text, _, _ := strings.Cut(string(r.Value), ":")
+			i, _ := strconv.Atoi(text)
+			got = append(got, i)
+		})
+	}
+	return got, nil
+}
+
+func committedOffset(ctx context.Context, n *node, group string, want int64) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	c, err := kgo.NewClient(kgo.SeedBrokers(n.addr()))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	offsets, err := kadm.NewClient(c).FetchOffsets(ctx, group)
+	if err != nil {
+		return err
+	}
+	if o, ok := offsets.Lookup(offsetsFrom, 0); !ok || o.At != want {
+		return fmt.Errorf("group %s is at %d, want %d", group, o.At, want)
+	}
+	return nil
+}
