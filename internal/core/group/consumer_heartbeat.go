@@ -155,6 +155,9 @@ func (s *Shard) consumerHeartbeat(t Turn, req *api.ConsumerGroupHeartbeatRequest
 		d, no = s.consumerToJoin(req.GroupID)
 	} else {
 		var g *consumerGroup
+		if s.groups[req.GroupID] == nil {
+			return refuse(wire.ErrGroupIDNotFound, "Consumer group %s not found.", req.GroupID)
+		}
 		g, no = s.consumerByName(req.GroupID)
 		d = &consumerStep{s: s, g: g}
 	}
