@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // kept bounds the anomalies of one rule that a report holds whole; the rest are counted.
@@ -87,6 +88,7 @@ type spot struct {
 // analysis is a history with what is derived from it.
 type analysis struct {
 	ops      []*Op
+	lag      time.Duration
 	report   *Report
 	writer   map[int64]*Op              // who sent a value
 	sent     map[int64]Record           // the value as sent
@@ -101,9 +103,9 @@ type analysis struct {
 	compacts map[string]bool
 }
 
-// Analyse judges a history. It does not change it.
-func Analyse(ops []*Op) *Report {
-	a := &analysis{ops: ops, report: &Report{Counts: map[string]int{}, Allowed: map[string]int{}}, writer: map[int64]*Op{}, sent: map[int64]Record{},
+// Analyse judges a history. It does not change it. lag is how long an acknowledged change of metadata may stay unseen.
+func Analyse(ops []*Op, lag time.Duration) *Report {
+	a := &analysis{ops: ops, lag: lag, report: &Report{Counts: map[string]int{}, Allowed: map[string]int{}}, writer: map[int64]*Op{}, sent: map[int64]Record{},
 		log: map[string]map[int64]int64{}, firstAt: map[int64]spot{}, readers: map[int64]*Op{}, finals: map[string]*Whole{},
 		visible: map[int64]bool{}, present: map[int64]bool{}, maxRead: map[string]int64{}, offsets: map[string][]int64{}, compacts: map[string]bool{}}
 	a.index()

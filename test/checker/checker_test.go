@@ -38,7 +38,7 @@ func small(t *testing.T, more ...embedded.Option) *inProcess {
 }
 
 func quick(names ...string) Options {
-	return Options{Generators: names, For: 1200 * time.Millisecond, Pace: 4 * time.Millisecond, TxnTimeout: 2 * time.Second, Grace: 5 * time.Second, Limit: 200000}
+	return Options{Generators: names, For: 1200 * time.Millisecond, Pace: 4 * time.Millisecond, TxnTimeout: 2 * time.Second, Grace: 5 * time.Second, AdminLag: 300 * time.Millisecond, Limit: 200000}
 }
 
 // keepHistory writes a history that somebody will want to read.
@@ -60,13 +60,13 @@ func TestClean(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	o := quick(All...)
-	o.For, o.Drop, o.Repeat, o.KillClients = 3*time.Second, 20, 20, 800*time.Millisecond
+	o.For, o.Drop, o.Repeat, o.KillClients, o.AdminLag = 3*time.Second, 20, 20, 800*time.Millisecond, 2*time.Second
 	o.Say = t.Logf
 	h, err := Run(t.Context(), small(t), o, seed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := Analyse(h.Ops())
+	r := Analyse(h.Ops(), o.AdminLag)
 	t.Log(r)
 	if !r.Good() {
 		keepHistory(t, h)

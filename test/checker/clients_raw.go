@@ -257,6 +257,7 @@ func (w *world) oldGeneration(ctx context.Context) {
 // admin creates and deletes a topic, and changes a configuration, and reads both back.
 func (w *world) admin(ctx context.Context) {
 	topic := fmt.Sprintf("admin-%d", w.proc())
+	configured := topics[int(w.admins.Add(1))%len(topics)].name // a register of its own
 	retention := int64(1000000)
 	w.raws(ctx, func(ctx context.Context, c *raw, proc int) error {
 		switch w.intN(4) {
@@ -266,9 +267,9 @@ func (w *world) admin(ctx context.Context) {
 			return w.getTopic(ctx, c, &Op{Proc: proc, F: Get, Key: "topic " + topic}, topic)
 		case 2:
 			retention++
-			return w.setConfig(ctx, c, proc, "fence", strconv.FormatInt(retention, 10))
+			return w.setConfig(ctx, c, proc, configured, strconv.FormatInt(retention, 10))
 		}
-		return w.getConfig(ctx, c, &Op{Proc: proc, F: Get, Key: "retention.ms of fence"}, "fence")
+		return w.getConfig(ctx, c, &Op{Proc: proc, F: Get, Key: "retention.ms of " + configured}, configured)
 	})
 }
 

@@ -35,6 +35,7 @@ type Options struct {
 	Pace       time.Duration // between two operations of one generator
 	TxnTimeout time.Duration // transaction and session timeout
 	Grace      time.Duration // for transactions to end, and for partitions to be readable, after healing
+	AdminLag   time.Duration // how long an acknowledged change of metadata may stay unseen
 	Limit      int           // operations
 
 	KillNode, KillClients, Pause time.Duration // mean intervals
@@ -196,6 +197,9 @@ func (r *run) finish(ctx context.Context) {
 		}
 		w.h.End(op, OK, nil)
 	}
+	wait, end := context.WithTimeout(ctx, r.o.AdminLag)
+	defer end()
+	<-wait.Done()
 	r.registers(ctx, c, proc)
 }
 

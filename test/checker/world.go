@@ -38,9 +38,9 @@ type world struct {
 	pace    time.Duration // between two operations of a generator
 	txnTime time.Duration // transaction.timeout.ms
 
-	values, procs, sessions atomic.Int64
-	mu                      sync.Mutex
-	rnd                     *rand.Rand
+	values, procs, sessions, admins atomic.Int64
+	mu                              sync.Mutex
+	rnd                             *rand.Rand
 	// kills is raised to kill all clients.
 	kills    atomic.Int64
 	stopping atomic.Bool
