@@ -30,17 +30,17 @@ func (s *Shard) joinConsumerAs(t Turn, g *consumerGroup, req *api.JoinGroupReque
 		memberID = s.newUUID()
 	}
 	if no := s.consumerFull(g, memberID, req.GroupInstanceID); no != nil {
-		return no.code, req.MemberID
+		return no.code, ""
 	}
 	if !g.supportsClassic(req) {
-		return wire.ErrInconsistentGroupProtocol, req.MemberID
+		return wire.ErrInconsistentGroupProtocol, ""
 	}
 	if unknown && req.GroupInstanceID == nil && t.Version >= 4 {
 		return wire.ErrMemberIDRequired, memberID
 	}
 	sub, ok := decodeSubscription(req.Protocols[0].Metadata)
 	if !ok {
-		return wire.ErrInconsistentGroupProtocol, req.MemberID
+		return wire.ErrInconsistentGroupProtocol, ""
 	}
 	d := &consumerStep{s: s, g: g}
 	var replaced *consumerMember
@@ -49,7 +49,7 @@ func (s *Shard) joinConsumerAs(t Turn, g *consumerGroup, req *api.JoinGroupReque
 	}
 	m, no := s.consumerSender(d, memberID, req.GroupInstanceID, req.GroupInstanceID == nil || unknown, true)
 	if no != nil {
-		return no.code, req.MemberID
+		return no.code, ""
 	}
 	updated := *m
 	updated.clientID, updated.clientHost, updated.regex = t.Client.ID, t.Client.Host, ""
@@ -69,7 +69,7 @@ func (s *Shard) joinConsumerAs(t Turn, g *consumerGroup, req *api.JoinGroupReque
 		no = s.joinAndStay(t, d, m, &updated, &sub)
 	}
 	if no != nil {
-		return no.code, req.MemberID
+		return no.code, ""
 	}
 	return wire.ErrNone, ""
 }

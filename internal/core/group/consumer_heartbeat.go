@@ -384,6 +384,9 @@ func (s *Shard) newUUID() string {
 	}
 }
 
+// Observe brings an image of the cluster before the first request does.
+func (s *Shard) Observe(img *image.Image) { s.observe(img) }
+
 // observe takes a newer image of the cluster.
 func (s *Shard) observe(img *image.Image) {
 	if img != nil && (s.image == nil || img.Provenance.Offset >= s.image.Provenance.Offset) {

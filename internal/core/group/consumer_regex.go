@@ -13,10 +13,12 @@ import (
 const (
 	// minRegexRefresh is the shortest time between two looks at all topics for the patterns of a group.
 	minRegexRefresh = 10 * time.Second
-	// maxRegexWork bounds, in bytes of topic names times bytes of patterns, how much of a look is done at once. The next part
+	// maxRegexWork bounds, in bytes of topic names times states of patterns, how much of a look is done at once. The next part
 	// comes a moment later, so that other decisions of the shard come in between.
-	maxRegexWork  = 4 << 20
-	pauseForOther = time.Millisecond
+	maxRegexWork = 4 << 20
+	// maxRegexStates bounds the automaton of one pattern: repetitions of repetitions make large ones of a few bytes.
+	maxRegexStates = 20_000
+	pauseForOther  = time.Millisecond
 )
 
 // regexJob is a look at all topics for the patterns of a group. It is soft: a new leader looks again.
@@ -27,14 +29,37 @@ type regexJob struct {
 	names     []string // topics not looked at yet
 	version   int64
 	startedMs int64
+	states    int // of all patterns together
 }
 
-// compilePattern reads a pattern in RE2's syntax, which must fit a whole name.
-func compilePattern(pattern string) (*regexp.Regexp, error) {
-	if _, err := syntax.Parse(pattern, syntax.Perl); err != nil {
-		return nil, err
+// errStates refuses a pattern.
+var errStates = errors.New("expression too large")
+
+// compilePattern reads a pattern in RE2's syntax, which must fit a whole name. states is about how large it is.
+func compilePattern(pattern string) (re *regexp.Regexp, states int, err error) {
+	tree, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return nil, 0, err
 	}
-	return regexp.Compile(`\A(?:` + pattern + `)\z`)
+	if states = patternStates(tree); states > maxRegexStates {
+		return nil, 0, errStates
+	}
+	re, err = regexp.Compile(`\A(?:` + pattern + `)\z`)
+	return re, states, err
+}
+
+// patternStates estimates the states of a pattern's automaton; beyond the bound it stops counting.
+func patternStates(re *syntax.Regexp) int {
+	n := 1 + len(re.Rune)
+	for _, sub := range re.Sub {
+		if n += patternStates(sub); n > maxRegexStates {
+			return maxRegexStates + 1
+		}
+	}
+	if re.Op == syntax.OpRepeat {
+		n *= max(re.Min, re.Max, 1)
+	}
+	return min(n, maxRegexStates+1)
 }
 
 func badPattern(pattern string, err error) *refusal {
@@ -59,7 +84,7 @@ func (s *Shard) consumerPattern(d *consumerStep, before *consumerGroup, m, updat
 		case updated.regex == "":
 			known = true
 		case before.see().patterns[updated.regex] == 0:
-			if _, err := compilePattern(updated.regex); err != nil {
+			if _, _, err := compilePattern(updated.regex); err != nil {
 				return false, false, badPattern(updated.regex, err)
 			}
 			refresh = true
@@ -92,11 +117,9 @@ func (s *Shard) refreshPatterns(g *consumerGroup, any, due bool) {
 	job := &regexJob{version: int64(s.image.Provenance.Offset), startedMs: nowMs, names: s.image.Topics.Names()}
 	for _, p := range sortedKeys(patterns) {
 		// One that cannot be read means nothing; members cannot bring it in, but a log may.
-		if re, err := compilePattern(p); err == nil {
-			job.patterns, job.compiled, job.found = append(job.patterns, p), append(job.compiled, re), append(job.found, nil)
-		} else {
-			job.patterns, job.compiled, job.found = append(job.patterns, p), append(job.compiled, nil), append(job.found, nil)
-		}
+		re, states, _ := compilePattern(p)
+		job.patterns, job.compiled, job.found = append(job.patterns, p), append(job.compiled, re), append(job.found, nil)
+		job.states += states
 	}
 	s.regexJobs[g.name] = job
 	s.timers.Set(timerKey{kind: timerRegex, group: g.name}, s.now, timer{})
@@ -127,10 +150,7 @@ func (s *Shard) stepRegex(name string) {
 	if job == nil {
 		return
 	}
-	size := 1
-	for _, p := range job.patterns {
-		size += len(p)
-	}
+	size := 1 + job.states
 	for work := 0; len(job.names) > 0; {
 		topic := job.names[0]
 		if work += size * (len(topic) + 1); work > maxRegexWork && work > size*(len(topic)+1) {

@@ -25,6 +25,12 @@ const OffsetsTopic = "__consumer_offsets"
 func NewGroups(c *conf.Broker, m *replica.Manager, logger *slog.Logger) *Groups {
 	o := GroupOptions(c)
 	l := ReplicaLog{Manager: m, Topic: OffsetsTopic}
+	empty := o.New
+	o.New = func(partition int32) *group.Shard {
+		s := empty(partition)
+		s.Observe(m.Image())
+		return s
+	}
 	o.Log, o.MaxBatchBytes, o.Fault, o.Logger = l, l.MaxBatchBytes, m.Fault, logger
 	r := New(o)
 	m.WatchLeadership(OffsetsTopic, Leadership[*group.Shard]{r})
