@@ -28,6 +28,9 @@ func allRows() []row {
 		{"thin loader, 1 KB records in 1 MB batches", "MB/s", "s/GB", true, loadRow(produce(1000, 1000<<10), false)},
 		{"consume from cache, 64 KB batches", "MB/s", "s/GB", true, fetchRow},
 		{"64 connections, one 100-byte produce each", "requests/s", "us/request", false, loadRow(tiny, true)},
+		{"transactions of one record, one producer", "transactions/s", "us/transaction", false, transactionRow(1)},
+		{"transactions of one record, 16 producers", "transactions/s", "us/transaction", false, transactionRow(16)},
+		{"64 connections, one OffsetCommit each", "commits/s", "us/commit", false, commitRow(64)},
 	}
 	if tool, why := rdkafka(); why == "" {
 		all = append(all, row{"librdkafka produce 1 KB, acks=all, 6 partitions", "MB/s", "s/GB", false, rdkafkaRow(tool)})

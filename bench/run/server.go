@@ -89,6 +89,8 @@ controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs=%s/data
 offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
 `, port+101, port, port+101, port, s.dir)
 	if err := os.WriteFile(props, []byte(text), 0o644); err != nil {
 		return err

@@ -66,17 +66,24 @@ func (g *LocalTxnGate) Needed(op TxnOperation) bool {
 	return op == Add || g.Config().Bool("transaction.partition.verification.enable")
 }
 
+// firstWaits is how many waits are shorter than the configured one: of 20 ms the first is 0.3 ms.
+const firstWaits = 6
+
 // Enter implements TxnGate. A producer that begins its next transaction while the markers of the last are still on their way is
-// not sent away at once: it is tried again for a moment, since the markers are about to arrive.
+// not sent away at once: it is tried again for a moment, since the markers are about to arrive. They mostly take less than a
+// millisecond, so the first waits are a small part of the configured one, and each is twice the one before.
 func (g *LocalTxnGate) Enter(p txn.Producer, partitions []id.TopicPartition, op TxnOperation, done func([]wire.ErrorCode)) {
 	c := g.Config()
 	retry := c.Millis("add.partitions.to.txn.retry.backoff.ms")
 	until := time.Now().Add(min(c.Millis("add.partitions.to.txn.retry.backoff.max.ms"), c.Millis("request.timeout.ms")))
+	wait := retry >> firstWaits
 	var try func()
 	try = func() {
 		g.ask(p, partitions, op, func(codes []wire.ErrorCode) {
 			if op == Add && slices.Contains(codes, wire.ErrConcurrentTransactions) && time.Now().Before(until) {
-				time.AfterFunc(retry, try)
+				this := wait
+				wait = min(2*wait, retry)
+				time.AfterFunc(this, try)
 				return
 			}
 			done(codes)

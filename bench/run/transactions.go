@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// transactionRow counts transactions of one record each, begun and committed one after the other by so many franz-go producers.
+func transactionRow(producers int) func(context.Context, string) (figure, error) {
+	return func(ctx context.Context, who string) (figure, error) {
+		s, err := newServer(who)
+		if err != nil {
+			return figure{}, err
+		}
+		defer s.stop()
+		if err := createTopics(ctx, s.addr, 6, "bench"); err != nil {
+			return figure{}, err
+		}
+		clients := make([]*kgo.Client, producers)
+		for i := range clients {
+			if clients[i], err = kgo.NewClient(kgo.SeedBrokers(s.addr), kgo.TransactionalID(fmt.Sprint("bench-", i)), kgo.ProducerLinger(0),
+				kgo.DefaultProduceTopic("bench")); err != nil {
+				return figure{}, err
+			}
+			defer clients[i].Close()
+		}
+		if _, err := transactFor(ctx, clients, s.warmUp()); err != nil {
+			return figure{}, err
+		}
+		m := s.meter()
+		began := time.Now()
+		count, err := transactFor(ctx, clients, *window)
+		if err != nil {
+			return figure{}, err
+		}
+		took := time.Since(began)
+		cpu, foreign := m.stop()
+		return figure{float64(count) / took.Seconds(), cpu * 1e6 / float64(count), foreign}, nil
+	}
+}
+
+// transactFor lets all clients run transactions for so long and returns how many they committed.
+func transactFor(ctx context.Context, clients []*kgo.Client, long time.Duration) (int64, error) {
+	deadline := time.Now().Add(long)
+	return together(len(clients), func(i int, count *atomic.Int64) error {
+		for time.Now().Before(deadline) {
+			if err := clients[i].BeginTransaction(); err != nil {
+				return err
+			}
+			if err := clients[i].ProduceSync(ctx, &kgo.Record{Value: []byte("one record of a transaction")}).FirstErr(); err != nil {
+				return err
+			}
+			if err := clients[i].EndTransaction(ctx, kgo.TryCommit); err != nil {
+				return err
+			}
+			count.Add(1)
+		}
+		return nil
+	})
+}
+
+// together runs n loops at once and returns their count.
+func together(n int, loop func(i int, count *atomic.Int64) error) (int64, error) {
+	var wg sync.WaitGroup
+	var count atomic.Int64
+	errs := make(chan error, n)
+	for i := range n {
+		wg.Go(func() { errs <- loop(i, &count) })
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			return 0, err
+		}
+	}
+	return count.Load(), nil
+}
+
+// commitRow counts OffsetCommit requests, one after the other on each of so many connections, each for a group of its own without
+// members.
+func commitRow(conns int) func(context.Context, string) (figure, error) {
+	return func(ctx context.Context, who string) (figure, error) {
+		s, err := newServer(who)
+		if err != nil {
+			return figure{}, err
+		}
+		defer s.stop()
+		if err := createTopics(ctx, s.addr, 1, "bench"); err != nil {
+			return figure{}, err
+		}
+		if err := awaitCoordinators(ctx, s.addr, conns); err != nil {
+			return figure{}, err
+		}
+		callers := make([]*caller, conns)
+		for i := range callers {
+			if callers[i], err = dialCaller(s.addr); err != nil {
+				return figure{}, err
+			}
+			defer callers[i].close()
+		}
+		if _, err := commitFor(callers, s.warmUp()); err != nil {
+			return figure{}, err
+		}
+		m := s.meter()
+		began := time.Now()
+		count, err := commitFor(callers, *window)
+		if err != nil {
+			return figure{}, err
+		}
+		took := time.Since(began)
+		cpu, foreign := m.stop()
+		return figure{float64(count) / took.Seconds(), cpu * 1e6 / float64(count), foreign}, nil
+	}
+}
+
+func benchGroup(i int) string { return fmt.Sprint("bench-group-", i) }
+
+// awaitCoordinators returns when the groups' coordinators have loaded.
+func awaitCoordinators(ctx context.Context, addr string, groups int) error {
+	c, err := kgo.NewClient(kgo.SeedBrokers(addr))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for i := range groups {
+		var o kadm.Offsets
+		o.Add(kadm.Offset{Topic: "bench", Partition: 0, At: 1, LeaderEpoch: -1})
+		if _, err := kadm.NewClient(c).CommitOffsets(ctx, benchGroup(i), o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func commitFor(callers []*caller, long time.Duration) (int64, error) {
+	deadline := time.Now().Add(long)
+	return together(len(callers), func(i int, count *atomic.Int64) error {
+		req := kmsg.NewPtrOffsetCommitRequest()
+		req.SetVersion(8)
+		req.Group, req.Generation = benchGroup(i), -1
+		req.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "bench", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{LeaderEpoch: -1}}}}
+		for offset := int64(0); time.Now().Before(deadline); offset++ {
+			req.Topics[0].Partitions[0].Offset = offset
+			resp := kmsg.NewPtrOffsetCommitResponse()
+			if err := callers[i].call(req, resp); err != nil {
+				return err
+			}
+			if code := resp.Topics[0].Partitions[0].ErrorCode; code != 0 {
+				return fmt.Errorf("commit %d of %s: error %d", offset, req.Group, code)
+			}
+			count.Add(1)
+		}
+		return nil
+	})
+}
