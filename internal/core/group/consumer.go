@@ -23,9 +23,9 @@ const (
 type memberState int8
 
 const (
-	memberStable     memberState = 1 // has its target assignment
-	memberUnrevoked  memberState = 2 // has to give partitions back first
-	memberUnreleased memberState = 3 // waits for partitions that others have to give back
+	memberStable     memberState = 0 // has its target assignment
+	memberUnrevoked  memberState = 1 // has to give partitions back first
+	memberUnreleased memberState = 2 // waits for partitions that others have to give back
 	memberUnknown    memberState = 127
 )
 
