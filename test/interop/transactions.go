@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	transactions = 240 // of each client
+	transactions = 480 // of each client
 	inEach       = 5
 	offsetsFrom  = "txn-source"
 )
@@ -69,10 +69,13 @@ func transact(ctx context.Context, n *node, c client) error {
 	}()
 	if c.name != "confluent-kafka" {
 		// librdkafka's send_offsets_to_transaction now and then waits for ever when the node comes back under it, be it Kafka or this.
-		if err := waitFor(ctx, n, topic, transactions*inEach/3); err != nil {
+		if err := waitFor(ctx, n, topic, transactions*inEach/8); err != nil {
 			return err
 		}
 		n.stop(true)
+		if len(done) > 0 {
+			return fmt.Errorf("%s was through before the node was killed", c.name)
+		}
 		if err := n.start(); err != nil {
 			return err
 		}
