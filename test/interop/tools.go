@@ -74,7 +74,7 @@ func stageTools(ctx context.Context, t *table, here, home string) {
 		{"client-compatibility", func() error {
 			_, err := tool(ctx, here, "client-compatibility", "--bootstrap-server", n.addr(), "--num-cluster-nodes", "1", "--topic", "compat",
 				"--offsets-for-times-supported", "true", "--cluster-id-supported", "true", "--expect-record-too-large-exception", "false",
-				"--create-topics-supported", "true", "--describe-acls-supported", "false", "--describe-configs-supported", "true",
+				"--create-topics-supported", "true", "--describe-acls-supported", "True", "--describe-configs-supported", "true",
 				"--idempotent-producer-supported", "true")
 			return err
 		}},
@@ -176,7 +176,12 @@ func stageCompaction(ctx context.Context, t *table, here string) {
 	}
 	defer os.RemoveAll(n.dir)
 	defer n.stop(false)
-	for _, codec := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
+	// Two codecs: each takes its half minute. COMPACTION_CODECS=none,gzip,snappy,lz4,zstd is all of them.
+	codecs := "none,lz4"
+	if all := os.Getenv("COMPACTION_CODECS"); all != "" {
+		codecs = all
+	}
+	for codec := range strings.SplitSeq(codecs, ",") {
 		began := time.Now()
 		t.add("compaction", "log-compaction-tester "+codec, began, compactionTester(ctx, here, n, codec))
 	}
@@ -187,7 +192,11 @@ func stageCompaction(ctx context.Context, t *table, here string) {
 // compactionTester wants Kafka's verdict, and that the cleaner did something: with 10 values for a key, half of what was written
 // must be gone.
 func compactionTester(ctx context.Context, here string, n *node, codec string) error {
-	out, err := tool(ctx, here, "log-compaction-tester", "--bootstrap-server", n.addr(), "--messages", "100000", "--duplicates", "10",
+	messages := "100000"
+	if codec == "gzip" || codec == "zstd" {
+		messages = "400000" // fewer stay within one segment, which is never cleaned
+	}
+	out, err := tool(ctx, here, "log-compaction-tester", "--bootstrap-server", n.addr(), "--messages", messages, "--duplicates", "10",
 		"--percent-deletes", "20", "--topics", "2", "--sleep", "4", "--compression-type", codec)
 	if err != nil {
 		return err
