@@ -4,7 +4,7 @@ export CGO_ENABLED := 0
 GO ?= go
 ARGS ?=
 
-.PHONY: help run build test check-full race interop diff disk soak lint generate bench demo clean
+.PHONY: help run build test check-full race interop diff disk power soak lint generate bench demo clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ test: ## unit, scenario, golden, seeded and embedded tests (<= 10 minutes on 2 c
 	$(GO) test -timeout 9m ./...
 	MOLDAU_EMBEDDED_LINE=tcp $(GO) test -timeout 3m ./embedded
 
-check-full: race diff disk interop ## everything CI runs besides `test` (<= 30 minutes more)
+check-full: race diff disk power interop ## everything CI runs besides `test` (<= 30 minutes more)
 
 race: ## race detector over the concurrent rooms
 	CGO_ENABLED=1 $(GO) test -race -timeout 12m ./internal/broker/... ./internal/engine/... ./internal/base/... ./internal/node/... ./embedded/...
@@ -32,6 +32,9 @@ diff: build ## side by side with Apache Kafka 4.4: the same requests, the answer
 disk: ## one directory handed between Apache Kafka and Moldau, to and fro; ARGS="-rounds 20" for longer
 	$(GO) test -count=1 -timeout 60m ./test/disk -kafka -v $(ARGS)
 	MOLDAU_SLOW=1 $(GO) test -count=1 -timeout 10m ./internal/engine/quorum ./internal/broker/ctlhandler -run Kafka -v
+
+power: ## the power goes, the disk fills, fsync fails, on real file systems (needs root); ARGS="-rounds 500" for longer
+	$(GO) test -count=1 -timeout 60m ./test/power -power -v $(ARGS)
 
 interop: build ## unmodified clients of other houses against a node
 	test/interop/run
