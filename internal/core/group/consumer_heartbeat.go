@@ -4,11 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/core/assignor"
-	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
@@ -382,61 +380,6 @@ func (s *Shard) newUUID() string {
 			return text // a dash in front would look like an option on a command line
 		}
 	}
-}
-
-// Observe brings an image of the cluster before the first request does.
-func (s *Shard) Observe(img *image.Image) { s.observe(img) }
-
-// observe takes a newer image of the cluster.
-func (s *Shard) observe(img *image.Image) {
-	if img != nil && (s.image == nil || img.Provenance.Offset >= s.image.Provenance.Offset) {
-		s.image = img
-	}
-}
-
-// consumerSetting returns a duration from the group's config, else the broker's.
-func (s *Shard) consumerSetting(group, key string, otherwise time.Duration) time.Duration {
-	if s.image == nil {
-		return otherwise
-	}
-	if d, ok := millis(s.image.Configs.Of(image.ConfigResource{Type: image.ResourceGroup, Name: group})[key]); ok {
-		return d
-	}
-	if d, ok := millis(s.image.Configs.Of(image.DefaultBroker)["group."+key]); ok {
-		return d
-	}
-	return otherwise
-}
-
-func millis(text string) (time.Duration, bool) {
-	var n int64
-	if text == "" || len(text) > 10 {
-		return 0, false
-	}
-	for _, c := range text {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = 10*n + int64(c-'0')
-	}
-	return time.Duration(n) * time.Millisecond, true
-}
-
-func (s *Shard) consumerHeartbeatInterval(group string) time.Duration {
-	return s.consumerSetting(group, "consumer.heartbeat.interval.ms", s.cfg.Consumer.HeartbeatInterval)
-}
-
-func (s *Shard) restartConsumerSession(group string, m *consumerMember) {
-	d := s.consumerSetting(group, "consumer.session.timeout.ms", s.cfg.Consumer.SessionTimeout)
-	if m.classic != nil {
-		d = time.Duration(m.classic.SessionTimeoutMs) * time.Millisecond
-	}
-	s.timers.Set(timerKey{timerMember, group, m.id}, s.now.Add(d), timer{})
-}
-
-func (s *Shard) endConsumerTimers(group, memberID string) {
-	s.timers.Cancel(timerKey{timerMember, group, memberID})
-	s.timers.Cancel(timerKey{timerRevoke, group, memberID})
 }
 
 // assignmentTopics returns the topics of a target assignment in order.

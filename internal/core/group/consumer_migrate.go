@@ -164,7 +164,7 @@ func (s *Shard) upgradedMember(g *classicGroup, m *member) (c *consumerMember, t
 // replacement are lost, the group is there again, and rebalances if it was about to.
 func (s *Shard) leaveClassic(g *classicGroup) {
 	for _, m := range g.members {
-		s.finishJoin(g, m, joinError("", wire.ErrRebalanceInProgress))
+		s.finishJoin(g, m, joinError(m.id, wire.ErrRebalanceInProgress))
 		s.finishSync(m, syncError(wire.ErrRebalanceInProgress))
 		s.timers.Cancel(timerKey{timerSession, g.name, m.id})
 	}
