@@ -115,7 +115,7 @@ func (l *Log) deleteFirst(n int, reason string) (int, error) {
 	}
 	if n == len(*l.segments.Load()) {
 		// There must always be a segment; its base offset keeps the log end.
-		if _, err := l.roll(l.EndOffset()); err != nil {
+		if _, err := l.roll(l.EndOffset()); err != nil && !IsFull(err) {
 			return 0, err
 		}
 	}
@@ -123,25 +123,33 @@ func (l *Log) deleteFirst(n int, reason string) (int, error) {
 	if n >= len(segs) {
 		n = len(segs) - 1
 	}
-	gone := segs[:n]
+	if n == 0 {
+		return 0, nil // a full disk, and one segment
+	}
+	at := n // segments deleted at a time
 	// The start offset moves before the segments disappear, so that a reader never finds a hole. Readers who have the old
 	// list read the renamed files.
 	l.raiseStart(segs[n].base)
-	if len(gone) > 1 {
+	if n > 1 {
 		// A crash may undo the renaming of some segments and not of others. Whatever comes back lies below the log start then.
-		if err := l.dir.startsRaised(); err != nil {
+		switch err := l.dir.startsRaised(); {
+		case isFull(err):
+			at = 1 // deletion is what makes room for the checkpoint; one after the other they leave no hole
+		case err != nil:
 			return 0, err
 		}
 	}
-	l.setSegments(slices.Clone(segs[n:]))
 	l.o.Logger.Info("deleting segments", "partition", l.tp.String(), "segments", n, "reason", reason,
-		"first", int64(gone[0].base), "log_start_offset", int64(segs[n].base))
-	err := l.discard(gone)
-	if err == nil && len(gone) > 1 {
-		err = l.at.fs.SyncDir(l.Path()) // before the checkpoint forgets the log start, which is the first segment's base now
-	}
-	if err != nil {
-		return 0, l.fault("delete segments of", err)
+		"first", int64(segs[0].base), "log_start_offset", int64(segs[n].base))
+	for i := 0; i < n; i += at {
+		l.setSegments(slices.Clone(segs[i+at:]))
+		err := l.discard(segs[i : i+at])
+		if err == nil && n > 1 {
+			err = l.at.fs.SyncDir(l.Path()) // before the checkpoint forgets the log start, which is the first segment's base now
+		}
+		if err != nil {
+			return 0, l.fault("delete segments of", err)
+		}
 	}
 	return n, nil
 }
@@ -152,8 +160,10 @@ func (l *Log) Tick(now time.Time) (next time.Time, err error) {
 	if l.Err() != nil {
 		return time.Time{}, nil
 	}
-	if err := l.flushRolled(); err != nil {
-		return time.Time{}, err
+	// What a full disk refuses is tried again; files are removed all the same, as that is what makes room.
+	full := l.flushRolled()
+	if full != nil && !IsFull(full) {
+		return time.Time{}, full
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -161,15 +171,19 @@ func (l *Log) Tick(now time.Time) (next time.Time, err error) {
 		return time.Time{}, nil
 	}
 	if l.gapped {
-		if err := l.dir.lowered(); err != nil {
+		err := l.dir.lowered()
+		if err != nil && !isFull(err) {
 			return time.Time{}, err
 		}
-		l.gapped = false
+		l.gapped = err != nil
+		full = errors.Join(full, err)
 	}
 	if l.epochsDirty && !l.fresh {
-		if err := l.writeEpochs(); err != nil {
+		err := l.writeEpochs()
+		if err != nil && !IsFull(err) {
 			return time.Time{}, err
 		}
+		full = errors.Join(full, err)
 	}
 	kept := l.doomed[:0]
 	for _, d := range l.doomed {
@@ -189,7 +203,7 @@ func (l *Log) Tick(now time.Time) (next time.Time, err error) {
 	if len(kept) == 0 {
 		l.doomed = nil
 	}
-	return next, nil
+	return next, full
 }
 
 func (l *Log) removeDoomed(d doomedFiles) error {
