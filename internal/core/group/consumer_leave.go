@@ -89,9 +89,9 @@ func (s *Shard) expireMember(name, memberID string) {
 }
 
 // expireRevocation removes a member that has not given its partitions back within its rebalance timeout.
-func (s *Shard) expireRevocation(name, memberID string, epoch int32) {
+func (s *Shard) expireRevocation(name, memberID string) {
 	if e := s.groups[name]; e != nil && e.consumer != nil {
-		if m := e.consumer.members[memberID]; m != nil && m.epoch == epoch {
+		if m := e.consumer.members[memberID]; m != nil && m.state == memberUnrevoked && m.classic == nil {
 			s.fence(&consumerStep{s: s, g: e.consumer}, m)
 			s.res.Atomic = true
 		}
@@ -103,8 +103,8 @@ func (s *Shard) loadedConsumer(g *consumerGroup) {
 	for _, memberID := range g.memberIDs() {
 		m := g.members[memberID]
 		s.restartConsumerSession(g.name, m)
-		if m.state == memberUnrevoked {
-			s.timers.Set(timerKey{timerRevoke, g.name, m.id}, s.now.Add(time.Duration(m.rebalanceTimeoutMs)*time.Millisecond), timer{generation: m.epoch})
+		if m.state == memberUnrevoked && m.classic == nil {
+			s.timers.Set(timerKey{timerRevoke, g.name, m.id}, s.now.Add(time.Duration(m.rebalanceTimeoutMs)*time.Millisecond), timer{})
 		}
 	}
 }

@@ -45,7 +45,7 @@ type simConsumers struct {
 func TestRandomConsumerGroups(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	for round := range uint64(8) {
+	for round := range uint64(5) {
 		consumerRun(t, seed+round, 300)
 	}
 }

@@ -128,13 +128,9 @@ func (s *Shard) reconcile(d *consumerStep, m *consumerMember, subscriptionChange
 		return m, nil
 	}
 	d.add(consumerCurrentRecord(g.name, next))
-	if next.classic == nil {
-		key := timerKey{timerRevoke, g.name, next.id}
-		if next.state == memberUnrevoked {
-			s.timers.Set(key, s.now.Add(time.Duration(next.rebalanceTimeoutMs)*time.Millisecond), timer{generation: next.epoch})
-		} else {
-			s.timers.Cancel(key)
-		}
+	if next.classic == nil && next.state == memberUnrevoked {
+		// The deadline of a former time stays: it finds a member that has nothing to give back, unless this record is lost.
+		s.timers.Set(timerKey{timerRevoke, g.name, next.id}, s.now.Add(time.Duration(next.rebalanceTimeoutMs)*time.Millisecond), timer{})
 	}
 	return next, nil
 }

@@ -172,7 +172,7 @@ const (
 type timer struct {
 	initial          bool          // timerJoin: this is an initial rebalance, which may be extended
 	delay, remaining time.Duration // of an initial rebalance
-	generation       int32         // timerSync: the generation it was set for; timerRevoke: the member's epoch
+	generation       int32         // timerSync: the generation it was set for
 }
 
 // Deadline returns when Expire has something to do; ok is false if never.
@@ -201,7 +201,7 @@ func (s *Shard) Expire(now time.Time) (res shard.Result, ok bool) {
 	case timerMember, timerRejoin, timerResync:
 		s.expireMember(key.group, key.member)
 	case timerRevoke:
-		s.expireRevocation(key.group, key.member, t.generation)
+		s.expireRevocation(key.group, key.member)
 	case timerRegex:
 		s.stepRegex(key.group)
 	case timerExpiry:
