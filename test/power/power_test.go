@@ -75,7 +75,7 @@ func (l *ledger) close() {
 func load(t *testing.T, addr string, producers int, next *atomic.Uint64, l *ledger, stop <-chan struct{}) {
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
-	clients := make([]*kgo.Client, 4)
+	clients := make([]*kgo.Client, producers) // a broker takes the requests of one connection one after the other
 	for i := range clients {
 		clients[i] = client(t, addr, kgo.ProducerLinger(0), kgo.DisableIdempotentWrite(), kgo.RecordRetries(0), kgo.MaxProduceRequestsInflightPerBroker(16))
 		defer clients[i].Close()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 )
@@ -282,5 +283,25 @@ func TestFaultRules(t *testing.T) {
 	}
 	if _, err := x.Stat("/short"); !errors.Is(err, ErrCrashed) || !x.Crashed() {
 		t.Fatal(err)
+	}
+}
+
+func TestFaultsThatLieAndThatAreWatched(t *testing.T) {
+	m := NewMem()
+	x := NewFaults(m)
+	x.Add(Rule{Op: OpSync, Path: "lost", Skip: true})
+	x.Add(Rule{Op: OpWrite, Path: "changed", Alter: func(b []byte) []byte { return bytes.ToUpper(b) }})
+	var seen []string
+	x.Watch(func(op Op, path string) { seen = append(seen, string(op)+" "+path+" "+read(t, m, path)) })
+	write(t, x, "/lost", "abcd")
+	x.Watch(nil)
+	write(t, x, "/changed", "abcd")
+	want := []string{"create /lost <absent>", "write /lost ", "write /lost ab", "sync /lost abcd"}
+	if !slices.Equal(seen, want) {
+		t.Errorf("%q", seen)
+	}
+	m.SyncDir("/")
+	if got := read(t, m.CrashClone(LoseUnsynced), "/lost") + "|" + read(t, m.CrashClone(LoseUnsynced), "/changed"); got != "|ABCD" {
+		t.Error(got)
 	}
 }
