@@ -21,17 +21,17 @@ func (osFS) OpenFile(path string, flag int, perm fs.FileMode) (File, error) {
 	return &osFile{f: f}, nil
 }
 
-func (osFS) Rename(oldPath, newPath string) error         { return os.Rename(oldPath, newPath) }
-func (osFS) Remove(path string) error                     { return os.Remove(path) }
-func (osFS) RemoveAll(path string) error                  { return os.RemoveAll(path) }
+func (osFS) Rename(oldPath, newPath string) error { return os.Rename(oldPath, newPath) }
+func (osFS) Remove(path string) error             { return os.Remove(path) }
+func (osFS) RemoveAll(path string) error          { return os.RemoveAll(path) }
 func (osFS) MkdirAll(path string, perm fs.FileMode) error {
 	if os.Mkdir(path, perm) == nil { // nearly always the parent is there, and this one is not
 		return nil
 	}
 	return os.MkdirAll(path, perm)
 }
-func (osFS) List(dir string) ([]fs.DirEntry, error)       { return os.ReadDir(dir) }
-func (osFS) Stat(path string) (fs.FileInfo, error)        { return os.Stat(path) }
+func (osFS) List(dir string) ([]fs.DirEntry, error) { return os.ReadDir(dir) }
+func (osFS) Stat(path string) (fs.FileInfo, error)  { return os.Stat(path) }
 
 func (osFS) SyncDir(dir string) error {
 	d, err := os.Open(dir)

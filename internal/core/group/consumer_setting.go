@@ -16,7 +16,7 @@ func (s *Shard) observe(img *image.Image) {
 	}
 }
 
-// consumerSetting returns a duration from the group's config, else the broker's.
+// consumerSetting returns a duration from the group's config, else from the dynamic config of this broker or of all, else otherwise.
 func (s *Shard) consumerSetting(group, key string, otherwise time.Duration) time.Duration {
 	if s.image == nil {
 		return otherwise
@@ -24,8 +24,10 @@ func (s *Shard) consumerSetting(group, key string, otherwise time.Duration) time
 	if d, ok := millis(s.image.Configs.Of(image.ConfigResource{Type: image.ResourceGroup, Name: group})[key]); ok {
 		return d
 	}
-	if d, ok := millis(s.image.Configs.Of(image.DefaultBroker)["group."+key]); ok {
-		return d
+	for _, of := range []image.ConfigResource{{Type: image.ResourceBroker, Name: s.cfg.Consumer.Broker}, image.DefaultBroker} {
+		if d, ok := millis(s.image.Configs.Of(of)["group."+key]); ok {
+			return d
+		}
 	}
 	return otherwise
 }

@@ -31,7 +31,7 @@ type Config struct {
 }
 
 // ConsumerConfig are the settings of consumer groups (KIP-848). A group's own config, and for the assignment interval the dynamic
-// config of the cluster, go before these.
+// config of the broker or the cluster, go before these.
 type ConsumerConfig struct {
 	// SessionTimeout, HeartbeatInterval and AssignmentInterval are group.consumer.session.timeout.ms, .heartbeat.interval.ms and
 	// .assignment.interval.ms.
@@ -40,6 +40,8 @@ type ConsumerConfig struct {
 	RegexRefreshInterval time.Duration
 	// MaxSize is group.consumer.max.size, in members.
 	MaxSize int
+	// Broker is this broker's id, the name of its dynamic config.
+	Broker string
 	// Assignors is group.consumer.assignors: names that package assignor knows, at least one. The first is the default.
 	Assignors []string
 	// Upgrade and Downgrade say which way a group may change its protocol while it has members: group.consumer.migration.policy.

@@ -4,6 +4,7 @@ import (
 	crand "crypto/rand"
 	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -70,6 +71,7 @@ func GroupConfig(c *conf.Broker) group.Config {
 		AssignmentInterval:   c.Millis("group.consumer.assignment.interval.ms"),
 		RegexRefreshInterval: c.Millis("group.consumer.regex.refresh.interval.ms"),
 		MaxSize:              int(c.Int("group.consumer.max.size")),
+		Broker:               strconv.Itoa(int(c.Int("node.id"))),
 	}
 	for _, given := range c.List("group.consumer.assignors") {
 		cfg.Consumer.Assignors = append(cfg.Consumer.Assignors, conf.ConsumerAssignor(given))
