@@ -39,6 +39,9 @@ power: ## the power goes, the disk fills, fsync fails, on real file systems (nee
 interop: build ## unmodified clients of other houses against a node
 	test/interop/run
 
+checker: build ## clients, kills and verdicts on the real process (3 minutes; FOR=2h for longer)
+	$(GO) run ./test/checker/run -for $(or $(FOR),3m)
+
 soak: ## the long runs (hours), by hand: FUZZTIME=30m COUNT=500; record the figures in docs/evidence.md
 	test/soak/run
 

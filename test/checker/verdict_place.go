@@ -1,6 +1,7 @@
 package checker
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -203,22 +204,57 @@ func (a *analysis) registers() {
 // late is how long after its client gave up a change of unknown outcome may still take effect: no request lives longer in a node.
 const late = 10 * time.Second
 
-// linearizable returns the first reading that no order explains, or nil. The operations are sorted by begin. The state is what
-// the register may hold together with the set of unfinished writes already used; the search keeps all states reachable, which
-// is small because a register has one writer at a time and few writes of unknown outcome. A change may become visible up to lag
-// after its acknowledgement; changes that follow one another become visible in their order.
+// linearizable returns the first reading that no order explains, or nil. The operations are sorted by begin. A change may become
+// visible up to lag after its acknowledgement; changes that follow one another become visible in their order.
+//
+// It keeps every state in which the register may be: its value and which operations under way have taken effect. Of states that
+// differ only in changes of unknown outcome those are enough that have used up least.
 func linearizable(ops []*Op, lag int64) *Op {
-	type state struct {
-		value string
-		used  string // sorted indexes of pending operations that have taken effect
+	r := &search{ops: ops, pending: map[int]bool{}, states: map[held][]string{{}: {""}}}
+	for _, e := range r.events(lag) {
+		if e.begin {
+			r.pending[e.i] = true
+			continue
+		}
+		if !r.spread() {
+			return nil // too many states to tell: no verdict on this register
+		}
+		r.end(e.i)
+		if len(r.states) == 0 {
+			return ops[e.i]
+		}
 	}
-	type event struct {
-		at    int64
-		begin bool
-		i     int
-	}
+	return nil
+}
+
+// search is the state of linearizable. Sets of operations are strings of their marks.
+type search struct {
+	ops     []*Op
+	pending map[int]bool
+	states  map[held][]string // with the sets of used changes of unknown outcome
+}
+
+// held is a value with the set of operations, of known outcome, that are under way and have taken effect.
+type held struct{ value, used string }
+
+func mark(i int) string { return string(rune(i + 1)) }
+
+func add(set string, i int) string {
+	runes := append([]rune(set), rune(i+1))
+	slices.Sort(runes)
+	return string(runes)
+}
+
+type event struct {
+	at    int64
+	begin bool
+	i     int
+}
+
+// events are the begins and ends of operations in their order; of two at one time the begin comes first.
+func (r *search) events(lag int64) []event {
 	var events []event
-	for i, op := range ops {
+	for i, op := range r.ops {
 		events = append(events, event{op.Start, true, i})
 		at := op.end()
 		switch {
@@ -232,75 +268,95 @@ func linearizable(ops []*Op, lag int64) *Op {
 		events = append(events, event{at, false, i})
 	}
 	slices.SortStableFunc(events, func(x, y event) int {
-		switch {
-		case x.at != y.at:
-			if x.at < y.at {
+		if x.at == y.at && x.begin != y.begin {
+			if x.begin {
 				return -1
 			}
 			return 1
-		case x.begin && !y.begin:
-			return -1
-		case y.begin && !x.begin:
-			return 1
 		}
-		return 0
+		return cmp.Compare(x.at, y.at)
 	})
-	mark := func(i int) string { return string(rune(i + 1)) }
-	pending := map[int]bool{}
-	states := map[state]bool{{}: true}
-	// before tells that a change that ended before change i began is still to take effect.
-	before := func(i int, used string) bool {
-		for j := range pending {
-			if j != i && ops[j].F == Set && ops[j].end() < ops[i].Start && !strings.Contains(used, mark(j)) {
-				return true
-			}
-		}
-		return false
+	return events
+}
+
+// spread adds every state reachable by letting operations under way take effect. It is false if there are too many.
+func (r *search) spread() bool {
+	type state struct {
+		held
+		info string
 	}
-	// spread adds every state reachable by letting pending operations take effect.
-	spread := func() {
-		work := make([]state, 0, len(states))
-		for s := range states {
-			work = append(work, s)
-		}
-		for len(work) > 0 && len(states) < 1<<16 {
-			s := work[len(work)-1]
-			work = work[:len(work)-1]
-			for i := range pending {
-				if strings.Contains(s.used, mark(i)) || ops[i].F == Get && ops[i].Value != s.value || ops[i].F == Set && before(i, s.used) {
-					continue
-				}
-				runes := append([]rune(s.used), rune(i+1))
-				slices.Sort(runes)
-				n := state{s.value, string(runes)}
-				if ops[i].F == Set {
-					n.value = ops[i].Value
-				}
-				if !states[n] {
-					states[n] = true
-					work = append(work, n)
-				}
-			}
+	var work []state
+	for s, infos := range r.states {
+		for _, info := range infos {
+			work = append(work, state{s, info})
 		}
 	}
-	for _, e := range events {
-		if e.begin {
-			pending[e.i] = true
-			continue
+	for tried := 0; len(work) > 0; tried++ {
+		if tried > 2000 {
+			return false
 		}
-		spread()
-		left := map[state]bool{}
-		for s := range states {
-			if strings.Contains(s.used, mark(e.i)) || ops[e.i].end() == never {
-				s.used = strings.ReplaceAll(s.used, mark(e.i), "")
-				left[s] = true
+		s := work[0]
+		work = work[1:]
+		for i := range r.pending {
+			op := r.ops[i]
+			if strings.Contains(s.used, mark(i)) || strings.Contains(s.info, mark(i)) || op.F == Get && op.Value != s.value ||
+				op.F == Set && r.before(i, s.used) {
+				continue
+			}
+			n := s
+			if op.F == Set {
+				n.value = op.Value
+			}
+			if op.end() == never {
+				n.info = add(s.info, i)
+			} else {
+				n.used = add(s.used, i)
+			}
+			if !slices.ContainsFunc(r.states[n.held], func(had string) bool { return subset(had, n.info) }) {
+				r.states[n.held] = append(r.states[n.held], n.info)
+				work = append(work, n)
 			}
 		}
-		delete(pending, e.i)
-		if len(left) == 0 {
-			return ops[e.i]
-		}
-		states = left
 	}
-	return nil
+	return true
+}
+
+// before tells that an acknowledged change that ended before change i began is still to take effect.
+func (r *search) before(i int, used string) bool {
+	for j := range r.pending {
+		if r.ops[j].F == Set && r.ops[j].end() < r.ops[i].Start && !strings.Contains(used, mark(j)) {
+			return true
+		}
+	}
+	return false
+}
+
+// end keeps the states in which operation i has taken effect, or need not have.
+func (r *search) end(i int) {
+	delete(r.pending, i)
+	left := map[held][]string{}
+	for s, infos := range r.states {
+		if r.ops[i].end() != never {
+			if !strings.Contains(s.used, mark(i)) {
+				continue
+			}
+			s.used = strings.ReplaceAll(s.used, mark(i), "")
+		}
+		for _, info := range infos {
+			info = strings.ReplaceAll(info, mark(i), "")
+			if !slices.ContainsFunc(left[s], func(had string) bool { return subset(had, info) }) {
+				left[s] = append(left[s], info)
+			}
+		}
+	}
+	r.states = left
+}
+
+func subset(small, large string) bool {
+	for _, x := range small {
+		if !strings.ContainsRune(large, x) {
+			return false
+		}
+	}
+	return true
 }
