@@ -40,6 +40,7 @@ interop: build ## unmodified clients of other houses against a node
 	test/interop/run
 
 checker: build ## clients, kills and verdicts on the real process (3 minutes; FOR=2h for longer)
+	MOLDAU_CHECKER=1 $(GO) test -count=1 -timeout 10m ./test/checker
 	$(GO) run ./test/checker/run -for $(or $(FOR),3m)
 
 soak: ## the long runs (hours), by hand: FUZZTIME=30m COUNT=500; record the figures in docs/evidence.md

@@ -622,6 +622,7 @@ var onlyFault = flag.String("fault", "", "run only the faults whose name contain
 
 // TestFaults breaks one rule at a time; each must be found.
 func TestFaults(t *testing.T) {
+	live(t)
 	for _, ft := range faults {
 		if !strings.Contains(ft.name, *onlyFault) {
 			continue
