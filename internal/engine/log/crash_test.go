@@ -129,9 +129,9 @@ func (w *world) append(epoch id.LeaderEpoch, size int) {
 	w.end = r.NextOffset
 }
 
-// keepBelow forgets what is being overwritten.
+// keepBelow forgets what is being overwritten, and a batch of which only a part was left below the log start.
 func (w *world) keepBelow(end id.Offset) {
-	for n := len(w.batches); n > 0 && w.batches[n-1].BaseOffset() >= end; n-- {
+	for n := len(w.batches); n > 0 && w.batches[n-1].NextOffset() > end; n-- {
 		w.batches = w.batches[:n-1]
 	}
 }
@@ -148,8 +148,9 @@ func (w *world) truncate(to id.Offset) {
 	}
 	// From here on less may be found, whether or not the call succeeds.
 	end := to
+	first := (*w.l.segments.Load())[0].base // what lies below is gone, also half a batch
 	for _, b := range w.batches {
-		if b.BaseOffset() < to && b.NextOffset() > to {
+		if b.BaseOffset() >= first && b.BaseOffset() < to && b.NextOffset() > to {
 			end = b.BaseOffset()
 		}
 	}
@@ -165,7 +166,7 @@ func (w *world) truncate(to id.Offset) {
 	} else {
 		w.cutting = false
 		if w.l.EndOffset() != end {
-			w.t.Fatalf("truncated to %d, end is %d", to, w.l.EndOffset())
+			w.t.Fatalf("truncated to %d, end is %d, want %d", to, w.l.EndOffset(), end)
 		}
 		w.end = end
 		w.seq = int32(0)

@@ -169,6 +169,9 @@ func (w *world) resume() {
 
 func (w *world) randomSteps(rng *rand.Rand) {
 	epoch := max(w.l.LatestEpoch(), 0)
+	if n := len(w.batches); n > 0 { // also where the log has been deleted up to its end: a leader epoch never goes down
+		epoch = max(epoch, w.batches[n-1].LeaderEpoch())
+	}
 	for range 5 + rng.IntN(40) {
 		switch rng.IntN(12) {
 		case 0:
