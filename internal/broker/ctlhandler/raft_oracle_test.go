@@ -127,6 +127,7 @@ advertised.listeners=PLAINTEXT://localhost:%[2]d
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs=%s/data
+log.cleaner.dedupe.buffer.size=2097152
 `, observedPort, observerPort, k.dir)
 	if err := os.WriteFile(filepath.Join(k.dir, "server.properties"), []byte(properties), 0o644); err != nil {
 		t.Fatal(err)
