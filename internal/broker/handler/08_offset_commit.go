@@ -16,15 +16,29 @@ func (d *GroupDesk) offsetCommit(r *server.Request) {
 	if !r.Decode(req) {
 		return
 	}
+	answer := newCommitAnswer(r.Version() >= 10)
+	req.Topics = d.knownTopics(req.Topics, answer)
+	if len(req.Topics) == 0 {
+		r.Answer(answer.resp)
+		return
+	}
+	d.do(r, d.partitionOf(req.GroupID), func(body any, code wire.ErrorCode) {
+		below, ok := body.(*api.OffsetCommitResponse)
+		if !ok {
+			below = group.CommitError(req, coord.ClientError(code))
+		}
+		r.Answer(answer.merge(below))
+	}, func(s *group.Shard, t group.Turn) shard.Result { return s.OffsetCommit(t, req) })
+}
+
+// knownTopics returns the topics and partitions that exist, with name and id, and answers for the others.
+func (d *GroupDesk) knownTopics(asked []api.OffsetCommitRequestTopic, answer *commitAnswer) (known []api.OffsetCommitRequestTopic) {
 	topics := d.image().Topics
-	useIDs := r.Version() >= 10
-	answer := commitAnswer{resp: api.NewOffsetCommitResponse(), useIDs: useIDs, index: make(map[commitTopic]int)}
-	var known []api.OffsetCommitRequestTopic
-	for i := range req.Topics {
-		t := &req.Topics[i]
+	for i := range asked {
+		t := &asked[i]
 		topic := topics.ByName(t.Name)
 		code := wire.ErrUnknownTopicOrPartition
-		if useIDs {
+		if answer.useIDs {
 			topic, code = topics.ByID(t.TopicID), wire.ErrUnknownTopicID
 		}
 		if topic == nil {
@@ -48,18 +62,7 @@ func (d *GroupDesk) offsetCommit(r *server.Request) {
 			known = append(known, *t)
 		}
 	}
-	if len(known) == 0 {
-		r.Answer(answer.resp)
-		return
-	}
-	req.Topics = known
-	d.do(r, d.partitionOf(req.GroupID), func(body any, code wire.ErrorCode) {
-		below, ok := body.(*api.OffsetCommitResponse)
-		if !ok {
-			below = group.CommitError(req, coord.ClientError(code))
-		}
-		r.Answer(answer.merge(below))
-	}, func(s *group.Shard, t group.Turn) shard.Result { return s.OffsetCommit(t, req) })
+	return known
 }
 
 // commitAnswer gathers an answer: a topic that a request names twice is answered once.
@@ -67,6 +70,10 @@ type commitAnswer struct {
 	resp   *api.OffsetCommitResponse
 	useIDs bool
 	index  map[commitTopic]int
+}
+
+func newCommitAnswer(useIDs bool) *commitAnswer {
+	return &commitAnswer{resp: api.NewOffsetCommitResponse(), useIDs: useIDs, index: make(map[commitTopic]int)}
 }
 
 // commitTopic is what tells topics apart in an answer: the id or the name, as the version has it.

@@ -17,64 +17,46 @@ import (
 // txnOffsetCommit serves TxnOffsetCommit; topic ids since 6 (KIP-1319). Like a transactional produce it goes through two floors: the
 // log of the group's partition gives a guard, the transaction's coordinator is asked, then the group coordinator decides.
 func (d *GroupDesk) txnOffsetCommit(r *server.Request) {
-	req := api.NewTxnOffsetCommitRequest()
-	if !r.Decode(req) {
+	in := api.NewTxnOffsetCommitRequest()
+	if !r.Decode(in) {
 		return
 	}
-	a := txnCommitAnswer{resp: api.NewTxnOffsetCommitResponse(), index: map[commitTopic]int{}, useIDs: r.Version() >= 6}
-	req.Topics = d.knownTxnTopics(req, &a)
-	finish := func(below *api.TxnOffsetCommitResponse) {
-		out := a.merge(below)
-		if r.Version() < 2 {
-			// Clients of old crash on this one (KAFKA-7296).
-			for i := range out.Topics {
-				for j := range out.Topics[i].Partitions {
-					if p := &out.Topics[i].Partitions[j]; p.ErrorCode == wire.ErrCoordinatorLoadInProgress {
-						p.ErrorCode = wire.ErrCoordinatorNotAvailable
-					}
-				}
-			}
-		}
-		r.Answer(out)
-	}
+	req, answer := asOffsetCommit(in), newCommitAnswer(r.Version() >= 6)
+	req.Topics = d.knownTopics(req.Topics, answer)
 	if len(req.Topics) == 0 {
-		finish(&api.TxnOffsetCommitResponse{})
+		r.Answer(asTxnOffsetCommit(answer.resp, r.Version()))
 		return
 	}
-	partition := d.partitionOf(req.GroupID)
+	finish := func(below *api.OffsetCommitResponse) { r.Answer(asTxnOffsetCommit(answer.merge(below), r.Version())) }
 	fail := func(code wire.ErrorCode) {
 		if code = coord.ClientError(code); code == wire.ErrNetworkException {
 			code = wire.ErrCoordinatorLoadInProgress
 		}
-		finish(group.TxnCommitError(req, code))
+		finish(group.CommitError(req, code))
 	}
 	if req.GroupID == "" {
 		fail(wire.ErrInvalidGroupID)
 		return
 	}
+	partition := d.partitionOf(req.GroupID)
+	by := shard.Producer{ID: id.ProducerID(in.ProducerID), Epoch: id.ProducerEpoch(in.ProducerEpoch)}
 	commit := func(guard log.VerificationGuard) {
+		by.Guard = uint64(guard)
 		d.do(r, partition, func(body any, code wire.ErrorCode) {
-			below, ok := body.(*api.TxnOffsetCommitResponse)
+			below, ok := body.(*api.OffsetCommitResponse)
 			if !ok {
 				fail(code)
 				return
 			}
 			finish(below)
-		}, func(s *group.Shard, t group.Turn) shard.Result {
-			res := s.TxnOffsetCommit(t, req)
-			if res.Producer != nil {
-				res.Producer.Guard = uint64(guard)
-			}
-			return res
-		})
+		}, func(s *group.Shard, t group.Turn) shard.Result { return s.TxnOffsetCommit(t, by, req) })
 	}
 	op := commitOperation(r.Version())
 	if d.gate == nil || !d.gate.Needed(op) {
 		commit(log.NoGuard)
 		return
 	}
-	producer, epoch := id.ProducerID(req.ProducerID), id.ProducerEpoch(req.ProducerEpoch)
-	guard, err := d.replicas.BeginVerification(offsetsTopic, id.UUID{}, partition, producer, epoch, record.NoSequence, op == Add)
+	guard, err := d.replicas.BeginVerification(offsetsTopic, id.UUID{}, partition, by.ID, by.Epoch, record.NoSequence, op == Add)
 	if err != nil {
 		fail(replica.ErrorCode(err))
 		return
@@ -83,7 +65,7 @@ func (d *GroupDesk) txnOffsetCommit(r *server.Request) {
 		commit(guard)
 		return
 	}
-	d.gate.Enter(txn.Producer{TransactionalID: req.TransactionalID, ID: producer, Epoch: epoch}, []id.TopicPartition{{Topic: offsetsTopic, Partition: partition}}, op,
+	d.gate.Enter(txn.Producer{TransactionalID: in.TransactionalID, ID: by.ID, Epoch: by.Epoch}, []id.TopicPartition{{Topic: offsetsTopic, Partition: partition}}, op,
 		func(codes []wire.ErrorCode) {
 			if codes[0] != wire.ErrNone {
 				fail(codes[0])
@@ -93,60 +75,34 @@ func (d *GroupDesk) txnOffsetCommit(r *server.Request) {
 		})
 }
 
-// knownTxnTopics returns the topics and partitions that exist, with name and id, and answers for the others.
-func (d *GroupDesk) knownTxnTopics(req *api.TxnOffsetCommitRequest, a *txnCommitAnswer) []api.TxnOffsetCommitRequestTopic {
-	topics := d.image().Topics
-	var known []api.TxnOffsetCommitRequestTopic
-	for _, t := range req.Topics {
-		topic, code := topics.ByName(t.Name), wire.ErrUnknownTopicOrPartition
-		if a.useIDs {
-			topic, code = topics.ByID(t.TopicID), wire.ErrUnknownTopicID
-		}
-		exist := t
-		exist.Partitions = nil
-		if topic != nil {
-			exist.Name, exist.TopicID, code = topic.Name, topic.ID, wire.ErrUnknownTopicOrPartition
-		}
+// asOffsetCommit returns what the request asks for apart from whose transaction it is.
+func asOffsetCommit(in *api.TxnOffsetCommitRequest) *api.OffsetCommitRequest {
+	req := api.NewOffsetCommitRequest()
+	req.GroupID, req.GenerationIDOrMemberEpoch, req.MemberID, req.GroupInstanceID = in.GroupID, in.GenerationIDOrMemberEpoch, in.MemberID, in.GroupInstanceID
+	for _, t := range in.Topics {
+		topic := api.OffsetCommitRequestTopic{Name: t.Name, TopicID: t.TopicID}
 		for _, p := range t.Partitions {
-			if topic != nil && topic.Partition(p.PartitionIndex) != nil {
-				exist.Partitions = append(exist.Partitions, p)
-				continue
+			topic.Partitions = append(topic.Partitions, api.OffsetCommitRequestTopicPartition{PartitionIndex: p.PartitionIndex, CommittedOffset: p.CommittedOffset,
+				CommittedLeaderEpoch: p.CommittedLeaderEpoch, CommittedMetadata: p.CommittedMetadata})
+		}
+		req.Topics = append(req.Topics, topic)
+	}
+	return req
+}
+
+// asTxnOffsetCommit returns the answer in the form of this API. Clients before version 2 crash on COORDINATOR_LOAD_IN_PROGRESS
+// (KAFKA-7296) and get COORDINATOR_NOT_AVAILABLE instead.
+func asTxnOffsetCommit(resp *api.OffsetCommitResponse, version int16) *api.TxnOffsetCommitResponse {
+	out := api.NewTxnOffsetCommitResponse()
+	for _, t := range resp.Topics {
+		topic := api.TxnOffsetCommitResponseTopic{Name: t.Name, TopicID: t.TopicID}
+		for _, p := range t.Partitions {
+			if version < 2 && p.ErrorCode == wire.ErrCoordinatorLoadInProgress {
+				p.ErrorCode = wire.ErrCoordinatorNotAvailable
 			}
-			one := a.topic(exist.Name, exist.TopicID)
-			one.Partitions = append(one.Partitions, api.TxnOffsetCommitResponseTopicPartition{PartitionIndex: p.PartitionIndex, ErrorCode: code})
+			topic.Partitions = append(topic.Partitions, api.TxnOffsetCommitResponseTopicPartition{PartitionIndex: p.PartitionIndex, ErrorCode: p.ErrorCode})
 		}
-		if len(exist.Partitions) > 0 {
-			known = append(known, exist)
-		}
+		out.Topics = append(out.Topics, topic)
 	}
-	return known
-}
-
-// txnCommitAnswer gathers an answer: a topic that a request names twice is answered once.
-type txnCommitAnswer struct {
-	resp   *api.TxnOffsetCommitResponse
-	useIDs bool
-	index  map[commitTopic]int
-}
-
-func (a *txnCommitAnswer) topic(name string, topicID id.UUID) *api.TxnOffsetCommitResponseTopic {
-	key := commitTopic{name: name}
-	if a.useIDs {
-		key = commitTopic{id: topicID}
-	}
-	i, ok := a.index[key]
-	if !ok {
-		i = len(a.resp.Topics)
-		a.index[key] = i
-		a.resp.Topics = append(a.resp.Topics, api.TxnOffsetCommitResponseTopic{Name: name, TopicID: topicID})
-	}
-	return &a.resp.Topics[i]
-}
-
-func (a *txnCommitAnswer) merge(below *api.TxnOffsetCommitResponse) *api.TxnOffsetCommitResponse {
-	for _, t := range below.Topics {
-		one := a.topic(t.Name, t.TopicID)
-		one.Partitions = append(one.Partitions, t.Partitions...)
-	}
-	return a.resp
+	return out
 }

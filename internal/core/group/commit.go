@@ -9,10 +9,25 @@ import (
 
 // OffsetCommit decides an OffsetCommit request. The topics in it must exist and carry both name and id.
 func (s *Shard) OffsetCommit(t Turn, req *api.OffsetCommitRequest) shard.Result {
+	return s.commit(t, req, nil)
+}
+
+// TxnOffsetCommit decides a TxnOffsetCommit request (KIP-98, KIP-447), given as an OffsetCommit without a retention and by whose
+// transaction it is; t.Version is that of TxnOffsetCommit. The offsets are pending until the marker of the transaction comes; the
+// log checks the producer.
+func (s *Shard) TxnOffsetCommit(t Turn, by shard.Producer, req *api.OffsetCommitRequest) shard.Result {
+	return s.commit(t, req, &by)
+}
+
+// commit makes the offsets those of the group, or of a producer's transaction if by is not nil.
+func (s *Shard) commit(t Turn, req *api.OffsetCommitRequest, by *shard.Producer) shard.Result {
 	s.begin(t.Now)
-	code, each := s.checkCommit(t, req)
+	code, each := s.checkCommit(t, req, by != nil)
 	if code == wire.ErrNone && each != nil {
 		code = s.checkEach(each, req)
+	}
+	if code == wire.ErrStaleMemberEpoch && by != nil && t.Version < 6 {
+		code = wire.ErrIllegalGeneration // what older clients know
 	}
 	if code != wire.ErrNone {
 		s.answer(t.Ticket, CommitError(req, code))
@@ -41,14 +56,21 @@ func (s *Shard) OffsetCommit(t Turn, req *api.OffsetCommitRequest) shard.Result 
 			if s.metadataTooLarge(metadata) {
 				code = wire.ErrOffsetMetadataTooLarge
 			} else {
-				s.append(commitRecord(req.GroupID, topicPartition{topic.Name, p.PartitionIndex}, &Commit{
+				r := commitRecord(req.GroupID, topicPartition{topic.Name, p.PartitionIndex}, &Commit{
 					Offset: id.Offset(p.CommittedOffset), LeaderEpoch: id.LeaderEpoch(p.CommittedLeaderEpoch), Metadata: metadata,
 					TimestampMs: nowMs, ExpireMs: expireMs, TopicID: topicID, recordOffset: -1,
-				}))
+				})
+				if by != nil {
+					r.Change = pendingChange{r.Change.(commitChange), by.ID}
+				}
+				s.append(r)
 			}
 			one.Partitions = append(one.Partitions, api.OffsetCommitResponseTopicPartition{PartitionIndex: p.PartitionIndex, ErrorCode: code})
 		}
 		resp.Topics = append(resp.Topics, one)
+	}
+	if len(s.res.Records) > 0 {
+		s.res.Producer = by
 	}
 	s.res.Atomic = true
 	s.res.Reply = resp
@@ -88,40 +110,37 @@ func (s *Shard) metadataTooLarge(metadata string) bool {
 	return utf16Length(metadata) > s.cfg.OffsetMetadataMaxSize || len(metadata) > maxName
 }
 
-// checkCommit says whether the sender may commit; a classic member's commit also keeps its session. each, if not nil, has to be
-// asked about every partition.
-func (s *Shard) checkCommit(t Turn, req *api.OffsetCommitRequest) (code wire.ErrorCode, each func(id.UUID, int32) wire.ErrorCode) {
-	if e := s.groups[req.GroupID]; e != nil && e.consumer != nil && len(req.GroupID) <= maxName {
-		return checkConsumerCommit(e.consumer, req.MemberID, req.GroupInstanceID, req.GenerationIDOrMemberEpoch, t.Version, false)
+// checkCommit says whether the sender may commit; a classic member's commit also keeps its session, but not one in a transaction.
+// each, if not nil, has to be asked about every partition.
+func (s *Shard) checkCommit(t Turn, req *api.OffsetCommitRequest, inTxn bool) (code wire.ErrorCode, each func(id.UUID, int32) wire.ErrorCode) {
+	if len(req.GroupID) > maxName {
+		return wire.ErrUnknownServerError, nil // no record can hold it
 	}
-	return s.checkClassicCommit(t, req), nil
+	e, generation := s.groups[req.GroupID], req.GenerationIDOrMemberEpoch
+	switch {
+	case e == nil && generation < 0:
+		return wire.ErrNone, nil // a simple consumer or a tool; the commit makes the group
+	case e == nil && (t.Version >= 9 || inTxn && t.Version >= 6):
+		return wire.ErrGroupIDNotFound, nil
+	case e == nil:
+		return wire.ErrIllegalGeneration, nil
+	case e.consumer != nil:
+		return checkConsumerCommit(e.consumer, req.MemberID, req.GroupInstanceID, generation, t.Version, inTxn)
+	case e.modern == nil:
+		return s.checkClassicCommit(e.classic, req, inTxn), nil
+	case generation < 0 && e.empty():
+		return wire.ErrNone, nil
+	}
+	return wire.ErrUnknownMemberID, nil // its members cannot be here, their protocol is not served
 }
 
-func (s *Shard) checkClassicCommit(t Turn, req *api.OffsetCommitRequest) wire.ErrorCode {
-	e, generation := s.groups[req.GroupID], req.GenerationIDOrMemberEpoch
-	if len(req.GroupID) > maxName {
-		return wire.ErrUnknownServerError // no record can hold it
-	}
-	if e == nil {
-		switch {
-		case generation < 0:
-			return wire.ErrNone // a simple consumer or a tool; the commit makes the group
-		case t.Version >= 9:
-			return wire.ErrGroupIDNotFound
-		default:
-			return wire.ErrIllegalGeneration
-		}
-	}
-	if e.modern != nil {
-		if generation < 0 && e.empty() {
-			return wire.ErrNone
-		}
-		return wire.ErrUnknownMemberID // its members cannot be here, their protocol is not served
-	}
-	g := e.classic
+func (s *Shard) checkClassicCommit(g *classicGroup, req *api.OffsetCommitRequest, inTxn bool) wire.ErrorCode {
+	generation := req.GenerationIDOrMemberEpoch
 	switch {
 	case generation < 0 && g.state == Empty:
 		return wire.ErrNone
+	case generation < 0 && req.MemberID == "" && req.GroupInstanceID == nil && inTxn:
+		return wire.ErrNone // a producer before KIP-447, which knows nothing of members
 	case generation < 0 && req.MemberID == "" && req.GroupInstanceID == nil:
 		// A sender that is no member may commit to an empty group only.
 		return wire.ErrUnknownMemberID
@@ -129,10 +148,12 @@ func (s *Shard) checkClassicCommit(t Turn, req *api.OffsetCommitRequest) wire.Er
 	if code := g.check(req.MemberID, req.GroupInstanceID); code != wire.ErrNone {
 		return code
 	}
-	if generation != g.generation {
+	switch {
+	case generation != g.generation:
 		return wire.ErrIllegalGeneration
-	}
-	if g.state == CompletingRebalance {
+	case inTxn:
+		return wire.ErrNone // whatever the group's state is
+	case g.state == CompletingRebalance:
 		// The member knows the new generation but not yet its partitions; this makes the client fetch them first.
 		return wire.ErrRebalanceInProgress
 	}

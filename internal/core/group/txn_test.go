@@ -55,18 +55,19 @@ func (l *txnLog) carry(res shard.Result) any {
 func (l *txnLog) turn() Turn { return Turn{Now: time.UnixMilli(1000), Ticket: 1, Version: 5} }
 
 func (l *txnLog) pending(producer id.ProducerID, partition int32, offset int64) wire.ErrorCode {
-	req := api.NewTxnOffsetCommitRequest()
-	req.TransactionalID, req.GroupID, req.ProducerID, req.GenerationIDOrMemberEpoch = "x", "g", int64(producer), -1
-	req.Topics = []api.TxnOffsetCommitRequestTopic{{Name: "t", Partitions: []api.TxnOffsetCommitRequestTopicPartition{{PartitionIndex: partition, CommittedOffset: offset, CommittedLeaderEpoch: -1}}}}
-	resp := l.carry(l.s.TxnOffsetCommit(l.turn(), req)).(*api.TxnOffsetCommitResponse)
+	resp := l.carry(l.s.TxnOffsetCommit(l.turn(), shard.Producer{ID: producer}, commitOf(partition, offset))).(*api.OffsetCommitResponse)
 	return resp.Topics[0].Partitions[0].ErrorCode
 }
 
 func (l *txnLog) plain(partition int32, offset int64) {
+	l.carry(l.s.OffsetCommit(l.turn(), commitOf(partition, offset)))
+}
+
+func commitOf(partition int32, offset int64) *api.OffsetCommitRequest {
 	req := api.NewOffsetCommitRequest()
 	req.GroupID, req.GenerationIDOrMemberEpoch = "g", -1
 	req.Topics = []api.OffsetCommitRequestTopic{{Name: "t", Partitions: []api.OffsetCommitRequestTopicPartition{{PartitionIndex: partition, CommittedOffset: offset, CommittedLeaderEpoch: -1}}}}
-	l.carry(l.s.OffsetCommit(l.turn(), req))
+	return req
 }
 
 func (l *txnLog) end(producer id.ProducerID, commit bool) {
@@ -129,24 +130,23 @@ func TestPendingOffsets(t *testing.T) {
 	expect(" 10 5 31 -1")
 
 	long := make([]byte, 5000)
-	req := api.NewTxnOffsetCommitRequest()
-	req.GroupID, req.ProducerID = "g", 7
-	text := string(long)
-	req.Topics = []api.TxnOffsetCommitRequestTopic{{Name: "t", Partitions: []api.TxnOffsetCommitRequestTopicPartition{{CommittedMetadata: &text}}}}
-	res := l.s.TxnOffsetCommit(l.turn(), req)
-	if code := res.Reply.(*api.TxnOffsetCommitResponse).Topics[0].Partitions[0].ErrorCode; code != wire.ErrOffsetMetadataTooLarge || res.Producer != nil || len(res.Records) > 0 {
+	by, text := shard.Producer{ID: 7}, string(long)
+	req := commitOf(0, 1)
+	req.Topics[0].Partitions[0].CommittedMetadata = &text
+	res := l.s.TxnOffsetCommit(l.turn(), by, req)
+	if code := res.Reply.(*api.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode; code != wire.ErrOffsetMetadataTooLarge || res.Producer != nil || len(res.Records) > 0 {
 		t.Errorf("too much metadata: %s %+v", code.Name(), res)
 	}
 	for version, want := range map[int16]wire.ErrorCode{5: wire.ErrIllegalGeneration, 6: wire.ErrGroupIDNotFound} {
 		req.GroupID, req.GenerationIDOrMemberEpoch, req.MemberID = "unknown", 3, "m"
 		turn := l.turn()
 		turn.Version = version
-		if code := l.carry(l.s.TxnOffsetCommit(turn, req)).(*api.TxnOffsetCommitResponse).Topics[0].Partitions[0].ErrorCode; code != want {
+		if code := l.carry(l.s.TxnOffsetCommit(turn, by, req)).(*api.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode; code != want {
 			t.Errorf("version %d: %s, want %s", version, code.Name(), want.Name())
 		}
 	}
 	req.GroupID = "g"
-	if code := l.carry(l.s.TxnOffsetCommit(l.turn(), req)).(*api.TxnOffsetCommitResponse).Topics[0].Partitions[0].ErrorCode; code != wire.ErrUnknownMemberID {
+	if code := l.carry(l.s.TxnOffsetCommit(l.turn(), by, req)).(*api.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode; code != wire.ErrUnknownMemberID {
 		t.Errorf("a member of another group: %s", code.Name())
 	}
 }
