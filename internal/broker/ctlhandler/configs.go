@@ -30,7 +30,7 @@ func (d *Desk) incrementalAlterConfigs(c *call) {
 		}
 		a := api.IncrementalAlterConfigsResponseResponse{ResourceType: res.ResourceType, ResourceName: res.ResourceName}
 		if err := d.describer.Loggers.Alter(res, req.ValidateOnly); err != nil {
-			if a.ErrorCode, a.ErrorMessage = configError(err); a.ErrorMessage == nil {
+			if a.ErrorCode, a.ErrorMessage = ConfigError(err); a.ErrorMessage == nil {
 				a.ErrorMessage = new(a.ErrorCode.Message())
 			}
 		}

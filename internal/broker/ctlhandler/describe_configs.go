@@ -116,7 +116,7 @@ func (d *Describer) describeResource(img *image.Image, b *conf.Broker, res api.D
 		entries, err = conf.DescribeGroup(b, img.Configs.Of(image.ConfigResource{Type: kind, Name: name}), res.ConfigurationKeys)
 	}
 	if err != nil {
-		code, text := configError(err)
+		code, text := ConfigError(err)
 		return nil, code, text
 	}
 	return entries, wire.ErrNone, nil
@@ -136,8 +136,8 @@ func configEntry(e conf.Entry, synonyms, documentation bool) api.DescribeConfigs
 	return out
 }
 
-// configError maps an error of base/conf to code and message.
-func configError(err error) (wire.ErrorCode, *string) {
+// ConfigError maps an error of base/conf to the code and message that a client gets.
+func ConfigError(err error) (wire.ErrorCode, *string) {
 	var e *conf.Error
 	if errors.As(err, &e) {
 		if e.Request {

@@ -52,7 +52,7 @@ func (d *TxnDesk) initProducerID(req *server.Request) {
 		return
 	}
 	d.decide(init.TransactionalID, func(body any, code wire.ErrorCode) {
-		r, ok := body.(txn.InitResult)
+		r, ok := body.(txn.Identity)
 		if !ok {
 			answer(code, id.NoProducer, id.NoProducerEpoch)
 			return

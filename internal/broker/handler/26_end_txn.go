@@ -20,9 +20,9 @@ func (d *TxnDesk) endTxn(req *server.Request) {
 		client = bumpingTxns
 	}
 	d.decide(in.TransactionalID, func(body any, code wire.ErrorCode) {
-		r, ok := body.(txn.EndResult)
+		r, ok := body.(txn.Identity)
 		if !ok {
-			r = txn.EndResult{Code: code, ProducerID: id.NoProducer, Epoch: id.NoProducerEpoch}
+			r = txn.Identity{Code: code, ProducerID: id.NoProducer, Epoch: id.NoProducerEpoch}
 		}
 		out := api.NewEndTxnResponse()
 		out.ErrorCode, out.ProducerID, out.ProducerEpoch = fenced(r.Code, req.Version(), 2), int64(r.ProducerID), int16(r.Epoch)

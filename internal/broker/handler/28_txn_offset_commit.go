@@ -51,7 +51,7 @@ func (d *GroupDesk) txnOffsetCommit(r *server.Request) {
 			finish(below)
 		}, func(s *group.Shard, t group.Turn) shard.Result { return s.TxnOffsetCommit(t, by, req) })
 	}
-	op := commitOperation(r.Version())
+	op := txnOperation(r.Version(), commitVerifies)
 	if d.gate == nil || !d.gate.Needed(op) {
 		commit(log.NoGuard)
 		return

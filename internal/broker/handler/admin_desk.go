@@ -141,19 +141,6 @@ func codeOf(err error) wire.ErrorCode {
 	return wire.ErrUnknownServerError
 }
 
-// configError maps an error of base/conf to code and message.
-func configError(err error) (wire.ErrorCode, *string) {
-	var e *conf.Error
-	if errors.As(err, &e) {
-		if e.Request {
-			return wire.ErrInvalidRequest, &e.Message
-		}
-		return wire.ErrInvalidConfig, &e.Message
-	}
-	code := codeOf(err)
-	return code, nil
-}
-
 // Bit sets of all operations on a kind of resource, which everyone may do while nothing authorizes (KIP-430).
 const (
 	topicOperations   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/moldau-io/moldau/internal/base/conf"
+	"github.com/moldau-io/moldau/internal/broker/ctlhandler"
 	"github.com/moldau-io/moldau/internal/broker/server"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/wire"
@@ -28,7 +29,7 @@ func resultOf(err error) resourceResult {
 	if err == nil {
 		return resourceResult{}
 	}
-	code, text := configError(err)
+	code, text := ctlhandler.ConfigError(err)
 	return resourceResult{code, text}
 }
 

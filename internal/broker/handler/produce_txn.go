@@ -14,7 +14,7 @@ import (
 // floors, in this order: the guard must be older than the coordinator's answer, so that a marker between answer and append is
 // noticed (KIP-890).
 func (t *produceTask) enter() {
-	op := produceOperation(t.req.Version())
+	op := txnOperation(t.req.Version(), produceVerifies)
 	p := txn.Producer{TransactionalID: *t.in.TransactionalID, ID: id.NoProducer}
 	for i := range t.app.Partitions {
 		b := record.Batch(t.app.Partitions[i].Batches)

@@ -26,21 +26,17 @@ const (
 	Add
 )
 
-func produceOperation(version int16) TxnOperation {
-	switch {
-	case version > 11:
-		return Add
-	case version > 10:
-		return Verify
-	}
-	return VerifyOld
-}
+// The versions of Produce and TxnOffsetCommit that know TRANSACTION_ABORTABLE; the ones after them add partitions by themselves.
+const (
+	produceVerifies int16 = 11
+	commitVerifies  int16 = 4
+)
 
-func commitOperation(version int16) TxnOperation {
+func txnOperation(version, verifies int16) TxnOperation {
 	switch {
-	case version > 4:
+	case version > verifies:
 		return Add
-	case version > 3:
+	case version == verifies:
 		return Verify
 	}
 	return VerifyOld

@@ -50,7 +50,7 @@ func gateOnPrepared(t *testing.T, overrides ...string) (*LocalTxnGate, txn.Produ
 		return s.InitProducerID(turn, txn.Init{TransactionalID: "a", TimeoutMs: 1000, ProducerID: -1, Epoch: -1})
 	})
 	do(func(s *txn.Shard, turn txn.Turn) shard.Result { return s.AddPartitions(turn, p, tp, bumpingTxns) })
-	if r := do(func(s *txn.Shard, turn txn.Turn) shard.Result { return s.End(turn, p, true, bumpingTxns) }).(txn.EndResult); r.Code != wire.ErrNone {
+	if r := do(func(s *txn.Shard, turn txn.Turn) shard.Result { return s.End(turn, p, true, bumpingTxns) }).(txn.Identity); r.Code != wire.ErrNone {
 		t.Fatal(r.Code.Name())
 	} else {
 		p.Epoch = r.Epoch

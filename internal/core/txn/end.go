@@ -75,28 +75,16 @@ func (t *Transaction) hasAll(partitions []id.TopicPartition) bool {
 	return true
 }
 
-// EndResult answers End. The producer goes on with ProducerID and Epoch if its client bumps epochs; with an error they are
-// NoProducer and NoProducerEpoch.
-type EndResult struct {
-	Code       wire.ErrorCode
-	ProducerID id.ProducerID
-	Epoch      id.ProducerEpoch
-}
-
-func endError(code wire.ErrorCode) EndResult {
-	return EndResult{code, id.NoProducer, id.NoProducerEpoch}
-}
-
 // End commits or aborts the producer's transaction. version is the transaction.version that the client works by. The answer,
-// an EndResult, leaves when the decision is committed, before the markers are written.
+// an Identity, leaves when the decision is committed, before the markers are written.
 func (s *Shard) End(turn Turn, p Producer, commit bool, version int16) shard.Result {
 	s.begin(turn.Now)
 	if p.TransactionalID == "" {
-		return s.refuse(turn, endError(wire.ErrInvalidRequest))
+		return s.refuse(turn, nameless(wire.ErrInvalidRequest))
 	}
 	t := s.txns[p.TransactionalID]
 	if t == nil {
-		return s.reply(endError(wire.ErrInvalidProducerIDMapping))
+		return s.reply(nameless(wire.ErrInvalidProducerIDMapping))
 	}
 	if bumps(version) {
 		return s.reply(s.endBumping(p, t, commit, version))
@@ -106,21 +94,21 @@ func (s *Shard) End(turn Turn, p Producer, commit bool, version int16) shard.Res
 
 // endPlain ends a transaction for a client whose epoch stays. A request that was delayed until the next transaction of the
 // same producer cannot be told from one of that transaction; only epoch bumps close this.
-func (s *Shard) endPlain(p Producer, t *Transaction, commit bool) EndResult {
+func (s *Shard) endPlain(p Producer, t *Transaction, commit bool) Identity {
 	switch {
 	case t.ProducerID != p.ID:
-		return endError(wire.ErrInvalidProducerIDMapping)
+		return nameless(wire.ErrInvalidProducerIDMapping)
 	case t.Epoch != p.Epoch:
-		return endError(wire.ErrProducerFenced)
+		return nameless(wire.ErrProducerFenced)
 	case t.State == Ongoing:
 		s.prepare(p.TransactionalID, t.preparing(prepared(commit), 0, id.NoProducer, true, s.now.UnixMilli()))
-		return endError(wire.ErrNone)
+		return nameless(wire.ErrNone)
 	case t.State == prepared(commit):
-		return endError(wire.ErrConcurrentTransactions)
+		return nameless(wire.ErrConcurrentTransactions)
 	case t.State == completed(commit):
-		return endError(wire.ErrNone)
+		return nameless(wire.ErrNone)
 	}
-	return endError(wire.ErrInvalidTxnState)
+	return nameless(wire.ErrInvalidTxnState)
 }
 
 // endBumping ends a transaction for a client that gets a new epoch with each end (KIP-890). The epoch tells the repetition of
@@ -130,14 +118,14 @@ func (s *Shard) endPlain(p Producer, t *Transaction, commit bool) EndResult {
 //	Empty            fenced          new epoch fenced           invalid
 //	CompleteAbort    as answered     new epoch invalid          invalid
 //	CompleteCommit   invalid         new epoch as answered      invalid
-func (s *Shard) endBumping(p Producer, t *Transaction, commit bool, version int16) EndResult {
+func (s *Shard) endBumping(p Producer, t *Transaction, commit bool, version int16) Identity {
 	// After an end that changed the producer id the repetition carries the old id and its last epoch.
 	overflowed := t.PreviousProducerID == p.ID && p.Epoch == maxEpoch-1 && t.Epoch == 0
 	// One epoch behind is the repetition only if the end bumped the epoch. If a client without bumps ended the transaction
 	// here, the epoch came from its InitProducerId, which fenced whoever has the one before (Apache Kafka lets it back in).
 	repeated := overflowed || int(t.Epoch) == int(p.Epoch)+1 && bumps(t.ClientVersion)
 	if t.ProducerID != p.ID && !overflowed {
-		return endError(wire.ErrInvalidProducerIDMapping)
+		return nameless(wire.ErrInvalidProducerIDMapping)
 	}
 	valid := t.Epoch == p.Epoch
 	switch {
@@ -147,35 +135,35 @@ func (s *Shard) endBumping(p Producer, t *Transaction, commit bool, version int1
 		valid = valid || repeated
 	}
 	if !valid {
-		return endError(wire.ErrProducerFenced)
+		return nameless(wire.ErrProducerFenced)
 	}
 	switch {
 	case t.State == Ongoing:
 		return s.endNew(p.TransactionalID, t, prepared(commit), version, true)
 	case t.State.preparing():
 		if t.State == prepared(commit) {
-			return endError(wire.ErrConcurrentTransactions)
+			return nameless(wire.ErrConcurrentTransactions)
 		}
 	case repeated:
 		if t.State == completed(commit) {
-			return EndResult{wire.ErrNone, t.ProducerID, t.Epoch}
+			return Identity{wire.ErrNone, t.ProducerID, t.Epoch}
 		}
 	case !commit:
 		// The client may have sent records whose partitions never got here; its abort must fence these.
 		return s.endNew(p.TransactionalID, t, PrepareAbort, version, false)
 	}
-	return endError(wire.ErrInvalidTxnState)
+	return nameless(wire.ErrInvalidTxnState)
 }
 
-func (s *Shard) endNew(name string, t *Transaction, to State, version int16, begun bool) EndResult {
+func (s *Shard) endNew(name string, t *Transaction, to State, version int16, begun bool) Identity {
 	successor, code := s.successor(t)
 	if code != wire.ErrNone {
-		return endError(code)
+		return nameless(code)
 	}
 	next := t.preparing(to, version, successor, begun, s.now.UnixMilli())
 	s.prepare(name, next)
 	producer, epoch := next.after()
-	return EndResult{wire.ErrNone, producer, epoch}
+	return Identity{wire.ErrNone, producer, epoch}
 }
 
 func prepared(commit bool) State {

@@ -17,20 +17,20 @@ type Init struct {
 	TwoPhase, KeepPrepared bool
 }
 
-// InitResult answers an Init. With an error the id and the epoch are NoProducer and NoProducerEpoch.
-type InitResult struct {
+// Identity answers an Init and an End: what the producer goes on with. With an error, and after the End of a client that does not
+// bump epochs, the id and the epoch are NoProducer and NoProducerEpoch.
+type Identity struct {
 	Code       wire.ErrorCode
 	ProducerID id.ProducerID
 	Epoch      id.ProducerEpoch
 }
 
-func initError(code wire.ErrorCode) InitResult {
-	return InitResult{code, id.NoProducer, id.NoProducerEpoch}
-}
+// nameless is an Identity with nothing but a code.
+func nameless(code wire.ErrorCode) Identity { return Identity{code, id.NoProducer, id.NoProducerEpoch} }
 
 // InitProducerID gives a producer its id and an epoch that fences all who had the transactional id before. A transaction
 // that is under way is aborted first, and the producer told to come again with CONCURRENT_TRANSACTIONS. The answer is an
-// InitResult.
+// Identity.
 func (s *Shard) InitProducerID(turn Turn, r Init) shard.Result {
 	s.begin(turn.Now)
 	timeout := r.TimeoutMs
@@ -38,14 +38,14 @@ func (s *Shard) InitProducerID(turn Turn, r Init) shard.Result {
 		timeout = NoTimeout
 	}
 	if code := s.cfg.CheckInit(r); code != wire.ErrNone {
-		return s.refuse(turn, initError(code))
+		return s.refuse(turn, nameless(code))
 	}
 	name, nowMs := r.TransactionalID, turn.Now.UnixMilli()
 	t := s.txns[name]
 	if t == nil {
 		producer, ok := s.cfg.NextProducerID()
 		if !ok {
-			return s.reply(initError(wire.ErrCoordinatorLoadInProgress))
+			return s.reply(nameless(wire.ErrCoordinatorLoadInProgress))
 		}
 		return s.initialized(name, &Transaction{
 			ProducerID: producer, PreviousProducerID: producer, NextProducerID: id.NoProducer, Epoch: 0, LastEpoch: id.NoProducerEpoch,
@@ -55,17 +55,17 @@ func (s *Shard) InitProducerID(turn Turn, r Init) shard.Result {
 	known := r.ProducerID != id.NoProducer
 	if known && r.ProducerID != t.ProducerID && !(r.ProducerID == t.PreviousProducerID && exhausted(r.Epoch)) {
 		// The last case is the repetition of a request that changed the producer id, whose answer was lost.
-		return s.reply(initError(wire.ErrProducerFenced))
+		return s.reply(nameless(wire.ErrProducerFenced))
 	}
 	switch {
 	case t.State.preparing():
-		return s.reply(initError(wire.ErrConcurrentTransactions))
+		return s.reply(nameless(wire.ErrConcurrentTransactions))
 	case t.State == Ongoing:
 		code := s.fence(name, t)
 		if code == wire.ErrNone {
 			code = wire.ErrConcurrentTransactions
 		}
-		return s.reply(initError(code))
+		return s.reply(nameless(code))
 	}
 	next := t.step(Empty, nowMs)
 	next.TimeoutMs, next.Partitions, next.StartMs = timeout, nil, -1
@@ -73,7 +73,7 @@ func (s *Shard) InitProducerID(turn Turn, r Init) shard.Result {
 	case exhausted(t.Epoch) && (!known || r.Epoch == t.Epoch):
 		producer, ok := s.cfg.NextProducerID()
 		if !ok {
-			return s.reply(initError(wire.ErrCoordinatorLoadInProgress))
+			return s.reply(nameless(wire.ErrCoordinatorLoadInProgress))
 		}
 		next.ProducerID, next.Epoch, next.LastEpoch = producer, 0, id.NoProducerEpoch
 		if known {
@@ -87,7 +87,7 @@ func (s *Shard) InitProducerID(turn Turn, r Init) shard.Result {
 	case r.Epoch == t.Epoch:
 		next.Epoch, next.LastEpoch = t.Epoch+1, t.Epoch
 	default:
-		return s.reply(initError(wire.ErrProducerFenced))
+		return s.reply(nameless(wire.ErrProducerFenced))
 	}
 	return s.initialized(name, next)
 }
@@ -111,7 +111,7 @@ func (c *Config) CheckInit(r Init) wire.ErrorCode {
 
 func (s *Shard) initialized(name string, t *Transaction) shard.Result {
 	s.write(name, t)
-	return s.reply(InitResult{wire.ErrNone, t.ProducerID, t.Epoch})
+	return s.reply(Identity{wire.ErrNone, t.ProducerID, t.Epoch})
 }
 
 // fence aborts the ongoing transaction t with an epoch that its producer does not have.

@@ -294,7 +294,7 @@ func (s *simulation) init(c *simClient) {
 		return s.s.InitProducerID(t, Init{TransactionalID: c.name, TimeoutMs: 30_000, ProducerID: id.NoProducer, Epoch: id.NoProducerEpoch})
 	},
 		func(body any, _ wire.ErrorCode) {
-			r, ok := body.(InitResult)
+			r, ok := body.(Identity)
 			switch {
 			case !ok || r.Code == wire.ErrConcurrentTransactions:
 			case r.Code != wire.ErrNone:
@@ -312,7 +312,7 @@ func (s *simulation) init(c *simClient) {
 func (s *simulation) end(c *simClient, commit bool) {
 	x, p := c.txn, Producer{c.name, c.pid, c.epoch}
 	s.ask(c, func(t Turn) shard.Result { return s.s.End(t, p, commit, c.version) }, func(body any, code wire.ErrorCode) {
-		r, ok := body.(EndResult)
+		r, ok := body.(Identity)
 		switch {
 		case !ok:
 			// Lost: the same again, until it is known.
@@ -340,7 +340,7 @@ func (s *simulation) again(c *simClient, x *simTxn, p Producer, commit bool) {
 	})
 }
 
-func (s *simulation) ended(c *simClient, x *simTxn, r EndResult, commit bool) {
+func (s *simulation) ended(c *simClient, x *simTxn, r Identity, commit bool) {
 	x.confirmed = "abort"
 	if commit {
 		x.confirmed = "commit"

@@ -135,9 +135,7 @@ func (w *world) answer(t shard.Ticket, body any) {
 		return
 	}
 	switch b := body.(type) {
-	case InitResult:
-		w.say("%s: %s producer=%d epoch=%d", name, b.Code.Name(), b.ProducerID, b.Epoch)
-	case EndResult:
+	case Identity:
 		w.say("%s: %s producer=%d epoch=%d", name, b.Code.Name(), b.ProducerID, b.Epoch)
 	case wire.ErrorCode:
 		w.say("%s: %s", name, b.Name())

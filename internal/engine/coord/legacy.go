@@ -22,12 +22,8 @@ func (c *cell[M]) replayLegacy(core M, b []byte, from id.Offset) (n int, next id
 			continue
 		}
 		n++
-		known, err := core.Replay(r.Offset, id.NoProducer, r.Key, r.Value)
-		if err != nil {
+		if err := c.replayRecord(core, &r, id.NoProducer); err != nil {
 			return n, 0, err
-		}
-		if !known {
-			c.rt.opts.Logger.Warn("coordinator record of unknown type ignored", "partition", c.partition, "offset", r.Offset)
 		}
 	}
 	return n, e.Offset() + 1, it.Err()

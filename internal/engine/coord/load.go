@@ -143,13 +143,17 @@ func (c *cell[M]) replayBatch(core M, b record.Batch, from id.Offset) (n int, er
 			}
 			continue
 		}
-		known, err := core.Replay(r.Offset, producer, r.Key, r.Value)
-		if err != nil {
+		if err := c.replayRecord(core, &r, producer); err != nil {
 			return n, err
-		}
-		if !known {
-			c.rt.opts.Logger.Warn("coordinator record of unknown type ignored", "partition", c.partition, "offset", r.Offset)
 		}
 	}
 	return n, it.Err()
+}
+
+func (c *cell[M]) replayRecord(core M, r *record.Record, producer id.ProducerID) error {
+	known, err := core.Replay(r.Offset, producer, r.Key, r.Value)
+	if err == nil && !known {
+		c.rt.opts.Logger.Warn("coordinator record of unknown type ignored", "partition", c.partition, "offset", r.Offset)
+	}
+	return err
 }

@@ -47,12 +47,7 @@ func (t *topicTable) nameShard(name string) uint64 { return maphash.String(t.see
 
 // put makes topics visible; a topic of the same name is replaced. Many at once cost one copy of each shard.
 func (t *topicTable) put(tps ...*topic) {
-	var names [tableShards][]*topic
-	var ids [tableShards][]*topic
-	for _, tp := range tps {
-		n, i := t.nameShard(tp.name), tp.id[15]%tableShards
-		names[n], ids[i] = append(names[n], tp), append(ids[i], tp)
-	}
+	names, ids := t.byShard(tps)
 	for i := range tableShards {
 		replaceShard(&t.byName[i], names[i], func(m map[string]*topic, tp *topic) { m[tp.name] = tp })
 		replaceShard(&t.byID[i], ids[i], func(m map[id.UUID]*topic, tp *topic) { m[tp.id] = tp })
@@ -60,12 +55,7 @@ func (t *topicTable) put(tps ...*topic) {
 }
 
 func (t *topicTable) remove(tps ...*topic) {
-	var names [tableShards][]*topic
-	var ids [tableShards][]*topic
-	for _, tp := range tps {
-		n, i := t.nameShard(tp.name), tp.id[15]%tableShards
-		names[n], ids[i] = append(names[n], tp), append(ids[i], tp)
-	}
+	names, ids := t.byShard(tps)
 	for i := range tableShards {
 		replaceShard(&t.byName[i], names[i], func(m map[string]*topic, tp *topic) {
 			if m[tp.name] == tp {
@@ -74,6 +64,15 @@ func (t *topicTable) remove(tps ...*topic) {
 		})
 		replaceShard(&t.byID[i], ids[i], func(m map[id.UUID]*topic, tp *topic) { delete(m, tp.id) })
 	}
+}
+
+// byShard sorts topics by the shards of their names and of their ids.
+func (t *topicTable) byShard(tps []*topic) (names, ids [tableShards][]*topic) {
+	for _, tp := range tps {
+		n, i := t.nameShard(tp.name), tp.id[15]%tableShards
+		names[n], ids[i] = append(names[n], tp), append(ids[i], tp)
+	}
+	return names, ids
 }
 
 func replaceShard[K comparable](shard *atomic.Pointer[map[K]*topic], tps []*topic, change func(map[K]*topic, *topic)) {
