@@ -67,7 +67,10 @@ type Node struct {
 // Start starts a node and fails the test if that does not work.
 func Start(t testing.TB, opts ...Option) *Node {
 	t.Helper()
-	n := &Node{t: t, o: options{properties: defaults(), tcpLine: os.Getenv(LineVariable) == "tcp"}, ports: map[string]int{}}
+	n := &Node{t: t, o: options{properties: defaults()}, ports: map[string]int{}}
+	if os.Getenv(LineVariable) == "tcp" {
+		opts = append(opts, ControllerOverTCP())
+	}
 	for _, o := range opts {
 		o(&n.o)
 	}

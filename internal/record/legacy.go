@@ -64,9 +64,6 @@ func NextLegacy(b []byte) (entry Legacy, rest []byte, err error) {
 // Offset is the record's offset; of a wrapper the last record's.
 func (e Legacy) Offset() id.Offset { return id.Offset(binary.BigEndian.Uint64(e)) }
 
-// SizeBytes is the entry's size with its header.
-func (e Legacy) SizeBytes() int { return len(e) }
-
 // Magic is the format, 0 or 1.
 func (e Legacy) Magic() int8 { return int8(e[posMagic]) }
 

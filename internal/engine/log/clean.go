@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -340,9 +339,4 @@ func (l *Log) lastRecords() map[id.ProducerID]lastRecord {
 		out[pid] = r
 	}
 	return out
-}
-
-// dropBuffers gives back what a pass holds.
-func (c *cleanPass) dropBuffers() {
-	c.keys, c.out, c.keep = nil, nil, slices.Clip(c.keep[:0])
 }
