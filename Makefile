@@ -43,7 +43,7 @@ checker: build ## clients, kills and verdicts on the real process (3 minutes; FO
 	MOLDAU_CHECKER=1 $(GO) test -count=1 -timeout 10m ./test/checker
 	$(GO) run ./test/checker/run -for $(or $(FOR),3m)
 
-soak: ## the long runs (hours), by hand: FUZZTIME=30m COUNT=500; record the figures in docs/evidence.md
+soak: build ## the long runs (hours), by hand: FUZZTIME=30m COUNT=500; record the figures in docs/evidence.md
 	test/soak/run
 
 lint: ## gofmt, vet and the house's own rules

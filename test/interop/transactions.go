@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	transactions = 480 // of each client
-	inEach       = 5
-	offsetsFrom  = "txn-source"
+	transactions    = 480               // of each client at first
+	maxTransactions = transactions * 16 // of one that is through before the node is killed
+	inEach          = 5
+	offsetsFrom     = "txn-source"
 )
 
 // stageTransactions: every client that has them runs transactions, each third aborted, while the node is killed and started again;
@@ -39,8 +40,19 @@ func stageTransactions(ctx context.Context, t *table, here string, cs []client) 
 			continue
 		}
 		began := time.Now()
-		t.add("txn", c.name, began, transact(ctx, n, c))
+		t.add("txn", c.name, began, transactUnderKill(ctx, n, c))
 	}
+}
+
+// transactUnderKill gives a client more to do until the node's end meets it at work.
+func transactUnderKill(ctx context.Context, n *node, c client) error {
+	for count := transactions; count <= maxTransactions; count *= 4 {
+		killed, err := transact(ctx, n, c, count)
+		if err != nil || killed {
+			return err
+		}
+	}
+	return fmt.Errorf("%s was through with %d transactions before the node was killed", c.name, maxTransactions)
 }
 
 func createTopic(ctx context.Context, n *node, name string, partitions int32) error {
@@ -53,10 +65,12 @@ func createTopic(ctx context.Context, n *node, name string, partitions int32) er
 	return err
 }
 
-func transact(ctx context.Context, n *node, c client) error {
-	topic, group := topicOf("txn", c.name), topicOf("txngroup", c.name)
+// transact runs count transactions. killed tells whether the node was killed before the client was through, if it was to be.
+func transact(ctx context.Context, n *node, c client, count int) (killed bool, err error) {
+	run := strconv.Itoa(count)
+	topic, group := topicOf("txn"+run, c.name), topicOf("txngroup"+run, c.name)
 	if err := createTopic(ctx, n, topic, 3); err != nil {
-		return err
+		return false, err
 	}
 	type result struct {
 		out string
@@ -64,56 +78,57 @@ func transact(ctx context.Context, n *node, c client) error {
 	}
 	done := make(chan result, 1)
 	go func() {
-		out, err := c.run(ctx, "transact", n.addr(), topic, topicOf("id", c.name), strconv.Itoa(transactions), strconv.Itoa(inEach), offsetsFrom, group)
+		out, err := c.run(ctx, "transact", n.addr(), topic, topicOf("id"+run, c.name), run, strconv.Itoa(inEach), offsetsFrom, group)
 		done <- result{out, err}
 	}()
+	killed = true
 	if c.name != "confluent-kafka" {
 		// librdkafka's send_offsets_to_transaction now and then waits for ever when the node comes back under it, be it Kafka or this.
-		if err := waitFor(ctx, n, topic, transactions*inEach/8); err != nil {
-			return err
+		if err := waitFor(ctx, n, topic, int64(count*inEach/8)); err != nil {
+			return killed, err
 		}
 		n.stop(true)
-		// A fast client on a fast machine may be through already: then what it has confirmed is read after the kill all the same.
+		killed = len(done) == 0
 		if err := n.start(); err != nil {
-			return err
+			return killed, err
 		}
 	}
 	r := <-done
 	if r.err != nil {
-		return r.err
+		return killed, r.err
 	}
 	var want []int
 	last := 0
 	for line := range strings.Lines(r.out) {
 		var t int
 		if _, err := fmt.Sscanf(line, "committed %d", &t); err != nil {
-			return fmt.Errorf("%s printed %q", c.name, line)
+			return killed, fmt.Errorf("%s printed %q", c.name, line)
 		}
 		for i := range inEach {
 			want = append(want, t*inEach+i)
 		}
 		last = t
 	}
-	if len(want) != transactions/3*2*inEach {
-		return fmt.Errorf("%d records are said to be committed, want %d", len(want), transactions/3*2*inEach)
+	if len(want) != count/3*2*inEach {
+		return killed, fmt.Errorf("%d records are said to be committed, want %d", len(want), count/3*2*inEach)
 	}
 	got, err := committedRecords(ctx, n, topic)
 	if err != nil {
-		return err
+		return killed, err
 	}
 	if err := sameRecords(got, want); err != nil {
-		return fmt.Errorf("read by franz-go: %w", err)
+		return killed, fmt.Errorf("read by franz-go: %w", err)
 	}
-	if got, err = c.committed().consume(ctx, n.addr(), topic, topicOf("txnread", c.name), len(want)); err != nil {
-		return err
+	if got, err = c.committed().consume(ctx, n.addr(), topic, topicOf("txnread"+run, c.name), len(want)); err != nil {
+		return killed, err
 	}
 	if err := sameRecords(got, want); err != nil {
-		return fmt.Errorf("read by %s: %w", c.name, err)
+		return killed, fmt.Errorf("read by %s: %w", c.name, err)
 	}
 	if c.name == "franz-go" {
-		return nil // see clients/franz
+		return killed, nil // see clients/franz
 	}
-	return committedOffset(ctx, n, group, int64(last+1))
+	return killed, committedOffset(ctx, n, group, int64(last+1))
 }
 
 // committed is the client with consumers that read what is committed only.
