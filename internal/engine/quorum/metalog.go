@@ -26,6 +26,7 @@ const (
 // metaLog is the log of __cluster_metadata-0 as the driver uses it. It implements raft.Log. One goroutine owns it.
 type metaLog struct {
 	*log.Log
+	o *Options
 	// snapshot is the newest snapshot: epochs that end before the log starts are known from it alone.
 	snapshot raft.Position
 	oldest   raft.Position // the oldest snapshot
@@ -58,7 +59,7 @@ func openMetaLog(o *Options, newest raft.Position) (*metaLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &metaLog{Log: l, snapshot: newest, oldest: newest}
+	m := &metaLog{Log: l, o: o, snapshot: newest, oldest: newest}
 	end := m.End()
 	if newest != bootstrapID && end.Behind(newest) {
 		o.Logger.Info("the log ends before the newest snapshot and begins anew", "log_end", int64(end.Offset), "snapshot", snapshotName(newest))
@@ -260,12 +261,18 @@ func (m *metaLog) takeBack(start id.Offset, err error) error {
 }
 
 func (m *metaLog) write(b []byte, epoch id.LeaderEpoch) error {
+	if err := m.owned(epoch); err != nil {
+		return err
+	}
 	_, err := m.AppendAsLeader(b, log.AppendInfo{LeaderEpoch: epoch, Origin: log.OriginRaftLeader})
 	return err
 }
 
 // cutTo removes everything from offset to on, and the voters it brought.
 func (m *metaLog) cutTo(to id.Offset) error {
+	if err := m.owned(math.MaxInt32); err != nil {
+		return err
+	}
 	if err := m.TruncateTo(to); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ const (
 	logDirName     = metadataTopic + "-0"
 	fileState      = "quorum-state"
 	fileMeta       = "meta.properties"
+	fileBootstrap  = "bootstrap.checkpoint"
 	suffixSnapshot = ".checkpoint"
 	suffixPart     = ".part"
 	suffixDeleted  = ".deleted"

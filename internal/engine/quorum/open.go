@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"strings"
 
+	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/raft"
+	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
 
 // newDriver reads the directory: snapshots, log, quorum-state.
@@ -24,6 +27,9 @@ func newDriver(q *Quorum, rnd *rand.Rand) (*driver, error) {
 	members := raft.Membership{Offset: -1}
 	for _, v := range d.o.StaticVoters {
 		members.Voters = members.Voters.With(v.raft())
+	}
+	if err := d.oldBootstrap(); err != nil {
+		return nil, err
 	}
 	newest := bootstrapID
 	for _, p := range list {
@@ -67,6 +73,26 @@ func newDriver(q *Quorum, rnd *rand.Rand) (*driver, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// oldBootstrap takes the first records of a cluster that Apache Kafka up to 4.3 was formatted with from where it left them. Since
+// then they are in the bootstrap snapshot, which comes later and wins.
+func (d *driver) oldBootstrap() error {
+	path := filepath.Join(d.o.Dir, fileBootstrap)
+	if d.ctl == nil || !vfs.Exists(d.o.FS, path) {
+		return nil
+	}
+	boot, err := readSnapshotFile(d.o.FS, path, bootstrapID)
+	if err != nil {
+		return err
+	}
+	for _, r := range boot.records {
+		if l, ok := r.Message.(*logrec.FeatureLevelRecord); ok && l.Name == image.MetadataVersionFeature {
+			d.ctl.SetBootstrap(boot.records)
+			return nil
+		}
+	}
+	return fmt.Errorf("No FeatureLevelRecord for %s was found in the bootstrap metadata from %s", image.MetadataVersionFeature, path)
 }
 
 // checkVoters refuses a quorum that could never elect anybody: without a way to other voters this node must be the only one.

@@ -3,6 +3,7 @@ package quorum
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -186,6 +187,9 @@ func (p *peers) unanswered() {
 // append writes fetched batches. What cannot be written because it is not sound is left out, and fetched again.
 func (p *peers) append(m raft.Message) error {
 	d := p.d
+	if err := d.log.owned(math.MaxInt32); err != nil {
+		return err
+	}
 	before := d.log.EndOffset()
 	_, err := d.log.AppendAsFollower(m.Records, m.Epoch)
 	var unsound *record.Error
