@@ -149,10 +149,13 @@ func (n *Node) HoldBack(records int) { n.running().HoldBack(records) }
 func (n *Node) Release() { n.HoldBack(0) }
 
 // HoldMetadata keeps what the controller decides from being committed: its answers wait, and no image shows it.
-func (n *Node) HoldMetadata() { n.running().HoldMetadata(true) }
+func (n *Node) HoldMetadata() { n.HoldMetadataBack(math.MaxInt32) }
 
-// ReleaseMetadata ends HoldMetadata.
-func (n *Node) ReleaseMetadata() { n.running().HoldMetadata(false) }
+// HoldMetadataBack keeps the last records of the metadata log from being committed, in whole batches.
+func (n *Node) HoldMetadataBack(records int32) { n.running().HoldMetadata(records) }
+
+// ReleaseMetadata ends HoldMetadata and HoldMetadataBack.
+func (n *Node) ReleaseMetadata() { n.HoldMetadataBack(0) }
 
 // DeposeController takes the leadership of the metadata quorum from the node. Requests that wait for a commit fail with
 // NOT_CONTROLLER, and the node is elected again.

@@ -205,6 +205,36 @@ func TestHeldMetadata(t *testing.T) {
 	}
 }
 
+// TestMetadataHeldBack: with commits that follow the metadata log some records behind, whatever is asked for is done, late.
+func TestMetadataHeldBack(t *testing.T) {
+	n := embedded.Start(t, embedded.With("broker.heartbeat.interval.ms", "50"), embedded.With("metadata.max.idle.interval.ms", "10"),
+		embedded.With("controller.quorum.election.timeout.ms", "100"))
+	c := client(t, n)
+	adm := kadm.NewClient(c)
+	n.HoldMetadataBack(5)
+	for i, name := range []string{"first", "second"} {
+		if _, err := adm.CreateTopic(t.Context(), 1, 1, nil, name); err != nil {
+			t.Fatal(err)
+		}
+		topics, err := adm.ListTopics(t.Context())
+		if err != nil || !topics.Has(name) {
+			t.Errorf("%s was made and is not there: %v", name, err)
+		}
+		if i == 0 {
+			n.DeposeController()
+		}
+	}
+	if _, err := adm.DeleteTopic(t.Context(), "first"); err != nil {
+		t.Fatal(err)
+	}
+	n.Restart()
+	n.ReleaseMetadata()
+	topics, err := adm.ListTopics(t.Context())
+	if err != nil || topics.Has("first") || !topics.Has("second") {
+		t.Errorf("after a restart: %v, %v", topics.Names(), err)
+	}
+}
+
 // TestHeldBack: consumers follow a high watermark that is some records behind.
 func TestHeldBack(t *testing.T) {
 	n := quick(t)

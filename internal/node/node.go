@@ -167,8 +167,8 @@ func (n *Node) MetricsAddr() string {
 // append and commit.
 func (n *Node) HoldBack(records int) { n.replicas.HoldBack(records) }
 
-// HoldMetadata keeps what the controller writes from being committed while held.
-func (n *Node) HoldMetadata(held bool) { n.quorum.HoldCommits(held) }
+// HoldMetadata keeps the last records that the controller writes from being committed, in whole batches; 0 lets them go.
+func (n *Node) HoldMetadata(records int32) { n.quorum.HoldBack(records) }
 
 // DeposeController makes the controller give up its office as a lost leadership does; it stands again, in a new epoch.
 func (n *Node) DeposeController() { n.quorum.Depose() }

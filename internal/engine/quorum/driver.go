@@ -3,6 +3,7 @@ package quorum
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -400,10 +401,32 @@ func (d *driver) flush() error {
 			return err
 		}
 	}
-	if !d.q.held.Load() {
-		d.raft.Durable(d.log.DurableEnd())
+	end, err := d.counted()
+	if err != nil {
+		return err
 	}
+	d.raft.Durable(end)
 	return nil
+}
+
+// counted is how far this node's copy counts: all that is durable but for the batches that HoldBack keeps back.
+func (d *driver) counted() (id.Offset, error) {
+	end := d.log.DurableEnd()
+	held := id.Offset(d.q.held.Load())
+	if held == 0 {
+		return end, nil
+	}
+	counted, opening := max(d.raft.HighWatermark(), d.log.StartOffset()), id.Offset(-1)
+	if held < math.MaxInt32 {
+		opening = d.raft.EpochStart() // nothing is written behind it until it is committed
+	}
+	err := d.log.batches(counted, max(end-held, opening+1), log.ReadLogEnd, func(b record.Batch) error {
+		if b.NextOffset() <= end-held || b.BaseOffset() <= opening {
+			counted = b.NextOffset()
+		}
+		return nil
+	})
+	return counted, err
 }
 
 // committed folds what the high watermark has passed and lets the answers go.

@@ -63,7 +63,7 @@ func TestWaitingIsBounded(t *testing.T) {
 	n := format(t, vfs.NewMem(), "/data", true)
 	n.edit = func(o *Options) { o.MaxIdleInterval = 0 }
 	q := n.start()
-	q.HoldCommits(true)
+	q.HoldBack(math.MaxInt32)
 	req := api.NewIncrementalAlterConfigsRequest()
 	req.Resources = []api.IncrementalAlterConfigsRequestResource{{ResourceType: int8(image.ResourceBroker),
 		Configs: []api.IncrementalAlterConfigsRequestResourceConfig{{Name: "a", Value: new("1")}}}}
@@ -86,7 +86,7 @@ func TestWaitingIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	q.HoldCommits(false)
+	q.HoldBack(0)
 	for range maxWaiting {
 		<-answered
 	}

@@ -188,7 +188,7 @@ type Quorum struct {
 	queue chan operation
 	inbox chan inbound
 	poke  chan struct{} // wakes the driver; at most one pending
-	held  atomic.Bool   // HoldCommits
+	held  atomic.Int32  // HoldBack
 	out   atomic.Bool   // Depose asked for
 	stop  chan struct{}
 	ended chan struct{} // the driver has ended
@@ -307,10 +307,11 @@ func (q *Quorum) Do(ctx context.Context, r Request) (wire.Message, error) {
 	}
 }
 
-// HoldCommits keeps this node's copy of the log from counting while held: what is decided and written stays uncommitted, and
-// its answers wait. Tests use it to look at the time between.
-func (q *Quorum) HoldCommits(held bool) {
-	q.held.Store(held)
+// HoldBack keeps the last records of this node's copy of the log from counting, in whole batches: what is decided and written
+// there stays uncommitted, and its answers wait; 0 lets it go. What opens an epoch is kept back by math.MaxInt32 only. Tests use
+// it to look at the time between.
+func (q *Quorum) HoldBack(records int32) {
+	q.held.Store(records)
 	q.wake()
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -188,7 +189,7 @@ func TestDeposedWithUncommittedRecords(t *testing.T) {
 	if err := setConfig(q, "a", "1"); err != nil {
 		t.Fatal(err)
 	}
-	q.HoldCommits(true)
+	q.HoldBack(math.MaxInt32)
 	answers := make(chan error, 2)
 	for _, k := range []string{"b", "c"} {
 		go func() { answers <- setConfig(q, k, "2") }()
@@ -208,7 +209,7 @@ func TestDeposedWithUncommittedRecords(t *testing.T) {
 			t.Fatalf("answered with %v", err)
 		}
 	}
-	q.HoldCommits(false)
+	q.HoldBack(0)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if _, err := q.AwaitImage(ctx, func(i *image.Image) bool { return configOf(i, "b") == "2" && configOf(i, "c") == "2" }); err != nil {
@@ -225,6 +226,51 @@ func TestDeposedWithUncommittedRecords(t *testing.T) {
 	}
 	if s := q.Status(); s.Leader.Epoch < 2 || configOf(q.Image(), "a") != "1" || configOf(q.Image(), "d") != "3" {
 		t.Fatalf("%+v", s)
+	}
+}
+
+// TestHeldBack: commits follow the log some records behind, decision by decision, and so do answers and images.
+func TestHeldBack(t *testing.T) {
+	n := format(t, vfs.NewMem(), "/data", true)
+	n.edit = func(o *Options) { o.MaxIdleInterval = 0 }
+	q := n.start()
+	if err := setConfig(q, "before", "1"); err != nil {
+		t.Fatal(err)
+	}
+	answers := map[string]chan error{}
+	set := func(k string) {
+		end := q.Status().LogEndOffset
+		answer := make(chan error, 1)
+		answers[k] = answer
+		go func() { answer <- setConfig(q, k, "2") }()
+		for deadline := time.Now().Add(10 * time.Second); q.Status().LogEndOffset != end+1; runtime.Gosched() {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s is not written: %+v", k, q.Status())
+			}
+		}
+	}
+	q.HoldBack(2)
+	set("a")
+	set("b")
+	if len(answers["a"]) != 0 || configOf(q.Image(), "a") != "" {
+		t.Fatal("told before the commit")
+	}
+	set("c")
+	if err := <-answers["a"]; err != nil {
+		t.Fatal(err)
+	}
+	s := q.Status()
+	if got := configOf(q.Image(), "a") + configOf(q.Image(), "b") + configOf(q.Image(), "c"); got != "2" || s.HighWatermark != s.LogEndOffset-2 {
+		t.Fatalf("a, b and c are %q, %+v", got, s)
+	}
+	if len(answers["b"])+len(answers["c"]) != 0 {
+		t.Fatal("told before the commit")
+	}
+	q.HoldBack(0)
+	for _, k := range []string{"b", "c"} {
+		if err := <-answers[k]; err != nil || configOf(q.Image(), k) != "2" {
+			t.Fatalf("%s: %v", k, err)
+		}
 	}
 }
 
