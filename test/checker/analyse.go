@@ -22,6 +22,8 @@ type Report struct {
 	Anomalies []Anomaly
 	Counts    map[string]int // by rule, also of anomalies not kept
 	Allowed   map[string]int // what Kafka's model allows
+	Judged    map[string]int // by rule, what it was held against: values, readings, pairs, batches
+	Undecided int            // readings of registers without a verdict
 	Figures   Figures
 }
 
@@ -34,6 +36,29 @@ type Figures struct {
 
 // Good reports whether nothing bad was found.
 func (r *Report) Good() bool { return len(r.Counts) == 0 }
+
+// Vacuous lists the rules of judged that nothing was held against.
+func Vacuous(judged map[string]int) []string {
+	var ids []string
+	for _, rule := range rules {
+		if !rule.Allowed && judged[rule.ID] == 0 {
+			ids = append(ids, rule.ID)
+		}
+	}
+	return ids
+}
+
+// JudgedLine says how much each rule of judged was held against.
+func JudgedLine(judged map[string]int) string {
+	var b strings.Builder
+	b.WriteString("judged:")
+	for _, rule := range rules {
+		if !rule.Allowed {
+			fmt.Fprintf(&b, " %s %d", rule.ID, judged[rule.ID])
+		}
+	}
+	return b.String()
+}
 
 // Bad lists the violated rules.
 func (r *Report) Bad() []string {
@@ -55,6 +80,7 @@ func (r *Report) String() string {
 		s := slices.Sorted(slices.Values(f.Unavailable))
 		fmt.Fprintf(&b, "first acknowledgement after a kill of the node: median %d ms, worst %d ms\n", s[len(s)/2]/1e6, s[len(s)-1]/1e6)
 	}
+	fmt.Fprintf(&b, "%s; %d readings of registers undecided\n", JudgedLine(r.Judged), r.Undecided)
 	for _, rule := range rules {
 		if n := r.Allowed[rule.ID]; n > 0 {
 			fmt.Fprintf(&b, "%s %s: %d (allowed)\n", rule.ID, rule.Name, n)
@@ -105,7 +131,7 @@ type analysis struct {
 
 // Analyse judges a history. It does not change it. lag is how long an acknowledged change of metadata may stay unseen.
 func Analyse(ops []*Op, lag time.Duration) *Report {
-	a := &analysis{ops: ops, lag: lag, report: &Report{Counts: map[string]int{}, Allowed: map[string]int{}}, writer: map[int64]*Op{}, sent: map[int64]Record{},
+	a := &analysis{ops: ops, lag: lag, report: &Report{Counts: map[string]int{}, Allowed: map[string]int{}, Judged: map[string]int{}}, writer: map[int64]*Op{}, sent: map[int64]Record{},
 		log: map[string]map[int64]int64{}, firstAt: map[int64]spot{}, readers: map[int64]*Op{}, finals: map[string]*Whole{},
 		visible: map[int64]bool{}, present: map[int64]bool{}, maxRead: map[string]int64{}, offsets: map[string][]int64{}, compacts: map[string]bool{}}
 	a.index()
@@ -134,6 +160,9 @@ func (a *analysis) bad(rule string, ops []*Op, format string, args ...any) {
 		a.report.Anomalies = append(a.report.Anomalies, Anomaly{rule, fmt.Sprintf(format, args...), ops})
 	}
 }
+
+// judge counts n things that a rule was held against.
+func (a *analysis) judge(rule string, n int) { a.report.Judged[rule] += n }
 
 // index derives who wrote, who read and what lies where; two values at one offset (I3) and one value at two (I5) show here.
 func (a *analysis) index() {
@@ -191,12 +220,12 @@ func (a *analysis) see(op *Op, r Record) {
 	}
 	if had, ok := log[r.Offset]; !ok {
 		log[r.Offset] = r.Value
-	} else if had != r.Value {
+	} else if a.judge("I3", 1); had != r.Value {
 		a.bad("I3", []*Op{a.firstAt[had].op, op}, "%s offset %d: value %d, then value %d", r.Key, r.Offset, had, r.Value)
 	}
 	if had, ok := a.firstAt[r.Value]; !ok {
 		a.firstAt[r.Value] = spot{op, r.Offset}
-	} else if had.offset != r.Offset {
+	} else if a.judge("I5", 1); had.offset != r.Offset {
 		a.bad("I5", []*Op{had.op, op}, "value %d of %s at offsets %d and %d", r.Value, r.Key, had.offset, r.Offset)
 	}
 }
@@ -204,6 +233,7 @@ func (a *analysis) see(op *Op, r Record) {
 // checkData holds what was read against what was sent.
 func (a *analysis) checkData(op *Op, r Record) {
 	w, known := a.sent[r.Value]
+	a.judge("I18", 1)
 	switch {
 	case r.Wrong != "":
 		a.bad("I18", []*Op{op}, "%s offset %d: %s", r.Key, r.Offset, r.Wrong)

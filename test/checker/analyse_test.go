@@ -234,6 +234,8 @@ func TestVerdicts(t *testing.T) {
 		{"seen soon", nil, []*Op{register(Set, 1, 2, "x"), register(Get, 3, 4, ""), register(Get, 5, 6, "x")}},
 		{"not seen in time", []string{"A1"}, []*Op{register(Set, 1, 2, "x"), register(Get, 300, 301, "")}},
 		{"seen in another order", []string{"A1"}, []*Op{register(Set, 1, 2, "x"), register(Set, 3, 4, "y"), register(Get, 5, 6, "y"), register(Get, 7, 8, "x")}},
+		{"a register that too many change at once", []string{"A1u"}, crowd(80)},
+		{"a register that many change at once", nil, crowd(12)},
 		{"gone at the end", []string{"M1"}, []*Op{register(Set, 1, 2, "x"), register(Get, 3, 4, "x"), {F: Get, Type: OK, Start: 900, End: 901, Key: "r", Member: "final"}}},
 		{"a partition cannot be read", []string{"F"}, []*Op{failed(final(a0, nil))}},
 		{"the node does not come back", []string{"F"}, []*Op{{F: Crash, Key: "node", Type: Fail, Start: 1, End: 2}}},
@@ -248,6 +250,14 @@ func TestVerdicts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// crowd is a register that n clients changed without knowing the outcome, then one reading of it.
+func crowd(n int) (ops []*Op) {
+	for i := range n {
+		ops = append(ops, unknown(register(Set, int64(1+i), int64(200+i), string(rune('a'+i)))))
+	}
+	return append(ops, register(Get, 500, 501, "b"))
 }
 
 func timed(op *Op) []*Op {

@@ -25,9 +25,9 @@ func (w *world) transactor(life context.Context, id string, proc int) (*kgo.Clie
 	return cl, nil
 }
 
-// transact runs one transaction that sends rs and, with a probability of one in four, is aborted.
-func (w *world) transact(ctx context.Context, cl *kgo.Client, proc int, id string, rs []Record) error {
-	op := w.h.Begin(&Op{Proc: proc, F: Txn, TxnID: id, Records: rs, PID: -1, Abort: w.intN(4) == 0})
+// transact runs one transaction that sends rs and is committed or aborted.
+func (w *world) transact(ctx context.Context, cl *kgo.Client, proc int, id string, abort bool, rs []Record) error {
+	op := w.h.Begin(&Op{Proc: proc, F: Txn, TxnID: id, Records: rs, PID: -1, Abort: abort})
 	err := cl.BeginTransaction()
 	if err == nil {
 		op.PID, op.Epoch, err = cl.ProducerID(ctx)
@@ -60,18 +60,21 @@ func (w *world) transact(ctx context.Context, cl *kgo.Client, proc int, id strin
 }
 
 // transacts runs transactions under one transactional id, with a new client after each failure, which fences the one before.
-func (w *world) transacts(ctx context.Context, id string, make func() []Record) {
+func (w *world) transacts(ctx context.Context, id string, abort func() bool, make func() []Record) {
 	w.loop(ctx, func(life context.Context) (func(context.Context) error, func(), error) {
 		proc := w.proc()
 		cl, err := w.transactor(life, id, proc)
-		return func(ctx context.Context) error { return w.transact(ctx, cl, proc, id, make()) }, func() { cl.Close() }, err
+		return func(ctx context.Context) error { return w.transact(ctx, cl, proc, id, abort(), make()) }, func() { cl.Close() }, err
 	})
 }
+
+// oneInFour is how often generators abort.
+func (w *world) oneInFour() bool { return w.intN(4) == 0 }
 
 // txnSender appends to one to four partitions.
 func (w *world) txnSender(ctx context.Context) {
 	keys := keysOf("txn")
-	w.transacts(ctx, fmt.Sprintf("txn-%d", w.proc()), func() (rs []Record) {
+	w.transacts(ctx, fmt.Sprintf("txn-%d", w.proc()), w.oneInFour, func() (rs []Record) {
 		for range 1 + w.intN(4) {
 			rs = append(rs, w.record(keys[w.intN(len(keys))]))
 		}
@@ -82,11 +85,24 @@ func (w *world) txnSender(ctx context.Context) {
 // banker moves money from one account to another.
 func (w *world) banker(ctx context.Context) {
 	keys := keysOf("money")
-	w.transacts(ctx, fmt.Sprintf("money-%d", w.proc()), func() []Record {
+	w.transacts(ctx, fmt.Sprintf("money-%d", w.proc()), w.oneInFour, func() []Record {
 		from, to := w.record(keys[w.intN(len(keys))]), w.record(keys[w.intN(len(keys))])
 		to.Delta = int64(1 + w.intN(100))
 		from.Delta = -to.Delta
 		return []Record{from, to}
+	})
+}
+
+// txnCompactor writes few keys of its own again and again, in transactions.
+func (w *world) txnCompactor(ctx context.Context) {
+	me := w.proc()
+	w.transacts(ctx, fmt.Sprintf("recompact-%d", me), w.oneInFour, func() (rs []Record) {
+		for range 1 + w.intN(4) {
+			r := w.record(key("compact", 0))
+			r.RecordKey = fmt.Sprintf("%d-%d", me, w.intN(12))
+			rs = append(rs, r)
+		}
+		return rs
 	})
 }
 

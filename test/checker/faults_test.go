@@ -53,8 +53,26 @@ type fault struct {
 	want       []string
 	generators []string
 	lie        func(f *field) *liar
-	crash      func(t *testing.T, dir string) // done to the node's directory while it is down
-	options    func(o *Options)
+	plan       plan
+}
+
+// plan says when a fault has surely been met: nothing here depends on how much time the machine has.
+type plan struct {
+	meets   int64                          // lies told
+	needs   needs                          // operations that are to end well after the last of these
+	crash   func(t *testing.T, dir string) // done to the node's directory, after all work, while it is down
+	options func(o *Options)
+}
+
+type needs map[Func]int
+
+func (want needs) met(done, since map[Func]int) bool {
+	for f, n := range want {
+		if done[f]-since[f] < n {
+			return false
+		}
+	}
+	return true
 }
 
 const (
@@ -148,7 +166,7 @@ func join(bs []record.Batch) (out []byte) {
 }
 
 var faults = []fault{
-	{"acknowledge before appending", []string{"I1", "I2", "I3"}, []string{"send", "send", "assign"}, func(f *field) *liar {
+	{"acknowledge before appending", []string{"I1", "I2", "I3"}, []string{"send", "send"}, func(f *field) *liar {
 		ends := map[string]int64{}
 		return &liar{keys: apis(apiProduce), request: func(x *exchange) bool {
 			if f.every(10) {
@@ -164,7 +182,7 @@ var faults = []fault{
 			}
 			return false
 		}}
-	}, nil, nil},
+	}, plan{meets: 2, needs: needs{Send: 5}}},
 	{"take a new batch for a repeated one", []string{"I3", "I5", "I2"}, []string{"send", "send"}, func(f *field) *liar {
 		last := map[string]int64{}
 		return &liar{keys: apis(apiProduce), request: func(x *exchange) bool {
@@ -180,7 +198,7 @@ var faults = []fault{
 			}
 			return false
 		}}
-	}, nil, nil},
+	}, plan{meets: 2, needs: needs{Send: 5}}},
 	{"acknowledge another offset", []string{"I3", "I5"}, []string{"send"}, func(f *field) *liar {
 		return &liar{keys: apis(apiProduce), response: func(_ *exchange, resp kmsg.Response) bool {
 			r := resp.(*kmsg.ProduceResponse)
@@ -190,7 +208,7 @@ var faults = []fault{
 			r.Topics[0].Partitions[0].BaseOffset++
 			return true
 		}}
-	}, nil, nil},
+	}, plan{meets: 2, needs: needs{Send: 5}}},
 	{"forget sequences: append a repetition again", []string{"I5"}, []string{"send"}, func(f *field) *liar {
 		return &liar{keys: apis(apiProduce), response: func(x *exchange, _ kmsg.Response) bool {
 			r := x.req.(*kmsg.ProduceRequest)
@@ -207,9 +225,9 @@ var faults = []fault{
 			if _, err := f.direct.ask(context.Background(), r, r.GetVersion()); err != nil {
 				f.t.Errorf("append again: %v", err)
 			}
-			return false
+			return true
 		}}
-	}, nil, nil},
+	}, plan{meets: 2, needs: needs{Send: 5}}},
 	{"reuse a sequence", []string{"I15"}, []string{"send"}, func(f *field) *liar {
 		return &liar{keys: apis(apiFetch), keep: true, response: func(_ *exchange, resp kmsg.Response) bool {
 			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
@@ -223,7 +241,7 @@ var faults = []fault{
 				return false
 			})
 		}}
-	}, nil, nil},
+	}, plan{needs: needs{Send: 40}}},
 	{"skip the CRC", []string{"I15", "I18"}, []string{"send"}, func(f *field) *liar {
 		return &liar{keys: apis(apiFetch), keep: true, response: func(_ *exchange, resp kmsg.Response) bool {
 			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
@@ -234,7 +252,7 @@ var faults = []fault{
 				return false
 			})
 		}}
-	}, nil, nil},
+	}, plan{needs: needs{Send: 20}}},
 	{"change a record on its way in", []string{"I18"}, []string{"send"}, func(f *field) *liar {
 		return &liar{keys: apis(apiProduce), request: func(x *exchange) bool {
 			return f.every(10) && eachProduced(x.req, func(_ string, p *kmsg.ProduceRequestTopicPartition) bool {
@@ -244,25 +262,31 @@ var faults = []fault{
 				return true
 			})
 		}}
-	}, nil, nil},
+	}, plan{meets: 2, needs: needs{Send: 5}}},
 	{"write to another partition", []string{"I18"}, []string{"send"}, func(f *field) *liar {
 		return &liar{keys: apis(apiFetch), keep: true, response: func(_ *exchange, resp kmsg.Response) bool {
 			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool { p.Partition ^= 1; return false }) || true
 		}}
-	}, nil, func(o *Options) { o.Generators = append(o.Generators, "assign") }},
+	}, plan{needs: needs{Send: 20}}},
 	{"ignore the epoch fence", []string{"T3"}, []string{"fence"}, func(f *field) *liar {
 		newest := map[int64]int16{}
 		return &liar{keys: apis(apiProduce, apiInitID, apiAddPartition, apiEndTxn), request: func(x *exchange) bool {
+			renew := func(pid int64, epoch *int16) bool {
+				had := *epoch
+				*epoch = newest[pid]
+				return had != *epoch
+			}
 			switch r := x.req.(type) {
 			case *kmsg.AddPartitionsToTxnRequest:
-				r.ProducerEpoch = newest[r.ProducerID]
-				return true
+				return renew(r.ProducerID, &r.ProducerEpoch)
 			case *kmsg.EndTxnRequest:
-				r.ProducerEpoch = newest[r.ProducerID]
-				return true
+				return renew(r.ProducerID, &r.ProducerEpoch)
 			}
 			return eachProduced(x.req, func(_ string, p *kmsg.ProduceRequestTopicPartition) bool {
 				for _, b := range batchesOf(p.Records) {
+					if int16(b.ProducerEpoch()) == newest[int64(b.ProducerID())] {
+						return false
+					}
 					b.SetProducer(b.ProducerID(), id.ProducerEpoch(newest[int64(b.ProducerID())]), 0)
 					b.SetCRC()
 				}
@@ -274,8 +298,8 @@ var faults = []fault{
 			}
 			return false
 		}}
-	}, nil, nil},
-	{"drop a marker", []string{"T2", "T1", "I11", "I12"}, []string{"txn", "txn", "assign"}, func(f *field) *liar {
+	}, plan{meets: 4, needs: needs{Init: 2}}},
+	{"drop a marker", []string{"T2", "I11"}, []string{"swing", "swing"}, func(f *field) *liar {
 		return &liar{keys: apis(apiEndTxn), request: func(x *exchange) bool {
 			r := x.req.(*kmsg.EndTxnRequest)
 			if f.every(5) {
@@ -285,7 +309,7 @@ var faults = []fault{
 			}
 			return false
 		}}
-	}, nil, nil},
+	}, plan{meets: 4, needs: needs{Txn: 12}}},
 	{"leave a transaction open", []string{"T5"}, []string{"txn"}, func(f *field) *liar {
 		return &liar{keys: apis(apiEndTxn), request: func(*exchange) bool {
 			if f.n++; f.n == 3 {
@@ -293,31 +317,35 @@ var faults = []fault{
 			}
 			return false
 		}}
-	}, nil, func(o *Options) { o.Grace = 300 * time.Millisecond }},
-	{"abort what was to be committed", []string{"T2"}, []string{"txn", "money"}, endTxn(true), nil, nil},
-	{"commit what was to be aborted", []string{"I11", "I12"}, []string{"txn", "money"}, endTxn(false), nil, nil},
-	{"tear a transaction", []string{"T1"}, []string{"txn", "txn"}, func(f *field) *liar {
+	}, plan{needs: needs{Txn: 6}, options: func(o *Options) { o.Grace = 300 * time.Millisecond }}},
+	{"abort what was to be committed", []string{"T2"}, []string{"pair", "pair"}, endTxn(true), plan{meets: 2, needs: needs{Txn: 4}}},
+	{"commit what was to be aborted", []string{"I11"}, []string{"swing", "swing"}, endTxn(false), plan{meets: 2, needs: needs{Txn: 4}}},
+	{"tear a transaction", []string{"T1"}, []string{"pair", "pair"}, func(f *field) *liar {
 		return &liar{keys: apis(apiProduce), request: func(x *exchange) bool {
 			// The first partition's batch is left out and acknowledged, the rest is written.
-			r := x.req.(*kmsg.ProduceRequest)
-			if len(r.Topics[0].Partitions) > 1 && f.every(3) {
+			if !f.every(3) {
+				return false
+			}
+			if r := x.req.(*kmsg.ProduceRequest); len(r.Topics[0].Partitions) > 1 {
 				x.answer = partly(f, r)
+			} else { // the transaction's other record goes in another request
+				x.answer = acknowledge(r, func(*kmsg.ProduceRequestTopicPartition, string) int64 { return 1 << 30 })
 			}
 			return false
 		}}
-	}, nil, nil},
-	{"lose one side of a transfer", []string{"T4"}, []string{"money", "money"}, func(f *field) *liar {
+	}, plan{meets: 3, needs: needs{Txn: 6}}},
+	{"lose one side of a transfer", []string{"T4"}, []string{"transfer", "transfer"}, func(f *field) *liar {
 		return &liar{keys: apis(apiProduce), request: func(x *exchange) bool {
 			if f.every(5) {
 				x.answer = acknowledge(x.req.(*kmsg.ProduceRequest), func(*kmsg.ProduceRequestTopicPartition, string) int64 { return 1 << 30 })
 			}
 			return false
 		}}
-	}, nil, nil},
-	{"serve above the last stable offset", []string{"I12", "I11"}, []string{"txn", "txn", "assign"}, func(f *field) *liar {
+	}, plan{meets: 3, needs: needs{Txn: 6}}},
+	{"serve above the last stable offset", []string{"I12", "I11"}, []string{"swing", "swing", "rescan"}, func(f *field) *liar {
 		return &liar{keys: apis(apiFetch), request: func(x *exchange) bool { x.req.(*kmsg.FetchRequest).IsolationLevel = 0; return true }}
-	}, nil, nil},
-	{"forget the aborted transactions", []string{"I11", "I19"}, []string{"txn", "txn", "assign"}, func(f *field) *liar {
+	}, plan{meets: 20, needs: needs{Txn: 20, Poll: 10}}},
+	{"forget the aborted transactions", []string{"I11", "I19"}, []string{"swing", "swing"}, func(f *field) *liar {
 		return &liar{keys: apis(apiFetch), keep: true, response: func(_ *exchange, resp kmsg.Response) bool {
 			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
 				had := len(p.AbortedTransactions) > 0
@@ -325,8 +353,8 @@ var faults = []fault{
 				return had
 			})
 		}}
-	}, nil, nil},
-	{"name a committed transaction as aborted", []string{"I19", "T2"}, []string{"txn", "txn"}, func(f *field) *liar {
+	}, plan{needs: needs{Txn: 20}}},
+	{"name a committed transaction as aborted", []string{"I19", "T2"}, []string{"pair", "pair"}, func(f *field) *liar {
 		return &liar{keys: apis(apiFetch), keep: true, response: func(_ *exchange, resp kmsg.Response) bool {
 			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
 				for _, b := range batchesOf(p.RecordBatches) {
@@ -338,8 +366,8 @@ var faults = []fault{
 				return false
 			})
 		}}
-	}, nil, nil},
-	{"forget a committed offset", []string{"G1"}, []string{"commit"}, func(f *field) *liar {
+	}, plan{needs: needs{Txn: 10}}},
+	{"forget a committed offset", []string{"G1"}, []string{"recommit"}, func(f *field) *liar {
 		return &liar{keys: apis(apiOffsetCommit), request: func(x *exchange) bool {
 			r := x.req.(*kmsg.OffsetCommitRequest)
 			if !f.every(7) {
@@ -355,8 +383,8 @@ var faults = []fault{
 			x.answer = resp
 			return false
 		}}
-	}, nil, nil},
-	{"read an old committed offset", []string{"G1"}, []string{"commit"}, func(f *field) *liar {
+	}, plan{meets: 2, needs: needs{Commit: 4, Committed: 4}}},
+	{"read an old committed offset", []string{"G1"}, []string{"recommit"}, func(f *field) *liar {
 		return &liar{keys: apis(apiOffsetFetch), response: func(_ *exchange, resp kmsg.Response) bool {
 			r := resp.(*kmsg.OffsetFetchResponse)
 			if !f.every(7) || len(r.Topics) == 0 || r.Topics[0].Partitions[0].Offset < 2 {
@@ -365,7 +393,7 @@ var faults = []fault{
 			r.Topics[0].Partitions[0].Offset--
 			return true
 		}}
-	}, nil, nil},
+	}, plan{meets: 2, needs: needs{Committed: 2}}},
 	{"give a partition two owners", []string{"G2"}, []string{"group", "group", "send"}, func(f *field) *liar {
 		return &liar{keys: apis(apiSyncGroup), response: func(_ *exchange, resp kmsg.Response) bool {
 			r := resp.(*kmsg.SyncGroupResponse)
@@ -386,26 +414,27 @@ var faults = []fault{
 			r.MemberAssignment = all.AppendTo(nil)
 			return true
 		}}
-	}, nil, nil},
+	}, plan{meets: 2, needs: needs{Assigned: 8}}},
 	{"take commits of an old generation", []string{"G2"}, []string{"oldgen"}, func(f *field) *liar {
 		newest := map[string]int32{}
 		return &liar{keys: apis(apiOffsetCommit, apiJoinGroup), request: func(x *exchange) bool {
 			r, ok := x.req.(*kmsg.OffsetCommitRequest)
-			if ok && r.Generation >= 0 {
-				r.Generation = newest[r.Group]
+			if !ok || r.Generation < 0 || r.Generation == newest[r.Group] {
+				return false
 			}
-			return ok
+			r.Generation = newest[r.Group]
+			return true
 		}, response: func(x *exchange, resp kmsg.Response) bool {
 			if r, ok := resp.(*kmsg.JoinGroupResponse); ok && r.ErrorCode == 0 {
 				newest[x.req.(*kmsg.JoinGroupRequest).Group] = r.Generation
 			}
 			return false
 		}}
-	}, nil, nil},
+	}, plan{meets: 2, needs: needs{Commit: 4}}},
 	{"drop the offsets of a transaction", []string{"T4", "G1"}, []string{"feed", "copy", "copy"}, func(f *field) *liar {
 		return &liar{keys: apis(apiTxnOffsets), request: func(x *exchange) bool {
 			r := x.req.(*kmsg.TxnOffsetCommitRequest)
-			if !f.every(2) {
+			if f.n++; f.n < 3 {
 				return false
 			}
 			resp := r.ResponseKind().(*kmsg.TxnOffsetCommitResponse)
@@ -422,16 +451,19 @@ var faults = []fault{
 			x.answer = resp
 			return false
 		}}
-	}, nil, func(o *Options) { o.For = 2 * time.Second }},
+	}, plan{meets: 3, needs: needs{Txn: 4}}},
 	{"let the high watermark go back", []string{"I16"}, []string{"send", "observe"}, func(f *field) *liar {
 		return &liar{keys: apis(apiFetch), response: func(_ *exchange, resp kmsg.Response) bool {
-			return f.every(3) && eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
+			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
+				if p.HighWatermark < 2 || !f.every(3) {
+					return false
+				}
 				p.HighWatermark /= 2
 				p.LastStableOffset = min(p.LastStableOffset, p.HighWatermark)
 				return true
 			})
 		}}
-	}, nil, nil},
+	}, plan{meets: 6, needs: needs{Observe: 4}}},
 	{"put the last stable offset above the high watermark", []string{"I16"}, []string{"send", "observe"}, func(f *field) *liar {
 		return &liar{keys: apis(apiFetch), response: func(_ *exchange, resp kmsg.Response) bool {
 			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
@@ -439,8 +471,8 @@ var faults = []fault{
 				return true
 			})
 		}}
-	}, nil, nil},
-	{"exchange two batches", []string{"I3", "I5"}, []string{"send", "assign"}, func(f *field) *liar {
+	}, plan{meets: 4, needs: needs{Observe: 4}}},
+	{"exchange two batches", []string{"I3", "I5"}, []string{"send", "rescan"}, func(f *field) *liar {
 		return &liar{keys: apis(apiFetch), response: func(_ *exchange, resp kmsg.Response) bool {
 			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
 				bs := batchesOf(p.RecordBatches)
@@ -457,8 +489,8 @@ var faults = []fault{
 				return false
 			})
 		}}
-	}, nil, nil},
-	{"skip a batch", []string{"I10"}, []string{"send", "send", "assign", "assign"}, func(f *field) *liar {
+	}, plan{meets: 4, needs: needs{Poll: 6}}},
+	{"skip a batch", []string{"I10"}, []string{"send", "rescan"}, func(f *field) *liar {
 		return &liar{keys: apis(apiFetch), response: func(_ *exchange, resp kmsg.Response) bool {
 			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
 				bs := batchesOf(p.RecordBatches)
@@ -469,8 +501,8 @@ var faults = []fault{
 				return true
 			})
 		}}
-	}, nil, nil},
-	{"name an old end", []string{"I4"}, []string{"send", "list"}, func(*field) *liar { return listed(func(o, at int64) int64 { return o - at%2*(o/2) }) }, nil, nil},
+	}, plan{meets: 4, needs: needs{Poll: 6}}},
+	{"name an old end", []string{"I4"}, []string{"send", "list"}, func(*field) *liar { return listed(func(o, at int64) int64 { return o - at%2*(o/2) }) }, plan{meets: 4, needs: needs{List: 4}}},
 	{"find a later record by time", []string{"I4"}, []string{"send", "list"}, func(f *field) *liar {
 		return &liar{keys: apis(apiListOffsets), response: func(x *exchange, resp kmsg.Response) bool {
 			p := &resp.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0]
@@ -480,8 +512,8 @@ var faults = []fault{
 			p.Offset++
 			return true
 		}}
-	}, nil, nil},
-	{"forget a created topic", []string{"A1", "M1"}, []string{"admin"}, func(f *field) *liar {
+	}, plan{meets: 4, needs: needs{List: 4}}},
+	{"forget a created topic", []string{"A1", "M1"}, []string{"toggle"}, func(f *field) *liar {
 		return &liar{keys: apis(apiCreateTopics), request: func(x *exchange) bool {
 			r := x.req.(*kmsg.CreateTopicsRequest)
 			if f.n++; f.n > 5 {
@@ -493,8 +525,8 @@ var faults = []fault{
 			}
 			return false
 		}}
-	}, nil, nil},
-	{"forget a changed configuration", []string{"A1", "M1"}, []string{"admin", "admin"}, func(f *field) *liar {
+	}, plan{meets: 2, needs: needs{Get: 4}}},
+	{"forget a changed configuration", []string{"A1", "M1"}, []string{"toggle"}, func(f *field) *liar {
 		return &liar{keys: apis(apiAlterConfigs), request: func(x *exchange) bool {
 			r := x.req.(*kmsg.IncrementalAlterConfigsRequest)
 			if f.n++; f.n > 5 {
@@ -506,7 +538,7 @@ var faults = []fault{
 			}
 			return false
 		}}
-	}, nil, nil},
+	}, plan{meets: 2, needs: needs{Get: 4}}},
 	{"let a leader epoch go back", []string{"M3"}, []string{"send", "observe"}, func(f *field) *liar {
 		return &liar{keys: apis(apiMetadata), response: func(x *exchange, resp kmsg.Response) bool {
 			r := resp.(*kmsg.MetadataResponse)
@@ -518,28 +550,28 @@ var faults = []fault{
 			}
 			return true
 		}}
-	}, nil, nil},
+	}, plan{meets: 20, needs: needs{Observe: 20}}},
 	{"compact the last value of a key away", []string{"K1"}, []string{"compact"}, func(f *field) *liar {
 		return &liar{keys: apis(apiFetch), keep: true, response: func(_ *exchange, resp kmsg.Response) bool {
 			return eachFetched(resp, func(topic string, p *kmsg.FetchResponseTopicPartition) bool {
 				bs := batchesOf(p.RecordBatches)
-				if len(bs) < 10 || topic != "compact" {
+				if len(bs) < 3 || topic != "compact" {
 					return false
 				}
-				p.RecordBatches = join(append(bs[:len(bs)-8:len(bs)-8], bs[len(bs)-1]))
+				p.RecordBatches = join(append(bs[:1:1], bs[len(bs)-1]))
 				return true
 			})
 		}}
-	}, nil, nil},
-	{"lose the tail of a log in a crash", []string{"I1", "I2", "I17"}, []string{"send", "send", "assign"}, nil, func(t *testing.T, dir string) {
+	}, plan{needs: needs{Send: 30}}},
+	{"lose the tail of a log in a crash", []string{"I1", "I2", "I17"}, []string{"send", "send"}, nil, plan{needs: needs{Send: 80}, crash: func(t *testing.T, dir string) {
 		cut(t, filepath.Join(dir, "plain-*", "*.log"), 2000)
-	}, func(o *Options) { o.KillNode, o.Down = 500*time.Millisecond, 20*time.Millisecond }},
-	{"forget metadata in a crash", []string{"A1", "M1"}, []string{"admin", "admin", "admin"}, nil, func(t *testing.T, dir string) {
+	}}},
+	{"forget metadata in a crash", []string{"A1", "M1"}, []string{"toggle", "toggle"}, nil, plan{needs: needs{Set: 120}, crash: func(t *testing.T, dir string) {
 		cut(t, filepath.Join(dir, "__cluster_metadata-0", "*.log"), -3)
-	}, func(o *Options) { o.KillNode, o.Down = 700*time.Millisecond, 20*time.Millisecond }},
-	{"lose commits of offsets in a crash", []string{"G1"}, []string{"commit"}, nil, func(t *testing.T, dir string) {
+	}}},
+	{"lose commits of offsets in a crash", []string{"G1"}, []string{"recommit"}, nil, plan{needs: needs{Commit: 80}, crash: func(t *testing.T, dir string) {
 		cut(t, filepath.Join(dir, "__consumer_offsets-*", "*.log"), 1000)
-	}, func(o *Options) { o.KillNode, o.Down = 500*time.Millisecond, 20*time.Millisecond }},
+	}}},
 }
 
 func endTxn(commit bool) func(f *field) *liar {
@@ -558,13 +590,14 @@ func endTxn(commit bool) func(f *field) *liar {
 func listed(change func(offset, at int64) int64) *liar {
 	n := int64(0)
 	return &liar{keys: apis(apiListOffsets), response: func(x *exchange, resp kmsg.Response) bool {
-		n++
 		p := &resp.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0]
 		if x.req.(*kmsg.ListOffsetsRequest).Topics[0].Partitions[0].Timestamp != -1 {
 			return false
 		}
-		p.Offset = change(p.Offset, n)
-		return true
+		n++
+		had := p.Offset
+		p.Offset = change(had, n)
+		return p.Offset != had
 	}}
 }
 
@@ -634,12 +667,14 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// run tries up to three times, each time longer: what a fault does depends on what it meets.
+// run ends as soon as the fault has been met as the plan says. What a lie meets can still be such that nobody sees it (an operation
+// that ends in an error, say), hence three attempts.
 func (ft *fault) run(t *testing.T) {
 	o := quick(ft.generators...)
-	o.Grace, o.For = 3*time.Second, 800*time.Millisecond
-	if ft.options != nil {
-		ft.options(&o)
+	o.Grace, o.For, o.Compress = 3*time.Second, time.Minute, false
+	o.KillLast = ft.plan.crash != nil
+	if ft.plan.options != nil {
+		ft.plan.options(&o)
 	}
 	for attempt := range 3 {
 		seed := rand.Uint64()
@@ -653,7 +688,6 @@ func (ft *fault) run(t *testing.T) {
 			keepHistory(t, h)
 			t.Errorf("not found: want one of %v, got %v", ft.want, r.Bad())
 		}
-		o.For *= 2
 	}
 }
 
@@ -661,12 +695,13 @@ func (ft *fault) run(t *testing.T) {
 func (ft *fault) once(t *testing.T, o Options, seed uint64) *History {
 	var more []embedded.Option
 	dir := t.TempDir()
-	if ft.crash != nil {
+	if ft.plan.crash != nil {
 		more = append(more, embedded.InDir(dir))
 	}
 	place := small(t, more...)
-	if ft.crash != nil {
-		place.hurt = func(*embedded.Node) { ft.crash(t, dir) }
+	defer place.node.Stop()
+	if ft.plan.crash != nil {
+		place.hurt = func(*embedded.Node) { ft.plan.crash(t, dir) }
 	}
 	f := &field{t: t, direct: &raw{dial: func(ctx context.Context) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", place.Addr())
@@ -675,6 +710,17 @@ func (ft *fault) once(t *testing.T, o Options, seed uint64) *History {
 	var l *liar
 	if ft.lie != nil {
 		l = ft.lie(f)
+	}
+	var since map[Func]int // what had been done when the last lie was told
+	o.Enough = func(h *History, lies int64) bool {
+		if lies < ft.plan.meets {
+			return false
+		}
+		done := h.Done()
+		if since == nil {
+			since = done
+		}
+		return ft.plan.needs.met(done, since)
 	}
 	h, err := start(t.Context(), place, o, seed, l)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"sync"
 	"time"
@@ -163,12 +164,13 @@ type History struct {
 	ops   []*Op
 	now   func() int64
 	limit int
+	done  map[Func]int // see Done
 }
 
 // NewHistory returns an empty history of at most limit operations whose clock starts now.
 func NewHistory(limit int) *History {
 	began := time.Now()
-	return &History{now: func() int64 { return int64(time.Since(began)) + 1 }, limit: limit}
+	return &History{done: map[Func]int{}, now: func() int64 { return int64(time.Since(began)) + 1 }, limit: limit}
 }
 
 // Now is the history's clock.
@@ -180,6 +182,9 @@ func (h *History) Begin(op *Op) *Op {
 	defer h.mu.Unlock()
 	op.ID, op.Start = len(h.ops), h.now()
 	h.ops = append(h.ops, op)
+	if op.F == Assigned {
+		h.done[op.F]++
+	}
 	return op
 }
 
@@ -192,6 +197,22 @@ func (h *History) End(op *Op, t Outcome, err error) {
 		op.Err = err.Error()
 	}
 	op.Type = t
+	if t == OK && op.F != Assigned && (op.F != Poll || len(op.Reads) > 0) {
+		h.done[op.F]++
+		if op.F == Txn && op.Group != "" && !op.Abort {
+			h.done[copiedInputs] += len(op.Reads)
+		}
+	}
+}
+
+// copiedInputs is what Done calls the inputs of committed transactions that consume, transform and produce.
+const copiedInputs Func = "copied"
+
+// Done counts what has ended well, of polls those that brought something, and the assignments that have begun.
+func (h *History) Done() map[Func]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.done)
 }
 
 // Full reports that the history has reached its bound; generators stop then.

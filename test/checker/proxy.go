@@ -43,6 +43,7 @@ type Proxy struct {
 	// connection of its own with a probability of Repeat in 1000.
 	Drop, Repeat      atomic.Int64
 	Dropped, Repeated atomic.Int64
+	Lied              atomic.Int64 // requests and answers changed or made up
 
 	mu    sync.Mutex
 	liar  *liar
@@ -200,7 +201,11 @@ func (p *Proxy) look(x *exchange) {
 	}
 	p.lieMu.Lock()
 	defer p.lieMu.Unlock()
-	if l.request(x) {
+	changed := l.request(x)
+	if changed || x.answer != nil {
+		p.Lied.Add(1)
+	}
+	if changed {
 		corr := int32(binary.BigEndian.Uint32(x.frame[8:]))
 		x.frame = kmsg.NewRequestFormatter(kmsg.FormatterClientID("checker")).AppendRequest(nil, x.req, corr)
 	}
@@ -232,6 +237,7 @@ func (p *Proxy) reply(client, up net.Conn, x *exchange) error {
 		if resp, err := decodeResponse(x.req, frame); err == nil {
 			p.lieMu.Lock()
 			if l.response(x, resp) {
+				p.Lied.Add(1)
 				frame = encodeResponse(resp, corr)
 			}
 			p.lieMu.Unlock()

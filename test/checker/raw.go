@@ -185,7 +185,8 @@ func (c *raw) whole(ctx context.Context, k string, compacted bool) (*Whole, erro
 
 // take adds what one Fetch answer brought from offset at on, and returns where to go on.
 func (w *Whole) take(k string, p *kmsg.FetchResponseTopicPartition, at int64, committed bool) (int64, error) {
-	topic, partition := split(k)
+	topic, _ := split(k)
+	partition := p.Partition // of which the answer says that it is
 	o := kgo.ProcessFetchPartitionOpts{Topic: topic, Partition: partition, Offset: at, DisableCRCValidation: true}
 	if committed {
 		o.IsolationLevel = kgo.ReadCommitted()

@@ -35,6 +35,7 @@ var rules = []struct {
 	{"K2", "compaction: order or offsets changed", false},
 	{"K3", "compaction: an aborted value survives", false},
 	{"A1", "administration is not linearizable", false},
+	{"A1u", "administration: too many readings have no verdict", false},
 	{"A1s", "registers whose change was seen some time after its acknowledgement, as Kafka's brokers may", true},
 	{"M1", "acknowledged metadata is gone at the end", false},
 	{"M3", "a leader epoch went back", false},

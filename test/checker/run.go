@@ -22,6 +22,18 @@ type Place interface {
 	Start() error // after Kill; returns when the node answers, or why it does not
 }
 
+// Remote is a place that somebody else runs: nothing can be done to it.
+type Remote string
+
+// Addr is where it is.
+func (r Remote) Addr() string { return string(r) }
+
+// Kill refuses.
+func (r Remote) Kill() error { return errors.New("a remote node is not killed") }
+
+// Start refuses.
+func (r Remote) Start() error { return errors.New("a remote node is not started") }
+
 // Pauser is a place whose node can be stopped and continued (SIGSTOP, SIGCONT).
 type Pauser interface {
 	Pause() error
@@ -37,6 +49,10 @@ type Options struct {
 	Grace      time.Duration // for transactions to end, and for partitions to be readable, after healing
 	AdminLag   time.Duration // how long an acknowledged change of metadata may stay unseen
 	Limit      int           // operations
+	Compress   bool          // producers choose codecs
+	// Enough, if set, is asked again and again with the history and the number of lies told, and ends the work before its time.
+	Enough   func(h *History, lies int64) bool
+	KillLast bool // kill the node once more after all work, before everything is read
 
 	KillNode, KillClients, Pause time.Duration // mean intervals
 	Down                         time.Duration // at most how long the node stays away
@@ -46,7 +62,7 @@ type Options struct {
 }
 
 // All runs every generator, those that need company more than once.
-var All = []string{"send", "send", "compact", "txn", "txn", "txn", "money", "money", "feed", "copy", "copy", "assign", "assign", "group", "group", "group",
+var All = []string{"send", "send", "compact", "recompact", "txn", "txn", "txn", "money", "money", "feed", "copy", "copy", "assign", "assign", "group", "group", "group",
 	"commit", "observe", "list", "admin", "admin", "fence", "oldgen"}
 
 // run is one run in progress.
@@ -74,7 +90,7 @@ func start(ctx context.Context, place Place, o Options, seed uint64, l *liar) (*
 	if o.Say == nil {
 		o.Say = func(string, ...any) {}
 	}
-	w := &world{h: NewHistory(o.Limit), dial: proxy.Dial, pace: o.Pace, txnTime: o.TxnTimeout, rnd: rand.New(rand.NewPCG(seed, 2))}
+	w := &world{h: NewHistory(o.Limit), dial: proxy.Dial, pace: o.Pace, txnTime: o.TxnTimeout, compress: o.Compress, rnd: rand.New(rand.NewPCG(seed, 2))}
 	r := &run{w: w, o: o, place: place, proxy: proxy, liar: l, rnd: rand.New(rand.NewPCG(seed, 3))}
 	early, end := context.WithTimeout(ctx, 30*time.Second)
 	defer end()
@@ -100,6 +116,9 @@ func start(ctx context.Context, place Place, o Options, seed uint64, l *liar) (*
 	}
 	stop()
 	wg.Wait()
+	if o.KillLast {
+		r.killNode(ctx)
+	}
 	r.finish(ctx)
 	o.Say("%d produce answers dropped, %d produce requests repeated", proxy.Dropped.Load(), proxy.Repeated.Load())
 	return w.h, nil
@@ -114,6 +133,8 @@ func (r *run) harm(ctx context.Context) {
 		return time.After(mean/2 + time.Duration(r.rnd.Int64N(int64(mean))))
 	}
 	over := time.After(r.o.For)
+	look := time.NewTicker(3 * time.Millisecond)
+	defer look.Stop()
 	node, clients, pause := timer(r.o.KillNode), timer(r.o.KillClients), timer(r.o.Pause)
 	for {
 		select {
@@ -121,6 +142,10 @@ func (r *run) harm(ctx context.Context) {
 			return
 		case <-over:
 			return
+		case <-look.C:
+			if r.o.Enough != nil && r.o.Enough(r.w.h, r.proxy.Lied.Load()) {
+				return
+			}
 		case <-node:
 			r.killNode(ctx)
 			node = timer(r.o.KillNode)
@@ -197,9 +222,11 @@ func (r *run) finish(ctx context.Context) {
 		}
 		w.h.End(op, OK, nil)
 	}
-	wait, end := context.WithTimeout(ctx, r.o.AdminLag)
-	defer end()
-	<-wait.Done()
+	if w.h.Done()[Set] > 0 {
+		wait, end := context.WithTimeout(ctx, r.o.AdminLag)
+		defer end()
+		<-wait.Done()
+	}
 	r.registers(ctx, c, proc)
 }
 

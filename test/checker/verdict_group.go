@@ -25,6 +25,7 @@ func (a *analysis) groups() {
 			continue
 		}
 		for key, got := range op.Offsets {
+			a.judge("G1", 1)
 			var newest *write // the acknowledged commit with the latest begin among those that ended before the reading
 			possible := false
 			all := writes[lane{op.Group, key}]
@@ -66,6 +67,7 @@ func (a *analysis) ownership() {
 		began[op.Group] = append(began[op.Group], op)
 		for _, key := range op.Owned {
 			l := lane{op.Group, key, op.Generation}
+			a.judge("G2", 1)
 			if had := owner[l]; had != nil && had.Member != op.Member {
 				a.bad("G2", []*Op{had, op}, "%s of group %s belongs to two members in generation %d", key, op.Group, op.Generation)
 			}

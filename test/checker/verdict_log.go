@@ -26,12 +26,19 @@ func (a *analysis) acked(f func(op *Op, r Record)) {
 // writes: what was acknowledged stays and is read (I1, I2, T2), what was read stays (I17).
 func (a *analysis) writes() {
 	a.acked(func(op *Op, r Record) {
-		if a.finals[r.Key] == nil || a.compacts[r.Key] || a.visible[r.Value] {
+		if a.finals[r.Key] == nil || a.compacts[r.Key] {
 			return
 		}
 		rule := "I2"
 		if op.F == Txn {
 			rule = "T2"
+		}
+		a.judge(rule, 1)
+		if r.Offset >= 0 && a.maxRead[r.Key] > r.Offset {
+			a.judge("I1", 1)
+		}
+		if a.visible[r.Value] {
+			return
 		}
 		a.bad(rule, []*Op{op}, "value %d of %s, acknowledged with offset %d, cannot be read at the end", r.Value, r.Key, r.Offset)
 		if a.readers[r.Value] == nil && r.Offset >= 0 && a.maxRead[r.Key] > r.Offset {
@@ -45,7 +52,11 @@ func (a *analysis) writes() {
 			if !op.Uncommitted {
 				kept = a.visible
 			}
-			if a.finals[r.Key] == nil || a.compacts[r.Key] || kept[r.Value] || gone[r.Value] || r.Wrong != "" {
+			if a.finals[r.Key] == nil || a.compacts[r.Key] || r.Wrong != "" {
+				continue
+			}
+			a.judge("I17", 1)
+			if kept[r.Value] || gone[r.Value] {
 				continue
 			}
 			gone[r.Value] = true
@@ -68,6 +79,9 @@ func (a *analysis) sends() {
 				continue
 			}
 			before, again := inside[r.Key]
+			if again {
+				a.judge("I7", 1)
+			}
 			if again && r.Offset <= before {
 				a.bad("I7", []*Op{op}, "%s: offset %d after %d in one operation", r.Key, r.Offset, before)
 			}
@@ -76,6 +90,9 @@ func (a *analysis) sends() {
 			}
 			inside[r.Key] = r.Offset
 			l := lane{op.Proc, r.Key}
+			if _, ok := last[l]; ok && !again {
+				a.judge("I6", 1)
+			}
 			if had, ok := last[l]; ok && !again && r.Offset <= had.offset {
 				a.bad("I6", []*Op{had.op, op}, "%s: offset %d, the send before had %d", r.Key, r.Offset, had.offset)
 			}
@@ -101,6 +118,9 @@ func (a *analysis) polls() {
 		for _, r := range op.Reads {
 			l := lane{op.Proc, op.Session, r.Key}
 			had, ok := last[l]
+			if ok {
+				a.judge("I9", 1)
+			}
 			switch {
 			case !ok:
 			case r.Offset <= had.offset:
@@ -123,6 +143,7 @@ func (a *analysis) polls() {
 
 func (a *analysis) skipped(before, op *Op, key string, from, to int64) {
 	all := a.offsets[key]
+	a.judge("I10", 1)
 	i, _ := slices.BinarySearch(all, from+1)
 	if i < len(all) && all[i] < to {
 		a.bad("I10", []*Op{before, op}, "%s: read offset %d and then %d, past value %d at %d", key, from, to, a.log[key][all[i]], all[i])
@@ -139,6 +160,7 @@ func (a *analysis) compaction() {
 		for _, r := range w.Committed {
 			left[r.RecordKey] = r
 		}
+		a.judge("K2", len(w.All))
 		for i := 1; i < len(w.All); i++ {
 			if w.All[i].Offset <= w.All[i-1].Offset {
 				a.bad("K2", nil, "%s: offset %d after %d", key, w.All[i].Offset, w.All[i-1].Offset)
@@ -150,6 +172,7 @@ func (a *analysis) compaction() {
 				newest[r.RecordKey] = r
 			}
 		})
+		a.judge("K1", len(newest))
 		for name, r := range newest {
 			got, ok := left[name]
 			if !ok || got.Offset < r.Offset {
@@ -157,6 +180,13 @@ func (a *analysis) compaction() {
 			}
 			if ok && got.Offset == r.Offset && got.Value != r.Value {
 				a.bad("K2", []*Op{a.writer[r.Value]}, "%s offset %d: %d was written, %d is left", key, r.Offset, r.Value, got.Value)
+			}
+		}
+		for _, op := range a.ops {
+			for _, r := range op.Records {
+				if r.Key == key && a.undone(op) {
+					a.judge("K3", 1)
+				}
 			}
 		}
 		for _, r := range w.Committed {

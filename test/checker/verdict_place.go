@@ -1,11 +1,6 @@
 package checker
 
-import (
-	"cmp"
-	"slices"
-	"strings"
-	"time"
-)
+import "slices"
 
 // lookups: ListOffsets agrees with the log (I4).
 func (a *analysis) lookups() {
@@ -20,6 +15,7 @@ func (a *analysis) lookups() {
 		if op.Type != OK || w == nil || w.Compacted {
 			continue
 		}
+		a.judge("I4", 1)
 		got := op.Answer.Offset
 		switch op.Spec {
 		case -2:
@@ -83,6 +79,7 @@ func (a *analysis) bounds() {
 		if op.Type != OK || b == nil || b.Error != 0 {
 			continue
 		}
+		a.judge("I16", 1)
 		if b.LastStable > b.HighWatermark || b.LogStart > b.HighWatermark || b.LastStable < 0 {
 			a.bad("I16", []*Op{op}, "%s: log start %d, last stable %d, high watermark %d", op.Key, b.LogStart, b.LastStable, b.HighWatermark)
 		}
@@ -92,6 +89,9 @@ func (a *analysis) bounds() {
 			died := slices.ContainsFunc(crashes, func(c *Op) bool { return c.Key == "node" && c.Start < op.End && c.End > had.Start })
 			if !died && (b.HighWatermark < before.HighWatermark || b.LastStable < before.LastStable) {
 				a.bad("I16", []*Op{had, op}, "%s: high watermark %d after %d, last stable %d after %d", op.Key, b.HighWatermark, before.HighWatermark, b.LastStable, before.LastStable)
+			}
+			if b.LeaderEpoch >= 0 {
+				a.judge("M3", 1)
 			}
 			if b.LeaderEpoch >= 0 && b.LeaderEpoch < before.LeaderEpoch {
 				a.bad("M3", []*Op{had, op}, "%s: leader epoch %d after %d", op.Key, b.LeaderEpoch, before.LeaderEpoch)
@@ -117,6 +117,7 @@ func (a *analysis) logs() {
 		epochs := map[int64]int16{}
 		var end int64
 		var leader int32
+		a.judge("I15", len(w.Batches))
 		for i, b := range w.Batches {
 			switch {
 			case b.Wrong != "":
@@ -148,11 +149,13 @@ func (a *analysis) logs() {
 		if w.Compacted {
 			continue
 		}
+		a.judge("I19", len(abortedRanges(w.Batches)))
 		if got, want := sortRanges(slices.Clone(w.Aborted)), abortedRanges(w.Batches); !slices.Equal(got, want) {
 			a.bad("I19", nil, "%s: Fetch names %d aborted transactions, the log has %d; first difference %s", key, len(got), len(want), difference(got, want))
 		}
 	}
 	for _, op := range a.of(Disk) {
+		a.judge("I15", 1)
 		for _, d := range op.Damage {
 			a.bad("I15", nil, "%s: %s", op.Key, d)
 		}
@@ -171,192 +174,4 @@ func difference(got, want []Range) string {
 		}
 	}
 	return "none"
-}
-
-// registers: each administrative register behaves as if its operations happened one at a time between begin and end (A1); one
-// that holds an acknowledged value that nothing replaced has it at the end (M1).
-func (a *analysis) registers() {
-	byKey := map[string][]*Op{}
-	for _, op := range a.of(Set, Get) {
-		if op.F == Set && op.Type == Fail || op.F == Get && op.Type != OK {
-			continue
-		}
-		byKey[op.Key] = append(byKey[op.Key], op)
-	}
-	for key, ops := range byKey {
-		bad := linearizable(ops, 0)
-		if bad == nil {
-			continue
-		}
-		if bad = linearizable(ops, int64(a.lag)); bad == nil {
-			a.report.Allowed["A1s"]++
-			continue
-		}
-		rule := "A1"
-		if bad.Member == "final" {
-			rule = "M1"
-		}
-		i := slices.Index(ops, bad)
-		a.bad(rule, ops[max(0, i-5):min(len(ops), i+2)], "operation %d: %s cannot have been %q then, whatever the order of %d operations", bad.ID, key, bad.Value, len(ops))
-	}
-}
-
-// late is how long after its client gave up a change of unknown outcome may still take effect: no request lives longer in a node.
-const late = 10 * time.Second
-
-// linearizable returns the first reading that no order explains, or nil. The operations are sorted by begin. A change may become
-// visible up to lag after its acknowledgement; changes that follow one another become visible in their order.
-//
-// It keeps every state in which the register may be: its value and which operations under way have taken effect. Of states that
-// differ only in changes of unknown outcome those are enough that have used up least.
-func linearizable(ops []*Op, lag int64) *Op {
-	r := &search{ops: ops, pending: map[int]bool{}, states: map[held][]string{{}: {""}}}
-	for _, e := range r.events(lag) {
-		if e.begin {
-			r.pending[e.i] = true
-			continue
-		}
-		if !r.spread() {
-			return nil // too many states to tell: no verdict on this register
-		}
-		r.end(e.i)
-		if len(r.states) == 0 {
-			return ops[e.i]
-		}
-	}
-	return nil
-}
-
-// search is the state of linearizable. Sets of operations are strings of their marks.
-type search struct {
-	ops     []*Op
-	pending map[int]bool
-	states  map[held][]string // with the sets of used changes of unknown outcome
-}
-
-// held is a value with the set of operations, of known outcome, that are under way and have taken effect.
-type held struct{ value, used string }
-
-func mark(i int) string { return string(rune(i + 1)) }
-
-func add(set string, i int) string {
-	runes := append([]rune(set), rune(i+1))
-	slices.Sort(runes)
-	return string(runes)
-}
-
-type event struct {
-	at    int64
-	begin bool
-	i     int
-}
-
-// events are the begins and ends of operations in their order; of two at one time the begin comes first.
-func (r *search) events(lag int64) []event {
-	var events []event
-	for i, op := range r.ops {
-		events = append(events, event{op.Start, true, i})
-		at := op.end()
-		switch {
-		case at == never && op.End == 0:
-			continue // never ended
-		case at == never:
-			at = op.End + int64(late)
-		case op.F == Set:
-			at += lag
-		}
-		events = append(events, event{at, false, i})
-	}
-	slices.SortStableFunc(events, func(x, y event) int {
-		if x.at == y.at && x.begin != y.begin {
-			if x.begin {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(x.at, y.at)
-	})
-	return events
-}
-
-// spread adds every state reachable by letting operations under way take effect. It is false if there are too many.
-func (r *search) spread() bool {
-	type state struct {
-		held
-		info string
-	}
-	var work []state
-	for s, infos := range r.states {
-		for _, info := range infos {
-			work = append(work, state{s, info})
-		}
-	}
-	for tried := 0; len(work) > 0; tried++ {
-		if tried > 2000 {
-			return false
-		}
-		s := work[0]
-		work = work[1:]
-		for i := range r.pending {
-			op := r.ops[i]
-			if strings.Contains(s.used, mark(i)) || strings.Contains(s.info, mark(i)) || op.F == Get && op.Value != s.value ||
-				op.F == Set && r.before(i, s.used) {
-				continue
-			}
-			n := s
-			if op.F == Set {
-				n.value = op.Value
-			}
-			if op.end() == never {
-				n.info = add(s.info, i)
-			} else {
-				n.used = add(s.used, i)
-			}
-			if !slices.ContainsFunc(r.states[n.held], func(had string) bool { return subset(had, n.info) }) {
-				r.states[n.held] = append(r.states[n.held], n.info)
-				work = append(work, n)
-			}
-		}
-	}
-	return true
-}
-
-// before tells that an acknowledged change that ended before change i began is still to take effect.
-func (r *search) before(i int, used string) bool {
-	for j := range r.pending {
-		if r.ops[j].F == Set && r.ops[j].end() < r.ops[i].Start && !strings.Contains(used, mark(j)) {
-			return true
-		}
-	}
-	return false
-}
-
-// end keeps the states in which operation i has taken effect, or need not have.
-func (r *search) end(i int) {
-	delete(r.pending, i)
-	left := map[held][]string{}
-	for s, infos := range r.states {
-		if r.ops[i].end() != never {
-			if !strings.Contains(s.used, mark(i)) {
-				continue
-			}
-			s.used = strings.ReplaceAll(s.used, mark(i), "")
-		}
-		for _, info := range infos {
-			info = strings.ReplaceAll(info, mark(i), "")
-			if !slices.ContainsFunc(left[s], func(had string) bool { return subset(had, info) }) {
-				left[s] = append(left[s], info)
-			}
-		}
-	}
-	r.states = left
-}
-
-func subset(small, large string) bool {
-	for _, x := range small {
-		if !strings.ContainsRune(large, x) {
-			return false
-		}
-	}
-	return true
 }

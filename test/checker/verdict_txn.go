@@ -34,6 +34,12 @@ func (a *analysis) transactions() {
 				}
 			}
 		}
+		if judged > 1 {
+			a.judge("T1", 1)
+		}
+		if a.undone(op) {
+			a.judge("I11", judged)
+		}
 		if seen > 0 && seen < judged {
 			a.bad("T1", []*Op{op}, "%d of its %d values are visible", seen, judged)
 		}
@@ -42,6 +48,9 @@ func (a *analysis) transactions() {
 
 func (a *analysis) readOf(op *Op, value int64, key string, at int64) {
 	w := a.writer[value]
+	if w != nil && w.F == Txn {
+		a.judge("I12", 1)
+	}
 	switch {
 	case w == nil:
 	case a.undone(w):
@@ -81,6 +90,7 @@ func (a *analysis) cycles() {
 		for _, r := range op.Reads {
 			if w := a.writer[r.Value]; w != nil && w != op && w.Type != Fail && !op.Uncommitted {
 				link(at[w], at[op])
+				a.judge("I13", 1)
 			}
 		}
 	}
@@ -191,6 +201,7 @@ func (a *analysis) fencing() {
 			if in.End >= op.Start || !older {
 				continue
 			}
+			a.judge("T3", len(op.Records))
 			for _, r := range op.Records {
 				if a.present[r.Value] {
 					a.bad("T3", []*Op{in, op}, "value %d of producer %d epoch %d is in the log, sent after epoch %d began", r.Value, op.PID, op.Epoch, in.Epoch)
@@ -229,6 +240,7 @@ func (a *analysis) copies() {
 	if !complete {
 		return
 	}
+	a.judge("T4", len(outputs))
 	if sum != 0 {
 		a.bad("T4", money, "all transfers together make %d", sum)
 	}
@@ -252,6 +264,7 @@ func (a *analysis) copies() {
 			}
 			for _, r := range a.finals[key].Committed {
 				n := len(outputs[r.Value])
+				a.judge("T4", 1)
 				if want := r.Offset < upTo; want != (n > 0) {
 					a.bad("T4", []*Op{a.writer[r.Value], op}, "input %d of %s offset %d has %d outputs; the group is at %d", r.Value, key, r.Offset, n, upTo)
 				}
@@ -263,11 +276,16 @@ func (a *analysis) copies() {
 // endings: after healing nothing is left open (T5) and every partition could be read (F).
 func (a *analysis) endings() {
 	for _, op := range a.of(OpenTxns) {
+		a.judge("T5", 1)
 		for _, t := range op.Open {
 			a.bad("T5", []*Op{op}, "transaction %s is still %s after %d ms", t.TxnID, t.State, t.AgeMs)
 		}
 	}
 	for _, op := range a.of(Final) {
+		a.judge("F", 1)
+		if op.Type == OK {
+			a.judge("T5", 1)
+		}
 		switch {
 		case op.Type != OK:
 			a.bad("F", []*Op{op}, "%s cannot be read: %s", op.Key, op.Err)
@@ -276,6 +294,7 @@ func (a *analysis) endings() {
 		}
 	}
 	for _, op := range a.of(Crash) {
+		a.judge("F", 1)
 		if op.Type != OK {
 			a.bad("F", []*Op{op}, "%s did not come back: %s", op.Key, op.Err)
 		}

@@ -33,10 +33,12 @@ func keysOf(topic string) (keys []string) {
 
 // world is what the generators of one run share.
 type world struct {
-	h       *History
-	dial    Dial
-	pace    time.Duration // between two operations of a generator
-	txnTime time.Duration // transaction.timeout.ms
+	h    *History
+	dial Dial
+	pace time.Duration // between two operations of a generator
+	// compress lets each producer choose a codec; else nothing is compressed.
+	compress bool
+	txnTime  time.Duration // transaction.timeout.ms
 
 	values, procs, sessions, admins atomic.Int64
 	mu                              sync.Mutex
@@ -90,7 +92,11 @@ func (w *world) opts(life context.Context) []kgo.Opt {
 		}
 		return c, err
 	}
-	return []kgo.Opt{kgo.SeedBrokers("127.0.0.1:9092"), kgo.Dialer(dial),
+	codec := kgo.NoCompression()
+	if w.compress {
+		codec = []kgo.CompressionCodec{codec, kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()}[w.intN(5)]
+	}
+	return []kgo.Opt{kgo.ProducerBatchCompression(codec), kgo.SeedBrokers("127.0.0.1:9092"), kgo.Dialer(dial),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(0), kgo.MetadataMinAge(50 * time.Millisecond),
 		kgo.FetchMaxWait(100 * time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
 		kgo.RequestTimeoutOverhead(5 * time.Second), kgo.RetryTimeout(20 * time.Second), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
@@ -222,6 +228,14 @@ var generators = map[string]func(w *world, ctx context.Context){
 	"admin":   (*world).admin,
 	"fence":   (*world).fencer,
 	"oldgen":  (*world).oldGeneration,
+
+	"recompact": (*world).txnCompactor,
+	"swing":     (*world).swinger,
+	"pair":      (*world).pairSender,
+	"transfer":  (*world).transferrer,
+	"rescan":    (*world).rescanner,
+	"recommit":  (*world).recommitter,
+	"toggle":    (*world).toggler,
 }
 
 // generate runs generators, each as often as its name is in the list, until ctx ends.
