@@ -121,9 +121,15 @@ func trim[T any](list []T, oldest bool) []T {
 	return list[:len(list)-1]
 }
 
+// final says that the record at that offset is committed already, as most are when a log is loaded: what it changes will not be
+// taken back and has no former value that anybody may still see, so there is nothing to note.
+func (s *Shard) final(at id.Offset) bool { return at < s.committed }
+
 // setGroup changes the group map; e nil removes the group. The change is committed with the record at offset at.
 func (s *Shard) setGroup(at id.Offset, name string, e *entry) {
-	s.note(change{at: at, group: name, whole: true, priorGroup: s.groups[name]})
+	if !s.final(at) {
+		s.note(change{at: at, group: name, whole: true, priorGroup: s.groups[name]})
+	}
 	s.putGroup(name, e)
 }
 
@@ -137,17 +143,24 @@ func (s *Shard) putGroup(name string, e *entry) {
 
 // setCommit changes a committed offset; c nil removes it.
 func (s *Shard) setCommit(at id.Offset, name string, tp topicPartition, c *Commit) {
-	s.note(change{at: at, group: name, tp: tp, priorCommit: s.offsets.get(name, tp)})
-	s.offsets.put(name, tp, c)
+	before := s.offsets.put(name, tp, c)
+	if !s.final(at) {
+		s.note(change{at: at, group: name, tp: tp, priorCommit: before})
+	}
 }
 
 // noteBare makes undo a change of its own, committed with the record at offset at.
 func (s *Shard) noteBare(at id.Offset, undo func()) {
-	s.changes = append(s.changes, change{at: at, bare: true, undo: undo})
+	if !s.final(at) {
+		s.changes = append(s.changes, change{at: at, bare: true, undo: undo})
+	}
 }
 
-// noteUndo adds to the newest change something that Revert has to call.
-func (s *Shard) noteUndo(undo func()) {
+// noteUndo adds to the newest change, of the record at offset at, something that Revert has to call.
+func (s *Shard) noteUndo(at id.Offset, undo func()) {
+	if s.final(at) {
+		return
+	}
 	c := &s.changes[len(s.changes)-1]
 	if before := c.undo; before != nil {
 		c.undo = func() { undo(); before() }
@@ -188,9 +201,11 @@ func (s *Shard) Revert(at id.Offset) {
 	s.next = at
 }
 
-// Committed makes the changes of all records below the high watermark visible to reads.
+// Committed makes the changes of all records below the high watermark visible to reads. Records that are yet to be replayed may be
+// among them.
 func (s *Shard) Committed(highWatermark id.Offset) {
 	s.turn++ // what follows must not change versions of groups that are visible now
+	s.committed = max(s.committed, highWatermark)
 	for s.done < len(s.changes) && s.changes[s.done].at < highWatermark {
 		s.forget(s.changes[s.done], true)
 		s.changes[s.done] = change{}

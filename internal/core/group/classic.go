@@ -48,6 +48,8 @@ type member struct {
 	assignment                 []byte
 	awaitingJoin, awaitingSync shard.Ticket
 	isNew                      bool // has not completed a join phase yet, so the session runs while it waits
+	unsynced                   bool // is of this generation and has not sent SyncGroup
+	gone                       bool // from its group
 }
 
 // satisfiesHeartbeat says whether a passed session deadline is to be overlooked because the member waits for an answer.
@@ -71,7 +73,12 @@ func (m *member) matches(offered []api.JoinGroupRequestProtocol) bool {
 	})
 }
 
-func (m *member) setProtocols(offered []api.JoinGroupRequestProtocol) {
+// setProtocols keeps what is offered. If that is what the other member offers, which may be nil, both share one copy.
+func (m *member) setProtocols(offered []api.JoinGroupRequestProtocol, other *member) {
+	if other != nil && other.matches(offered) {
+		m.protocols = other.protocols
+		return
+	}
 	m.protocols = make([]protocol, len(offered))
 	for i, p := range offered {
 		m.protocols[i] = protocol{p.Name, slices.Clone(p.Metadata)}
@@ -91,20 +98,23 @@ type classicGroup struct {
 	byID            map[string]*member
 	static          map[string]string   // group instance id to member id
 	pendingJoin     map[string]struct{} // ids given out and not used yet (KIP-394)
-	pendingSync     map[string]struct{} // members of this generation that have not sent SyncGroup
+	unsynced        int                 // members of this generation that have not sent SyncGroup
 	awaitingJoin    int
 	supported       map[string]int      // members offering each protocol
 	topics          map[string]struct{} // what the members subscribe to; nil if not known
 	newMemberAdded  bool
-	// logged is the group's newest record, nil before the first.
-	logged *logrec.GroupMetadataValue
+	initial         bool          // this is an initial rebalance, which may be extended:
+	delay           time.Duration // how long it waits,
+	remaining       time.Duration // and how much longer it may after that
+	syncFor         int32         // the generation that the sync phase has its deadline for
+	logged          bool          // there is a record of the group
 }
 
 func newClassicGroup(name string, now time.Time) *classicGroup {
 	return &classicGroup{
 		name: name, state: Empty, previous: Dead, stateSinceMs: now.UnixMilli(),
 		byID: make(map[string]*member), static: make(map[string]string), pendingJoin: make(map[string]struct{}),
-		pendingSync: make(map[string]struct{}), supported: make(map[string]int),
+		supported: make(map[string]int),
 	}
 }
 
@@ -134,7 +144,31 @@ func (g *classicGroup) subscribed(topic string) bool {
 	return ok
 }
 
+// first returns the member that has been there longest, or nil.
+func (g *classicGroup) first() *member {
+	if len(g.members) == 0 {
+		return nil
+	}
+	return g.members[0]
+}
+
+// share lets m have its names in common with another member: those of a group mostly run on the same client.
+func (m *member) share(other *member) {
+	if m.clientID == other.clientID {
+		m.clientID = other.clientID
+	}
+	if m.clientHost == other.clientHost {
+		m.clientHost = other.clientHost
+	}
+	if slices.EqualFunc(m.protocols, other.protocols, func(p, q protocol) bool { return p.name == q.name && string(p.metadata) == string(q.metadata) }) {
+		m.protocols = other.protocols
+	}
+}
+
 func (g *classicGroup) add(m *member, protocolType string) {
+	if first := g.first(); first != nil {
+		m.share(first)
+	}
 	if m.instance != nil {
 		g.static[*m.instance] = m.id
 	}
@@ -153,26 +187,34 @@ func (g *classicGroup) add(m *member, protocolType string) {
 	delete(g.pendingJoin, m.id)
 }
 
-func (g *classicGroup) remove(memberID string) {
-	if m := g.byID[memberID]; m != nil {
-		delete(g.byID, memberID)
-		g.members = slices.DeleteFunc(g.members, func(o *member) bool { return o == m })
-		g.count(m, -1)
-		if m.awaitingJoin != shard.NoTicket {
-			g.awaitingJoin--
+// remove takes members out, and ids that nobody has used yet. The list of members is gone through once, however many go.
+func (g *classicGroup) remove(memberIDs ...string) {
+	listed, led := false, false
+	for _, memberID := range memberIDs {
+		if m := g.byID[memberID]; m != nil {
+			m.gone, listed = true, true
+			delete(g.byID, memberID)
+			g.count(m, -1)
+			if m.awaitingJoin != shard.NoTicket {
+				g.awaitingJoin--
+			}
+			g.setUnsynced(m, false)
+			if m.instance != nil {
+				delete(g.static, *m.instance)
+			}
 		}
-		if m.instance != nil {
-			delete(g.static, *m.instance)
-		}
+		led = led || g.leader == memberID
+		delete(g.pendingJoin, memberID)
 	}
-	if g.leader == memberID {
+	if listed {
+		g.members = slices.DeleteFunc(g.members, func(m *member) bool { return m.gone })
+	}
+	if led {
 		g.leader = ""
 		if len(g.members) > 0 {
 			g.leader = g.members[0].id
 		}
 	}
-	delete(g.pendingJoin, memberID)
-	delete(g.pendingSync, memberID)
 }
 
 func (g *classicGroup) count(m *member, by int) {
@@ -194,9 +236,26 @@ func (g *classicGroup) setAwaitingJoin(m *member, t shard.Ticket) {
 	m.awaitingJoin = t
 }
 
+// setUnsynced keeps the count of members right that have not sent SyncGroup.
+func (g *classicGroup) setUnsynced(m *member, yes bool) {
+	if m.unsynced != yes {
+		m.unsynced = yes
+		if g.unsynced--; yes {
+			g.unsynced += 2
+		}
+	}
+}
+
+// expectSync says whether every member has to send SyncGroup.
+func (g *classicGroup) expectSync(yes bool) {
+	for _, m := range g.members {
+		g.setUnsynced(m, yes)
+	}
+}
+
 func (g *classicGroup) update(m *member, req *api.JoinGroupRequest, t shard.Ticket) {
 	g.count(m, -1)
-	m.setProtocols(req.Protocols)
+	m.setProtocols(req.Protocols, g.first())
 	g.count(m, 1)
 	m.rebalanceTimeoutMs, m.sessionTimeoutMs = req.RebalanceTimeoutMs, req.SessionTimeoutMs
 	g.setAwaitingJoin(m, t)
@@ -281,7 +340,7 @@ func (g *classicGroup) nextGeneration(now time.Time) {
 		g.topics = g.subscription()
 		g.transition(Empty, now)
 	}
-	clear(g.pendingSync)
+	g.expectSync(false)
 }
 
 // subscription reads the members' topics from their metadata; nil if the group is not of consumers or cannot be understood.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/core/assignor"
@@ -116,22 +115,23 @@ type resolvedRegex struct {
 }
 
 // consumerGroup is a group of the consumer protocol as its records say. A group that is in the shard's map is changed only
-// within the decision that made it; every other decision makes a new one first (see consumerChange), so that what is committed
-// can still be read.
+// within the decision that made it; every other decision makes a new version first (see consumerChange), so that what is committed
+// can still be read. Versions share all that is the same in them, so that one costs as much as its changes, however many members
+// there are.
 type consumerGroup struct {
 	name        string
 	epoch       int32
 	hash        int64 // of the metadata of all subscribed topics
-	members     map[string]*consumerMember
-	target      map[string]assignor.Assignment // by member; the inner maps are never changed
+	members     image.Map[string, *consumerMember]
+	target      image.Map[string, assignor.Assignment] // by member; the inner maps are never changed
 	targetEpoch int32
 	targetMs    int64 // when the target was computed; 0: nobody waits for the next
-	regexes     map[string]*resolvedRegex
+	regexes     image.Map[string, *resolvedRegex]
 	// legacyMetadata says that there is a record of a kind that is not written any more.
 	legacyMetadata bool
 
 	turn uint64 // the decision that made it
-	view *consumerView
+	view consumerView
 
 	// soft is shared by all versions of the group.
 	soft *consumerSoft
@@ -147,114 +147,81 @@ type consumerSoft struct {
 
 func newConsumerGroup(name string) *consumerGroup {
 	return &consumerGroup{
-		name: name, epoch: 1, targetEpoch: 1, members: make(map[string]*consumerMember),
-		target: make(map[string]assignor.Assignment), regexes: make(map[string]*resolvedRegex), soft: &consumerSoft{},
+		name: name, epoch: 1, targetEpoch: 1, members: image.NewMap[string, *consumerMember](image.HashString),
+		target: image.NewMap[string, assignor.Assignment](image.HashString), regexes: image.NewMap[string, *resolvedRegex](image.HashString),
+		view: newConsumerView(), soft: &consumerSoft{},
 	}
 }
 
 func (g *consumerGroup) clone() *consumerGroup {
 	c := *g
-	c.members, c.target, c.regexes = maps.Clone(g.members), maps.Clone(g.target), maps.Clone(g.regexes)
-	c.view = nil
 	return &c
 }
 
-// subscribers counts how a topic is subscribed to: by how many members by name, and by how many patterns.
-type subscribers struct{ byName, byRegex int }
-
-// consumerView is what follows from a group's records, computed when it is asked for.
-type consumerView struct {
-	topics    map[string]subscribers
-	patterns  map[string]int // members by pattern
-	assignors map[string]int
-	static    map[string]string // member id by instance
-	classic   int               // members that speak the classic protocol
-	owners    map[id.UUID]map[int32]int32
+// member returns the member of that id, or nil.
+func (g *consumerGroup) member(memberID string) *consumerMember {
+	m, _ := g.members.Get(memberID)
+	return m
 }
 
-// see returns the view.
-func (g *consumerGroup) see() *consumerView {
-	if g.view != nil {
-		return g.view
-	}
-	v := &consumerView{topics: make(map[string]subscribers), patterns: make(map[string]int), assignors: make(map[string]int), static: make(map[string]string)}
-	for _, m := range g.members {
-		for _, t := range m.topics {
-			n := v.topics[t]
-			n.byName++
-			v.topics[t] = n
-		}
-		if m.regex != "" {
-			v.patterns[m.regex]++
-		}
-		if m.assignor != nil {
-			v.assignors[*m.assignor]++
-		}
-		if m.instance != nil {
-			v.static[*m.instance] = m.id
-		}
-		if m.classic != nil {
-			v.classic++
-		}
-	}
-	for _, r := range g.regexes {
-		for _, t := range r.topics {
-			n := v.topics[t]
-			n.byRegex++
-			v.topics[t] = n
-		}
-	}
-	g.view = v
-	return v
+func (g *consumerGroup) setMember(m *consumerMember) {
+	g.view.replace(g.member(m.id), m)
+	g.members = g.members.With(m.id, m)
 }
 
-// owned returns which partitions some member still has, with the member's epoch.
-func (g *consumerGroup) owned() map[id.UUID]map[int32]int32 {
-	v := g.see()
-	if v.owners != nil {
-		return v.owners
+func (g *consumerGroup) dropMember(memberID string) {
+	g.view.replace(g.member(memberID), nil)
+	g.members = g.members.Without(memberID)
+}
+
+// targetOf returns the target assignment of a member; it is nil if there is none.
+func (g *consumerGroup) targetOf(memberID string) assignor.Assignment {
+	a, _ := g.target.Get(memberID)
+	return a
+}
+
+// pattern returns what a pattern means, or nil if that is not known.
+func (g *consumerGroup) pattern(regex string) *resolvedRegex {
+	r, _ := g.regexes.Get(regex)
+	return r
+}
+
+// setPattern says what a pattern means; nil forgets it.
+func (g *consumerGroup) setPattern(regex string, r *resolvedRegex) {
+	if old := g.pattern(regex); old != nil {
+		g.view.subscribe(old.topics, subscribers{byRegex: -1})
 	}
-	v.owners = make(map[id.UUID]map[int32]int32)
-	for _, m := range g.members {
-		for _, a := range []partitionEpochs{m.assigned, m.revoking} {
-			for t, list := range a {
-				at := v.owners[t]
-				if at == nil {
-					at = make(map[int32]int32, len(list))
-					v.owners[t] = at
-				}
-				for p := range list {
-					at[p] = m.epoch
-				}
-			}
-		}
+	if r == nil {
+		g.regexes = g.regexes.Without(regex)
+		return
 	}
-	return v.owners
+	g.regexes = g.regexes.With(regex, r)
+	g.view.subscribe(r.topics, subscribers{byRegex: 1})
 }
 
 // isOwned says whether some member has not given the partition back yet.
 func (g *consumerGroup) isOwned(topic id.UUID, p int32) bool {
-	_, ok := g.owned()[topic][p]
+	_, ok := g.view.owned.Get(place{topic, p})
 	return ok
 }
 
 // homogeneous says whether all members read the same topics, as far as that is cheap to see.
 func (g *consumerGroup) homogeneous() bool {
-	v := g.see()
-	if len(v.patterns) == 0 {
-		for _, n := range v.topics {
-			if n.byName != len(g.members) {
+	v := &g.view
+	if v.patterns.Len() == 0 {
+		for _, n := range v.topics.All() {
+			if n.byName != g.members.Len() {
 				return false
 			}
 		}
 		return true
 	}
-	for _, n := range v.patterns {
-		if n != len(g.members) {
+	for _, n := range v.patterns.All() {
+		if n != g.members.Len() {
 			return false
 		}
 	}
-	for _, n := range v.topics {
+	for _, n := range v.topics.All() {
 		if n.byRegex != 1 || n.byName > 0 {
 			return false
 		}
@@ -265,10 +232,9 @@ func (g *consumerGroup) homogeneous() bool {
 // preferredAssignor is the one most members ask for; empty if none asks.
 func (g *consumerGroup) preferredAssignor() string {
 	best, most := "", 0
-	counts := g.see().assignors
-	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		if counts[name] >= most {
-			best, most = name, counts[name]
+	for name, n := range g.view.assignors.All() {
+		if n > most || n == most && name > best {
+			best, most = name, n
 		}
 	}
 	return best
@@ -276,12 +242,12 @@ func (g *consumerGroup) preferredAssignor() string {
 
 func (g *consumerGroup) state() string {
 	switch {
-	case len(g.members) == 0:
+	case g.members.Len() == 0:
 		return "Empty"
 	case g.epoch > g.targetEpoch:
 		return "Assigning"
 	}
-	for _, m := range g.members {
+	for _, m := range g.members.All() {
 		if !m.reconciled(g.targetEpoch) {
 			return "Reconciling"
 		}
@@ -289,19 +255,19 @@ func (g *consumerGroup) state() string {
 	return "Stable"
 }
 
-func (g *consumerGroup) subscribed(topic string) bool { _, ok := g.see().topics[topic]; return ok }
+func (g *consumerGroup) subscribed(topic string) bool { _, ok := g.view.topics.Get(topic); return ok }
 
 // staticMember returns the member of an instance, or nil.
 func (g *consumerGroup) staticMember(instance string) *consumerMember {
-	if memberID, ok := g.see().static[instance]; ok {
-		return g.members[memberID]
+	if memberID, ok := g.view.static.Get(instance); ok {
+		return g.member(memberID)
 	}
 	return nil
 }
 
 // memberTopics returns the names that a member is subscribed to, by name or by what its pattern means, ascending.
 func (g *consumerGroup) memberTopics(m *consumerMember) []string {
-	r := g.regexes[m.regex]
+	r := g.pattern(m.regex)
 	switch {
 	case m.regex == "" || r == nil || len(r.topics) == 0:
 		return m.topics
@@ -315,7 +281,12 @@ func (g *consumerGroup) memberTopics(m *consumerMember) []string {
 
 // memberIDs returns the ids of all members, sorted.
 func (g *consumerGroup) memberIDs() []string {
-	return slices.SortedFunc(maps.Keys(g.members), strings.Compare)
+	ids := make([]string, 0, g.members.Len())
+	for memberID := range g.members.All() {
+		ids = append(ids, memberID)
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 func sortedPartitions[V any](m map[int32]V) []int32 {

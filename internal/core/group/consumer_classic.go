@@ -91,15 +91,10 @@ func (g *consumerGroup) supportsClassic(req *api.JoinGroupRequest) bool {
 	if req.ProtocolType != consumerProtocol || len(req.Protocols) == 0 {
 		return false
 	}
-	counts := make(map[string]int)
-	for _, m := range g.members {
-		if m.classic != nil {
-			for _, p := range m.classic.SupportedProtocols {
-				counts[p.Name]++
-			}
-		}
-	}
-	return slices.ContainsFunc(req.Protocols, func(p api.JoinGroupRequestProtocol) bool { return counts[p.Name] == g.see().classic })
+	return slices.ContainsFunc(req.Protocols, func(p api.JoinGroupRequestProtocol) bool {
+		n, _ := g.view.protocols.Get(p.Name)
+		return n == g.view.classic
+	})
 }
 
 func joinedConsumer(m *consumerMember) *api.JoinGroupResponse {
@@ -121,12 +116,12 @@ func (s *Shard) joinAndStay(t Turn, d *consumerStep, m, updated *consumerMember,
 	s.res.Reply = joinedConsumer(after)
 	s.chain(func(now time.Time, code wire.ErrorCode) {
 		e := s.groups[name]
-		if code != wire.ErrNone || e == nil || e.consumer == nil || e.consumer.members[after.id] == nil {
+		if code != wire.ErrNone || e == nil || e.consumer == nil || e.consumer.member(after.id) == nil {
 			return
 		}
 		s.timers.Cancel(timerKey{timerRejoin, name, after.id})
 		s.restartConsumerSession(name, after)
-		s.timers.Set(timerKey{timerResync, name, after.id}, now.Add(time.Duration(after.rebalanceTimeoutMs)*time.Millisecond), timer{})
+		s.timers.Set(timerKey{timerResync, name, after.id}, now.Add(time.Duration(after.rebalanceTimeoutMs)*time.Millisecond), struct{}{})
 	})
 	return nil
 }
@@ -154,18 +149,16 @@ func (s *Shard) joinAndDowngrade(t Turn, d *consumerStep, m, updated, replaced *
 		}
 	}
 	var stays []*consumerMember
-	targets := make(map[string]assignor.Assignment, len(d.g.members))
 	for _, memberID := range d.g.memberIDs() {
-		one := d.g.members[memberID]
+		one := d.g.member(memberID)
 		if memberID == after.id {
 			one = after
 		}
 		stays = append(stays, one)
-		targets[memberID] = d.g.target[memberID]
 	}
-	epoch := before.epoch
+	epoch, targetOf := before.epoch, d.g.targetOf
 	s.buryConsumer(d.g)
-	g := s.toClassic(before, epoch, stays, targets)
+	g := s.toClassic(before, epoch, stays, targetOf)
 	s.endConsumerTimers(before.name, replaced.id)
 	s.endClassicWaits(before.name, replaced.id)
 	s.undoDowngrade(before)
@@ -179,7 +172,7 @@ func (s *Shard) joinAndDowngrade(t Turn, d *consumerStep, m, updated, replaced *
 
 // consumerSpeaker returns the classic member of a consumer group that sends a request, if it is one and in that generation.
 func (s *Shard) consumerSpeaker(g *consumerGroup, memberID string, instance *string, generation int32) (*consumerMember, wire.ErrorCode) {
-	m := g.members[memberID]
+	m := g.member(memberID)
 	if instance != nil {
 		if m = g.staticMember(*instance); m != nil && m.id != memberID {
 			return nil, wire.ErrFencedInstanceID
@@ -197,7 +190,7 @@ func (s *Shard) consumerSpeaker(g *consumerGroup, memberID string, instance *str
 // expectJoin gives a classic member its rebalance timeout to join again, unless it has that already.
 func (s *Shard) expectJoin(g *consumerGroup, m *consumerMember) {
 	if key := (timerKey{timerRejoin, g.name, m.id}); !s.timers.Has(key) {
-		s.timers.Set(key, s.now.Add(time.Duration(m.rebalanceTimeoutMs)*time.Millisecond), timer{})
+		s.timers.Set(key, s.now.Add(time.Duration(m.rebalanceTimeoutMs)*time.Millisecond), struct{}{})
 	}
 }
 
@@ -246,7 +239,7 @@ func (s *Shard) syncConsumer(t Turn, g *consumerGroup, req *api.SyncGroupRequest
 	s.res.Reply = resp
 	name := g.name
 	s.chain(func(now time.Time, code wire.ErrorCode) {
-		if e := s.groups[name]; code == wire.ErrNone && e != nil && e.consumer != nil && e.consumer.members[m.id] != nil {
+		if e := s.groups[name]; code == wire.ErrNone && e != nil && e.consumer != nil && e.consumer.member(m.id) != nil {
 			s.timers.Cancel(timerKey{timerResync, name, m.id})
 			s.restartConsumerSession(name, m)
 		}
@@ -259,7 +252,7 @@ func (s *Shard) leaveConsumer(t Turn, g *consumerGroup, req *api.LeaveGroupReque
 	var leaving []*consumerMember
 	for _, who := range req.Members {
 		one := api.LeaveGroupResponseMember{MemberID: who.MemberID, GroupInstanceID: who.GroupInstanceID}
-		m := g.members[who.MemberID]
+		m := g.member(who.MemberID)
 		if who.GroupInstanceID != nil {
 			if m = g.staticMember(*who.GroupInstanceID); m != nil && who.MemberID != "" && m.id != who.MemberID {
 				one.ErrorCode = wire.ErrFencedInstanceID

@@ -20,11 +20,11 @@ type topicHash struct {
 
 // groupHash is the hash of the metadata of all those topics that exist, as Kafka computes it: of the hashes of the topics in order of
 // their names. Nothing hashes to 0.
-func (s *Shard) groupHash(topics map[string]subscribers) int64 {
+func (s *Shard) groupHash(topics image.Map[string, subscribers]) int64 {
 	if s.image == nil {
 		return 0
 	}
-	names := sortedKeys(topics)
+	names := sortedIn(topics)
 	slices.SortStableFunc(names, compareJava)
 	var b []byte
 	for _, name := range names {

@@ -36,7 +36,6 @@ func (d *consumerStep) add(r shard.Record) {
 	if !d.own {
 		d.g, d.own = d.g.clone(), true
 	}
-	d.g.view = nil
 	r.Change.(consumerChange).on(d.g)
 	d.s.append(r)
 }
@@ -249,7 +248,7 @@ func (s *Shard) consumerUpdate(d *consumerStep, m, updated *consumerMember, has 
 	if d.own {
 		before = d.g.clone() // records change d.g in place
 	}
-	if !updated.sameMetadata(m) || before.members[updated.id] == nil {
+	if !updated.sameMetadata(m) || before.member(updated.id) == nil {
 		d.add(consumerMemberRecord(before.name, updated))
 	}
 	topicsChanged := !slices.Equal(m.topics, updated.topics)
@@ -280,7 +279,7 @@ func (s *Shard) consumerFull(g *consumerGroup, memberID string, instance *string
 	if instance != nil && g.staticMember(*instance) != nil {
 		return nil
 	}
-	if len(g.members) >= s.cfg.Consumer.MaxSize && g.members[memberID] == nil {
+	if g.members.Len() >= s.cfg.Consumer.MaxSize && g.member(memberID) == nil {
 		return refuse(wire.ErrGroupMaxSizeReached, "The consumer group has reached its maximum capacity of %d members.", s.cfg.Consumer.MaxSize)
 	}
 	return nil
@@ -292,7 +291,7 @@ func (s *Shard) consumerSender(d *consumerStep, memberID string, instance *strin
 	name := d.g.name
 	unknown := refuse(wire.ErrUnknownMemberID, "Member %s is not a member of group %s.", memberID, name)
 	if instance == nil {
-		m := d.g.members[memberID]
+		m := d.g.member(memberID)
 		if m == nil && !joins {
 			return nil, unknown
 		}
@@ -304,7 +303,7 @@ func (s *Shard) consumerSender(d *consumerStep, memberID string, instance *strin
 	existing := d.g.staticMember(*instance)
 	switch {
 	case existing == nil && joins:
-		if m := d.g.members[memberID]; m != nil {
+		if m := d.g.member(memberID); m != nil {
 			return m, nil
 		}
 		return newConsumerMember(memberID), nil
@@ -329,7 +328,7 @@ func fencedInstance(memberID, instance, by string) *refusal {
 func (s *Shard) replaceConsumer(d *consumerStep, old *consumerMember, memberID string) *consumerMember {
 	m := *old
 	m.id, m.epoch, m.previousEpoch = memberID, 0, 0
-	target := d.g.target[old.id]
+	target := d.g.targetOf(old.id)
 	d.remove(old.id)
 	d.add(consumerMemberRecord(d.g.name, &m))
 	d.add(consumerTargetOfRecord(d.g.name, memberID, target))

@@ -54,12 +54,12 @@ func (s *Shard) fence(d *consumerStep, members ...*consumerMember) {
 		d.remove(m.id)
 	}
 	for _, p := range sortedKeys(patterns) {
-		if d.g.see().patterns[p] == 0 {
+		if _, left := d.g.view.patterns.Get(p); !left {
 			d.add(consumerRegexTombstone(name, p))
 		}
 	}
-	d.add(consumerEpochRecord(name, d.g.epoch+1, s.groupHash(d.g.see().topics)))
-	if len(d.g.members) == 0 {
+	d.add(consumerEpochRecord(name, d.g.epoch+1, s.groupHash(d.g.view.topics)))
+	if d.g.members.Len() == 0 {
 		d.add(consumerTargetRecord(name, d.g.epoch, 0))
 	}
 	for _, m := range members {
@@ -70,8 +70,8 @@ func (s *Shard) fence(d *consumerStep, members ...*consumerMember) {
 	s.chain(func(now time.Time, code wire.ErrorCode) {
 		if e := s.groups[name]; code != wire.ErrNone && e != nil && e.consumer != nil {
 			for _, m := range members {
-				if e.consumer.members[m.id] != nil && !s.timers.Has(timerKey{timerMember, name, m.id}) {
-					s.timers.Set(timerKey{timerMember, name, m.id}, now.Add(retryFence), timer{})
+				if e.consumer.member(m.id) != nil && !s.timers.Has(timerKey{timerMember, name, m.id}) {
+					s.timers.Set(timerKey{timerMember, name, m.id}, now.Add(retryFence), struct{}{})
 				}
 			}
 		}
@@ -81,7 +81,7 @@ func (s *Shard) fence(d *consumerStep, members ...*consumerMember) {
 // expireMember removes a member that has not been heard of for its session timeout.
 func (s *Shard) expireMember(name, memberID string) {
 	if e := s.groups[name]; e != nil && e.consumer != nil {
-		if m := e.consumer.members[memberID]; m != nil {
+		if m := e.consumer.member(memberID); m != nil {
 			s.fence(&consumerStep{s: s, g: e.consumer}, m)
 			s.res.Atomic = true
 		}
@@ -91,7 +91,7 @@ func (s *Shard) expireMember(name, memberID string) {
 // expireRevocation removes a member that has not given its partitions back within its rebalance timeout.
 func (s *Shard) expireRevocation(name, memberID string) {
 	if e := s.groups[name]; e != nil && e.consumer != nil {
-		if m := e.consumer.members[memberID]; m != nil && m.state == memberUnrevoked && m.classic == nil {
+		if m := e.consumer.member(memberID); m != nil && m.state == memberUnrevoked && m.classic == nil {
 			s.fence(&consumerStep{s: s, g: e.consumer}, m)
 			s.res.Atomic = true
 		}
@@ -101,10 +101,10 @@ func (s *Shard) expireRevocation(name, memberID string) {
 // loadedConsumer starts the deadlines of a group that was loaded.
 func (s *Shard) loadedConsumer(g *consumerGroup) {
 	for _, memberID := range g.memberIDs() {
-		m := g.members[memberID]
+		m := g.member(memberID)
 		s.restartConsumerSession(g.name, m)
 		if m.state == memberUnrevoked && m.classic == nil {
-			s.timers.Set(timerKey{timerRevoke, g.name, m.id}, s.now.Add(time.Duration(m.rebalanceTimeoutMs)*time.Millisecond), timer{})
+			s.timers.Set(timerKey{timerRevoke, g.name, m.id}, s.now.Add(time.Duration(m.rebalanceTimeoutMs)*time.Millisecond), struct{}{})
 		}
 	}
 }

@@ -87,7 +87,7 @@ func (s *Shard) upgrade(g *classicGroup) (*consumerStep, *refusal) {
 	for _, m := range members {
 		d.add(consumerMemberRecord(g.name, m))
 	}
-	d.add(consumerEpochRecord(g.name, g.generation, s.groupHash(d.g.see().topics)))
+	d.add(consumerEpochRecord(g.name, g.generation, s.groupHash(d.g.view.topics)))
 	for i, m := range members {
 		d.add(consumerTargetOfRecord(g.name, m.id, targets[i]))
 	}
@@ -191,8 +191,8 @@ func (s *Shard) leaveClassic(g *classicGroup) {
 
 // canDowngrade says whether the members that stay, all but without, are all classic and may go back to a classic group.
 func (s *Shard) canDowngrade(g *consumerGroup, without []*consumerMember, joining int) bool {
-	stay := len(g.members) + joining
-	classic := g.see().classic + joining
+	stay := g.members.Len() + joining
+	classic := g.view.classic + joining
 	for _, m := range without {
 		stay--
 		if m.classic != nil {
@@ -208,7 +208,7 @@ func (s *Shard) downgradeAfter(g *consumerGroup, leaving []*consumerMember) bool
 
 // downgrade makes a classic group of those members that stay. before is the group as it is, now what becomes of it; stays are its
 // members, in order, and assignments theirs by id.
-func (s *Shard) toClassic(before *consumerGroup, epoch int32, stays []*consumerMember, targets map[string]assignor.Assignment) *classicGroup {
+func (s *Shard) toClassic(before *consumerGroup, epoch int32, stays []*consumerMember, targetOf func(memberID string) assignor.Assignment) *classicGroup {
 	g := newClassicGroup(before.name, s.now)
 	g.state, g.previous, g.generation = Stable, Empty, epoch
 	for _, c := range stays {
@@ -226,7 +226,7 @@ func (s *Shard) toClassic(before *consumerGroup, epoch int32, stays []*consumerM
 	g.topics = g.subscription()
 	for _, m := range g.members {
 		version, _ := classicVersion(m.metadata(name))
-		m.assignment = s.encodeAssignment(targets[m.id], version)
+		m.assignment = s.encodeAssignment(targetOf(m.id), version)
 	}
 	s.setGroup(s.next, g.name, &entry{classic: g})
 	s.append(groupRecord(g, nil))
@@ -248,12 +248,12 @@ func (s *Shard) downgrade(d *consumerStep, leaving []*consumerMember) {
 	before := d.g
 	var stays []*consumerMember
 	for _, memberID := range before.memberIDs() {
-		if m := before.members[memberID]; !slices.Contains(leaving, m) {
+		if m := before.member(memberID); !slices.Contains(leaving, m) {
 			stays = append(stays, m)
 		}
 	}
 	s.buryConsumer(before)
-	g := s.toClassic(before, before.epoch, stays, before.target)
+	g := s.toClassic(before, before.epoch, stays, before.targetOf)
 	for _, m := range leaving {
 		s.endConsumerTimers(before.name, m.id)
 		s.endClassicWaits(before.name, m.id)
@@ -266,7 +266,7 @@ func (s *Shard) downgrade(d *consumerStep, leaving []*consumerMember) {
 func (s *Shard) undoDowngrade(before *consumerGroup) {
 	s.chain(func(now time.Time, code wire.ErrorCode) {
 		if e := s.groups[before.name]; code != wire.ErrNone && e != nil && e.consumer != nil {
-			for _, m := range e.consumer.members {
+			for _, m := range e.consumer.members.All() {
 				s.timers.Cancel(timerKey{timerSession, before.name, m.id})
 				s.restartConsumerSession(before.name, m)
 			}
@@ -307,9 +307,9 @@ func (g *consumerGroup) waitsForRelease(m *consumerMember) bool {
 		return false
 	}
 	missing := func(t id.UUID) bool {
-		return slices.ContainsFunc(g.target[m.id][t], func(p int32) bool { return !m.assigned.has(t, p) && g.isOwned(t, p) })
+		return slices.ContainsFunc(g.targetOf(m.id)[t], func(p int32) bool { return !m.assigned.has(t, p) && g.isOwned(t, p) })
 	}
-	for t := range g.target[m.id] {
+	for t := range g.targetOf(m.id) {
 		if missing(t) {
 			return true
 		}

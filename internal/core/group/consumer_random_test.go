@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
@@ -67,6 +68,9 @@ func consumerRun(t *testing.T, seed uint64, steps int) {
 		if err := s.exclusive(); err != nil {
 			t.Fatalf("seed %d step %d: %v\n%s", seed, i, err, durable(s.s))
 		}
+		if err := s.viewed(); err != nil {
+			t.Fatalf("seed %d step %d: %v", seed, i, err)
+		}
 		if err := s.watched(); err != nil {
 			t.Fatalf("seed %d step %d: %v", seed, i, err)
 		}
@@ -104,7 +108,7 @@ func (s *simConsumers) exclusive() error {
 	}
 	owners := map[string]string{}
 	for _, memberID := range e.consumer.memberIDs() {
-		m := e.consumer.members[memberID]
+		m := e.consumer.member(memberID)
 		for _, a := range []partitionEpochs{m.assigned, m.revoking} {
 			for t, list := range a {
 				for p := range list {
@@ -120,13 +124,57 @@ func (s *simConsumers) exclusive() error {
 	return nil
 }
 
+// viewed: what the group keeps of its members and patterns is what follows from them.
+func (s *simConsumers) viewed() error {
+	e := s.s.groups["g"]
+	if e == nil || e.consumer == nil {
+		return nil
+	}
+	again := newConsumerGroup("g")
+	for _, memberID := range e.consumer.memberIDs() {
+		again.setMember(e.consumer.member(memberID))
+	}
+	for _, regex := range sortedIn(e.consumer.regexes) {
+		again.setPattern(regex, e.consumer.pattern(regex))
+	}
+	if got, want := viewText(&e.consumer.view), viewText(&again.view); got != want {
+		return fmt.Errorf("the group sees\n%s, its members are\n%s", got, want)
+	}
+	return nil
+}
+
+func viewText(v *consumerView) string {
+	text := fmt.Sprintln("classic", v.classic)
+	for _, m := range []image.Map[string, int]{v.patterns, v.assignors, v.protocols} {
+		for _, key := range sortedIn(m) {
+			n, _ := m.Get(key)
+			text += fmt.Sprint(key, "=", n, " ")
+		}
+		text += "\n"
+	}
+	for _, topic := range sortedIn(v.topics) {
+		n, _ := v.topics.Get(topic)
+		text += fmt.Sprintln(topic, n)
+	}
+	for _, instance := range sortedIn(v.static) {
+		memberID, _ := v.static.Get(instance)
+		text += fmt.Sprintln(instance, memberID)
+	}
+	var owned []string
+	for at, n := range v.owned.All() {
+		owned = append(owned, fmt.Sprint(at, n))
+	}
+	slices.Sort(owned)
+	return text + fmt.Sprintln(owned)
+}
+
 // watched: every member has a session.
 func (s *simConsumers) watched() error {
 	e := s.s.groups["g"]
 	if e == nil || e.consumer == nil {
 		return nil
 	}
-	for memberID, m := range e.consumer.members {
+	for memberID, m := range e.consumer.members.All() {
 		if !s.s.timers.Has(timerKey{timerMember, "g", memberID}) {
 			return fmt.Errorf("member %s has no session", memberID)
 		}
@@ -387,7 +435,7 @@ func (s *simConsumers) settleDown() error {
 		return fmt.Errorf("the group is %s", g.state())
 	}
 	reads := map[id.UUID]bool{}
-	for _, m := range g.members {
+	for _, m := range g.members.All() {
 		for _, t := range s.s.topicIDs(g.memberTopics(m)) {
 			reads[t] = true
 		}
@@ -400,7 +448,7 @@ func (s *simConsumers) settleDown() error {
 		}
 	}
 	for _, c := range s.clients {
-		m := g.members[c.memberID]
+		m := g.member(c.memberID)
 		if m == nil {
 			return fmt.Errorf("client %s is not in the group", c.name)
 		}

@@ -18,6 +18,15 @@ func brokerID(n int32) id.BrokerID { return id.BrokerID(n) }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
 
+func sortedIn[K cmp.Ordered, V any](m image.Map[K, V]) []K {
+	keys := make([]K, 0, m.Len())
+	for key := range m.All() {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
 // DescribeConsumerGroups describes the consumer groups of these names as of the high watermark; topics that img does not have any
 // more are left out.
 func (s *Shard) DescribeConsumerGroups(names []string, img *image.Image) []api.ConsumerGroupDescribeResponseGroup {
@@ -43,7 +52,7 @@ func (s *Shard) DescribeConsumerGroups(names []string, img *image.Image) []api.C
 func (s *Shard) describeConsumer(one *api.ConsumerGroupDescribeResponseGroup, g *consumerGroup, img *image.Image) {
 	one.GroupState, one.GroupEpoch, one.AssignmentEpoch, one.AssignorName = g.state(), g.epoch, g.targetEpoch, s.assignorOf(g)
 	for _, memberID := range g.memberIDs() {
-		m := g.members[memberID]
+		m := g.member(memberID)
 		d := api.NewConsumerGroupDescribeResponseGroupMember()
 		d.MemberID, d.InstanceID, d.RackID, d.MemberEpoch = m.id, m.instance, m.rack, m.epoch
 		d.ClientID, d.ClientHost, d.SubscribedTopicNames, d.SubscribedTopicRegex = m.clientID, m.clientHost, m.topics, &m.regex
@@ -53,7 +62,7 @@ func (s *Shard) describeConsumer(one *api.ConsumerGroupDescribeResponseGroup, g 
 				has[t] = append(has[t], sortedPartitions(list)...)
 			}
 		}
-		d.Assignment, d.TargetAssignment = described(has, img), described(g.target[memberID], img)
+		d.Assignment, d.TargetAssignment = described(has, img), described(g.targetOf(memberID), img)
 		d.MemberType = 1
 		if m.classic != nil {
 			d.MemberType = 0
@@ -75,13 +84,13 @@ func described(a assignor.Assignment, img *image.Image) api.ConsumerGroupDescrib
 // checkConsumerCommit says whether a member of a consumer group may commit. A member that is behind may still commit for partitions
 // that it has had since before that epoch: each says so, given as whole.
 func checkConsumerCommit(g *consumerGroup, memberID string, instance *string, epoch int32, version int16, txn bool) (code wire.ErrorCode, each func(topic id.UUID, p int32) wire.ErrorCode) {
-	if epoch < 0 && len(g.members) == 0 {
+	if epoch < 0 && g.members.Len() == 0 {
 		return wire.ErrNone, nil
 	}
 	if txn && epoch == -1 && memberID == "" && instance == nil {
 		return wire.ErrNone, nil // a producer before KIP-447
 	}
-	m := g.members[memberID]
+	m := g.member(memberID)
 	switch {
 	case m == nil:
 		return wire.ErrUnknownMemberID, nil
@@ -121,7 +130,7 @@ func checkConsumerFetch(g *consumerGroup, req *api.OffsetFetchRequestGroup) wire
 	}
 	var m *consumerMember
 	if req.MemberID != nil {
-		m = g.members[*req.MemberID]
+		m = g.member(*req.MemberID)
 	}
 	switch {
 	case m == nil:

@@ -37,19 +37,19 @@ func (c consumerChange) apply(s *Shard, at id.Offset) {
 	switch {
 	case e != nil && e.consumer != nil:
 		g = e.consumer
+		if g.turn == s.turn || s.final(at) {
+			break // nobody else sees this version
+		}
+		g = g.clone()
+		g.turn = s.turn
+		s.setGroup(at, c.group, &entry{consumer: g})
 	case !c.makes, e != nil && (e.classic == nil || !e.classic.isSimple()):
 		return // a tombstone for nothing, or a rest of what another kind of group has replaced
 	default:
 		g = newConsumerGroup(c.group)
-	}
-	if e == nil || e.consumer == nil || g.turn != s.turn {
-		if e != nil && e.consumer != nil {
-			g = g.clone()
-		}
 		g.turn = s.turn
 		s.setGroup(at, c.group, &entry{consumer: g})
 	}
-	g.view = nil
 	if c.on(g) {
 		s.setGroup(at, c.group, nil)
 	}
@@ -74,7 +74,7 @@ func consumerMemberRecord(group string, m *consumerMember) shard.Record {
 func onMember(memberID string, v *logrec.ConsumerGroupMemberMetadataValue) func(*consumerGroup) bool {
 	return func(g *consumerGroup) bool {
 		m := newConsumerMember(memberID)
-		if have := g.members[memberID]; have != nil {
+		if have := g.member(memberID); have != nil {
 			*m = *have
 		}
 		m.instance, m.rack, m.clientID, m.clientHost = v.InstanceID, v.RackID, v.ClientID, v.ClientHost
@@ -84,7 +84,7 @@ func onMember(memberID string, v *logrec.ConsumerGroupMemberMetadataValue) func(
 			m.regex = *v.SubscribedTopicRegex
 		}
 		m.rebalanceTimeoutMs, m.assignor, m.classic = v.RebalanceTimeoutMs, v.ServerAssignor, v.ClassicMemberMetadata
-		g.members[memberID] = m
+		g.setMember(m)
 		return false
 	}
 }
@@ -100,7 +100,7 @@ func consumerMemberTombstone(group, memberID string) shard.Record {
 }
 
 func onNoMember(memberID string) func(*consumerGroup) bool {
-	return func(g *consumerGroup) bool { delete(g.members, memberID); return false }
+	return func(g *consumerGroup) bool { g.dropMember(memberID); return false }
 }
 
 func consumerEpochRecord(group string, epoch int32, hash int64) shard.Record {
@@ -151,7 +151,7 @@ func onTargetOf(memberID string, v *logrec.ConsumerGroupTargetAssignmentMemberVa
 		slices.Sort(list)
 		a[t.TopicID] = slices.Compact(list)
 	}
-	return func(g *consumerGroup) bool { g.target[memberID] = a; return false }
+	return func(g *consumerGroup) bool { g.target = g.target.With(memberID, a); return false }
 }
 
 func consumerTargetOfTombstone(group, memberID string) shard.Record {
@@ -159,7 +159,7 @@ func consumerTargetOfTombstone(group, memberID string) shard.Record {
 }
 
 func onNoTargetOf(memberID string) func(*consumerGroup) bool {
-	return func(g *consumerGroup) bool { delete(g.target, memberID); return false }
+	return func(g *consumerGroup) bool { g.target = g.target.Without(memberID); return false }
 }
 
 func consumerCurrentRecord(group string, m *consumerMember) shard.Record {
@@ -205,13 +205,13 @@ func partitionsFromRecord(list []logrec.ConsumerGroupCurrentMemberAssignmentValu
 func onCurrent(memberID string, v *logrec.ConsumerGroupCurrentMemberAssignmentValue) func(*consumerGroup) bool {
 	return func(g *consumerGroup) bool {
 		m := newConsumerMember(memberID)
-		if have := g.members[memberID]; have != nil {
+		if have := g.member(memberID); have != nil {
 			*m = *have
 		}
 		m.epoch, m.previousEpoch, m.state = v.MemberEpoch, v.PreviousMemberEpoch, memberStateOf(v.State)
 		m.assigned = partitionsFromRecord(v.AssignedPartitions, v.MemberEpoch)
 		m.revoking = partitionsFromRecord(v.PartitionsPendingRevocation, v.MemberEpoch)
-		g.members[memberID] = m
+		g.setMember(m)
 		return false
 	}
 }
@@ -222,10 +222,10 @@ func consumerCurrentTombstone(group, memberID string) shard.Record {
 
 func onNoCurrent(memberID string) func(*consumerGroup) bool {
 	return func(g *consumerGroup) bool {
-		if have := g.members[memberID]; have != nil {
+		if have := g.member(memberID); have != nil {
 			m := *have
 			m.epoch, m.previousEpoch, m.assigned, m.revoking = epochLeave, epochLeave, nil, nil
-			g.members[memberID] = &m
+			g.setMember(&m)
 		}
 		return false
 	}
@@ -238,7 +238,7 @@ func consumerRegexRecord(group, regex string, r *resolvedRegex) shard.Record {
 
 func onRegex(regex string, v *logrec.ConsumerGroupRegularExpressionValue) func(*consumerGroup) bool {
 	r := &resolvedRegex{topics: uniqueSorted(v.Topics), version: v.Version, timestampMs: v.Timestamp}
-	return func(g *consumerGroup) bool { g.regexes[regex] = r; return false }
+	return func(g *consumerGroup) bool { g.setPattern(regex, r); return false }
 }
 
 func consumerRegexTombstone(group, regex string) shard.Record {
@@ -246,7 +246,7 @@ func consumerRegexTombstone(group, regex string) shard.Record {
 }
 
 func onNoRegex(regex string) func(*consumerGroup) bool {
-	return func(g *consumerGroup) bool { delete(g.regexes, regex); return false }
+	return func(g *consumerGroup) bool { g.setPattern(regex, nil); return false }
 }
 
 func consumerLegacyTombstone(group string) shard.Record {
@@ -270,7 +270,7 @@ func (s *Shard) buryConsumer(g *consumerGroup) {
 	for _, m := range ids {
 		s.append(consumerMemberTombstone(g.name, m))
 	}
-	for _, regex := range sortedKeys(g.regexes) {
+	for _, regex := range sortedIn(g.regexes) {
 		s.append(consumerRegexTombstone(g.name, regex))
 	}
 	s.append(consumerLegacyTombstone(g.name))

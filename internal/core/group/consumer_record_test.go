@@ -60,7 +60,9 @@ func TestConsumerRecords(t *testing.T) {
 		}
 		before, after := newConsumerGroup("g"), newConsumerGroup("g")
 		for _, g := range []*consumerGroup{before, after} {
-			g.members["m1"], g.target["m1"], g.regexes["x.*"] = newConsumerMember("m1"), assignor.Assignment{}, &resolvedRegex{}
+			g.setMember(newConsumerMember("m1"))
+			g.target = g.target.With("m1", assignor.Assignment{})
+			g.setPattern("x.*", &resolvedRegex{})
 		}
 		gone := r.Change.(consumerChange).on(before)
 		c, err := decodeConsumer(keyType(string(r.Key)), r.Key, r.Value)

@@ -77,52 +77,53 @@ func (s *Shard) consumerPattern(d *consumerStep, before *consumerGroup, m, updat
 	refresh := false
 	if m.regex != updated.regex {
 		changed = true
-		if m.regex != "" && before.see().patterns[m.regex] == 1 && before.members[m.id] != nil {
+		if n, _ := before.view.patterns.Get(m.regex); n == 1 && before.member(m.id) != nil {
 			d.add(consumerRegexTombstone(before.name, m.regex))
 		}
+		_, shared := before.view.patterns.Get(updated.regex)
 		switch {
 		case updated.regex == "":
 			known = true
-		case before.see().patterns[updated.regex] == 0:
+		case !shared:
 			if _, _, err := compilePattern(updated.regex); err != nil {
 				return false, false, badPattern(updated.regex, err)
 			}
 			refresh = true
 		default:
-			known = before.regexes[updated.regex] != nil
+			known = before.pattern(updated.regex) != nil
 		}
 	}
-	s.refreshPatterns(d.g, refresh || len(before.see().patterns) > 0, refresh)
+	s.refreshPatterns(d.g, refresh || before.view.patterns.Len() > 0, refresh)
 	return changed, known, nil
 }
 
 // refreshPatterns starts a look at all topics, if it is due: a pattern is new, topics are, or the last look is long ago.
 func (s *Shard) refreshPatterns(g *consumerGroup, any, due bool) {
-	patterns := g.see().patterns
-	if !any || len(patterns) == 0 || s.regexJobs[g.name] != nil || s.image == nil {
+	patterns := g.view.patterns
+	if !any || patterns.Len() == 0 || s.regexJobs[g.name] != nil || s.image == nil {
 		return
 	}
 	version, lastMs := int64(0), int64(-1)
-	for _, r := range g.regexes {
+	for _, r := range g.regexes.All() {
 		version, lastMs = max(version, r.version), max(lastMs, r.timestampMs)
 	}
 	nowMs := s.now.UnixMilli()
 	if lastMs >= 0 && nowMs <= lastMs+minRegexRefresh.Milliseconds() {
 		return
 	}
-	due = due || len(patterns) != len(g.regexes) || version < s.newTopicsSince() || nowMs > lastMs+s.cfg.Consumer.RegexRefreshInterval.Milliseconds()
+	due = due || patterns.Len() != g.regexes.Len() || version < s.newTopicsSince() || nowMs > lastMs+s.cfg.Consumer.RegexRefreshInterval.Milliseconds()
 	if !due {
 		return
 	}
 	job := &regexJob{version: int64(s.image.Provenance.Offset), startedMs: nowMs, names: s.image.Topics.Names()}
-	for _, p := range sortedKeys(patterns) {
+	for _, p := range sortedIn(patterns) {
 		// One that cannot be read means nothing; members cannot bring it in, but a log may.
 		re, states, _ := compilePattern(p)
 		job.patterns, job.compiled, job.found = append(job.patterns, p), append(job.compiled, re), append(job.found, nil)
 		job.states += states
 	}
 	s.regexJobs[g.name] = job
-	s.timers.Set(timerKey{kind: timerRegex, group: g.name}, s.now, timer{})
+	s.timers.Set(timerKey{kind: timerRegex, group: g.name}, s.now, struct{}{})
 }
 
 // newTopicsSince returns the version of the last image that had new topics in it.
@@ -154,7 +155,7 @@ func (s *Shard) stepRegex(name string) {
 	for work := 0; len(job.names) > 0; {
 		topic := job.names[0]
 		if work += size * (len(topic) + 1); work > maxRegexWork && work > size*(len(topic)+1) {
-			s.timers.Set(timerKey{kind: timerRegex, group: name}, s.now.Add(pauseForOther), timer{})
+			s.timers.Set(timerKey{kind: timerRegex, group: name}, s.now.Add(pauseForOther), struct{}{})
 			return
 		}
 		job.names = job.names[1:]
@@ -177,15 +178,15 @@ func (s *Shard) resolved(name string, job *regexJob) {
 	d := &consumerStep{s: s, g: g}
 	bump := false
 	for i, p := range job.patterns {
-		if g.see().patterns[p] == 0 {
+		if _, wanted := g.view.patterns.Get(p); !wanted {
 			continue
 		}
 		slices.Sort(job.found[i])
-		have := g.regexes[p]
+		have := g.pattern(p)
 		bump = bump || have == nil && len(job.found[i]) > 0 || have != nil && !slices.Equal(have.topics, job.found[i])
 		d.add(consumerRegexRecord(name, p, &resolvedRegex{topics: job.found[i], version: job.version, timestampMs: job.startedMs}))
 	}
-	if hash := s.groupHash(d.g.see().topics); bump || hash != d.g.hash {
+	if hash := s.groupHash(d.g.view.topics); bump || hash != d.g.hash {
 		d.add(consumerEpochRecord(name, d.g.epoch+1, hash))
 	}
 	s.res.Atomic = true

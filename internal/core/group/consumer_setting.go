@@ -55,7 +55,7 @@ func (s *Shard) restartConsumerSession(group string, m *consumerMember) {
 	if m.classic != nil {
 		d = time.Duration(m.classic.SessionTimeoutMs) * time.Millisecond
 	}
-	s.timers.Set(timerKey{timerMember, group, m.id}, s.now.Add(d), timer{})
+	s.timers.Set(timerKey{timerMember, group, m.id}, s.now.Add(d), struct{}{})
 }
 
 func (s *Shard) endConsumerTimers(group, memberID string) {

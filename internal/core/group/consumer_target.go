@@ -21,7 +21,7 @@ func (s *Shard) metadataStale(g *consumerGroup) bool {
 // consumerMetadata compares the metadata of the subscribed topics with the group's hash, and begins a new epoch if it differs, or if
 // bump says so.
 func (s *Shard) consumerMetadata(d *consumerStep, bump bool) {
-	hash := s.groupHash(d.g.see().topics)
+	hash := s.groupHash(d.g.view.topics)
 	if bump || hash != d.g.hash {
 		d.add(consumerEpochRecord(d.g.name, d.g.epoch+1, hash))
 	}
@@ -46,8 +46,8 @@ func (s *Shard) consumerTarget(d *consumerStep) *refusal {
 	}
 	in := assignor.Input{Homogeneous: g.homogeneous(), Partitions: s.partitionCount}
 	for _, memberID := range g.memberIDs() {
-		m := g.members[memberID]
-		in.Members = append(in.Members, assignor.Member{ID: m.id, Instance: m.instance, Topics: s.topicIDs(g.memberTopics(m)), Assigned: g.target[memberID]})
+		m := g.member(memberID)
+		in.Members = append(in.Members, assignor.Member{ID: m.id, Instance: m.instance, Topics: s.topicIDs(g.memberTopics(m)), Assigned: g.targetOf(memberID)})
 	}
 	result, err := assignor.ByName(s.assignorOf(g))(in)
 	if err != nil {
@@ -55,7 +55,7 @@ func (s *Shard) consumerTarget(d *consumerStep) *refusal {
 	}
 	for i := range in.Members {
 		m := &in.Members[i]
-		if old, ok := g.target[m.ID]; !ok || !sameTarget(old, result[m.ID]) {
+		if old, ok := g.target.Get(m.ID); !ok || !sameTarget(old, result[m.ID]) {
 			d.add(consumerTargetOfRecord(g.name, m.ID, result[m.ID]))
 		}
 	}
@@ -124,13 +124,13 @@ func (s *Shard) reconcile(d *consumerStep, m *consumerMember, subscriptionChange
 	if no != nil {
 		return nil, no
 	}
-	if next == m || next.sameAssignment(m) && g.members[m.id] != nil && g.members[m.id].sameAssignment(next) {
+	if next == m || next.sameAssignment(m) && g.member(m.id) != nil && g.member(m.id).sameAssignment(next) {
 		return m, nil
 	}
 	d.add(consumerCurrentRecord(g.name, next))
 	if next.classic == nil && next.state == memberUnrevoked {
 		// The deadline of a former time stays: it finds a member that has nothing to give back, unless this record is lost.
-		s.timers.Set(timerKey{timerRevoke, g.name, next.id}, s.now.Add(time.Duration(next.rebalanceTimeoutMs)*time.Millisecond), timer{})
+		s.timers.Set(timerKey{timerRevoke, g.name, next.id}, s.now.Add(time.Duration(next.rebalanceTimeoutMs)*time.Millisecond), struct{}{})
 	}
 	return next, nil
 }
@@ -213,7 +213,7 @@ func (s *Shard) dropUnsubscribed(g *consumerGroup, m *consumerMember, has owned)
 
 func (s *Shard) computeNext(g *consumerGroup, m *consumerMember, epoch int32, has owned) *consumerMember {
 	reads := s.reads(g, m)
-	target := g.target[m.id]
+	target := g.targetOf(m.id)
 	assigned, revoking, pending := make(partitionEpochs), make(partitionEpochs), make(partitionEpochs)
 	unreleased := false
 	put := func(a partitionEpochs, t id.UUID, p, epoch int32) {

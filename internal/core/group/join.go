@@ -143,7 +143,7 @@ func (s *Shard) joinNew(t Turn, g *classicGroup, req *api.JoinGroupRequest) {
 	// KIP-394: hand out the id and ask the client to come again with it, so that a client that retries does not leave one
 	// member behind with every try.
 	g.pendingJoin[memberID] = struct{}{}
-	s.timers.Set(timerKey{timerSession, g.name, memberID}, t.Now.Add(time.Duration(req.SessionTimeoutMs)*time.Millisecond), timer{})
+	s.timers.Set(timerKey{timerSession, g.name, memberID}, t.Now.Add(time.Duration(req.SessionTimeoutMs)*time.Millisecond), struct{}{})
 	s.refuseJoin(t, memberID, wire.ErrMemberIDRequired)
 }
 
@@ -219,19 +219,19 @@ func (s *Shard) addMember(t Turn, g *classicGroup, req *api.JoinGroupRequest, me
 		rebalanceTimeoutMs: req.RebalanceTimeoutMs, sessionTimeoutMs: req.SessionTimeoutMs,
 		assignment: []byte{}, awaitingJoin: t.Ticket, isNew: true,
 	}
-	m.setProtocols(req.Protocols)
+	m.setProtocols(req.Protocols, g.first())
 	if g.state == PreparingRebalance && g.previous == Empty {
 		g.newMemberAdded = true // the initial rebalance may wait longer
 	}
 	g.add(m, req.ProtocolType)
 	// The member cannot send heartbeats: it has no id yet, or waits for this answer. If its connection is gone it will come
 	// again as somebody else, so it gets a bounded time to be met by the end of the join phase.
-	s.timers.Set(timerKey{timerSession, g.name, m.id}, s.now.Add(s.cfg.NewMemberJoinTimeout), timer{})
+	s.timers.Set(timerKey{timerSession, g.name, m.id}, s.now.Add(s.cfg.NewMemberJoinTimeout), struct{}{})
 	s.rebalanceOrCompleteJoin(g)
 }
 
 func (s *Shard) restartSession(g *classicGroup, m *member) {
-	s.timers.Set(timerKey{timerSession, g.name, m.id}, s.now.Add(time.Duration(m.sessionTimeoutMs)*time.Millisecond), timer{})
+	s.timers.Set(timerKey{timerSession, g.name, m.id}, s.now.Add(time.Duration(m.sessionTimeoutMs)*time.Millisecond), struct{}{})
 }
 
 // replaceStatic gives a static member that came back without its id a new one (KIP-345). Whoever still waits under the old id
@@ -309,6 +309,7 @@ func (s *Shard) staticReplaced(t Turn, g *classicGroup, m *member, old member, f
 		resp.Leader = formerLeader
 	}
 	s.finishJoin(g, m, resp)
+	s.restartSession(g, m) // it may have passed, unnoticed, while the member waited
 }
 
 // joinWriteError maps why a group's record was lost to what a joining or syncing member is told.

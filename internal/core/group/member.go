@@ -100,12 +100,14 @@ func (s *Shard) leave(g *classicGroup, memberID string, instance *string) wire.E
 	return wire.ErrNone
 }
 
-// drop removes a member or a pending one. Whoever still waits under the id is told, and joins again if it lives.
-func (s *Shard) drop(g *classicGroup, memberID string) {
-	if m := g.byID[memberID]; m != nil {
-		s.finishJoin(g, m, joinError("", wire.ErrUnknownMemberID))
-		s.finishSync(m, syncError(wire.ErrUnknownMemberID))
+// drop removes members and pending ones. Whoever still waits under such an id is told, and joins again if it lives.
+func (s *Shard) drop(g *classicGroup, memberIDs ...string) {
+	for _, memberID := range memberIDs {
+		if m := g.byID[memberID]; m != nil {
+			s.finishJoin(g, m, joinError("", wire.ErrUnknownMemberID))
+			s.finishSync(m, syncError(wire.ErrUnknownMemberID))
+		}
+		s.timers.Cancel(timerKey{timerSession, g.name, memberID})
 	}
-	g.remove(memberID)
-	s.timers.Cancel(timerKey{timerSession, g.name, memberID})
+	g.remove(memberIDs...)
 }

@@ -104,8 +104,8 @@ func (c modernChange) apply(s *Shard, at id.Offset) {
 	}
 	g, before := e.modern, e.modern.records[c.key]
 	g.set(c.key, c.value)
-	s.note(change{at: at, group: c.group, whole: true, priorGroup: e})
-	s.noteUndo(func() { g.set(c.key, before) })
+	s.setGroup(at, c.group, e)
+	s.noteUndo(at, func() { g.set(c.key, before) })
 	if len(g.records) == 0 {
 		s.putGroup(c.group, nil)
 	}

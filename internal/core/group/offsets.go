@@ -26,48 +26,116 @@ type Commit struct {
 	recordOffset id.Offset // of the commit record itself; -1 while it is not known
 }
 
-// offsetTable holds commits by group, topic and partition. Inner maps are never empty.
-type offsetTable map[string]map[string]map[int32]*Commit
+// offsetTable holds commits by group, topic and partition. No level is ever empty.
+type offsetTable map[string]*groupOffsets
 
-func (t offsetTable) get(group string, tp topicPartition) *Commit {
-	return t[group][tp.topic][tp.partition]
+// groupOffsets are the commits of one group. It knows its own name, as topicOffsets do: a replay finds both by the bytes of a key
+// and needs no copies of them.
+type groupOffsets struct {
+	name   string
+	topics map[string]*topicOffsets
 }
 
-// put sets or, with c nil, removes.
-func (t offsetTable) put(group string, tp topicPartition, c *Commit) {
-	topics := t[group]
+// topicOffsets are the commits of one group for one topic, in order of partition.
+type topicOffsets struct {
+	name string
+	list []partitionOffset
+}
+
+type partitionOffset struct {
+	partition int32
+	commit    *Commit
+}
+
+func (t *topicOffsets) find(partition int32) (i int, found bool) {
+	// Partitions mostly come in order, so the place behind the last one is tried first.
+	if n := len(t.list); n == 0 || t.list[n-1].partition < partition {
+		return n, false
+	}
+	return slices.BinarySearchFunc(t.list, partition, func(p partitionOffset, n int32) int { return cmp.Compare(p.partition, n) })
+}
+
+func (t *topicOffsets) get(partition int32) *Commit {
+	if i, found := t.find(partition); found {
+		return t.list[i].commit
+	}
+	return nil
+}
+
+func (t offsetTable) topic(group, topic string) *topicOffsets {
+	if g := t[group]; g != nil {
+		return g.topics[topic]
+	}
+	return nil
+}
+
+func (t offsetTable) get(group string, tp topicPartition) *Commit {
+	if o := t.topic(group, tp.topic); o != nil {
+		return o.get(tp.partition)
+	}
+	return nil
+}
+
+// put sets or, with c nil, removes. It returns what was there.
+func (t offsetTable) put(group string, tp topicPartition, c *Commit) (before *Commit) {
 	if c == nil {
-		partitions := topics[tp.topic]
-		delete(partitions, tp.partition)
-		if len(partitions) == 0 {
-			delete(topics, tp.topic)
-		}
-		if len(topics) == 0 {
-			delete(t, group)
-		}
-		return
+		return t.remove(group, tp)
 	}
-	if topics == nil {
-		topics = make(map[string]map[int32]*Commit)
-		t[group] = topics
+	g := t[group]
+	if g == nil {
+		g = &groupOffsets{name: group, topics: make(map[string]*topicOffsets, 1)}
+		t[group] = g
 	}
-	partitions := topics[tp.topic]
-	if partitions == nil {
-		partitions = make(map[int32]*Commit)
-		topics[tp.topic] = partitions
+	o := g.topics[tp.topic]
+	if o == nil {
+		o = &topicOffsets{name: tp.topic}
+		g.topics[tp.topic] = o
 	}
-	partitions[tp.partition] = c
+	i, found := o.find(tp.partition)
+	if found {
+		before, o.list[i].commit = o.list[i].commit, c
+		return before
+	}
+	o.list = slices.Insert(o.list, i, partitionOffset{tp.partition, c})
+	return nil
+}
+
+func (t offsetTable) remove(group string, tp topicPartition) (before *Commit) {
+	o := t.topic(group, tp.topic)
+	if o == nil {
+		return nil
+	}
+	i, found := o.find(tp.partition)
+	if !found {
+		return nil
+	}
+	before = o.list[i].commit
+	if o.list = slices.Delete(o.list, i, i+1); len(o.list) > 0 {
+		return before
+	}
+	g := t[group]
+	if delete(g.topics, tp.topic); len(g.topics) == 0 {
+		delete(t, group)
+	}
+	return before
 }
 
 // partitions returns the partitions of a group in order of topic and number.
 func (t offsetTable) partitions(group string) []topicPartition {
-	var all []topicPartition
-	for topic, partitions := range t[group] {
-		for p := range partitions {
-			all = append(all, topicPartition{topic, p})
+	g := t[group]
+	if g == nil {
+		return nil
+	}
+	n := 0
+	for _, o := range g.topics {
+		n += len(o.list)
+	}
+	all := make([]topicPartition, 0, n)
+	for _, name := range sortedKeys(g.topics) {
+		for _, p := range g.topics[name].list {
+			all = append(all, topicPartition{name, p.partition})
 		}
 	}
-	slices.SortFunc(all, compareTP)
 	return all
 }
 

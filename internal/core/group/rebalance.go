@@ -32,12 +32,13 @@ func (s *Shard) prepareRebalance(g *classicGroup) {
 	if g.state == CompletingRebalance {
 		s.resetAssignment(g, wire.ErrRebalanceInProgress)
 	}
-	clear(g.pendingSync)
+	g.expectSync(false)
 	s.timers.Cancel(syncKey(g))
 	if g.state == Empty {
 		// A new group: most of the members are still starting, so a short wait saves as many rebalances.
 		delay := s.cfg.InitialRebalanceDelay
-		s.timers.Set(joinKey(g), s.now.Add(delay), timer{initial: true, delay: delay, remaining: max(g.rebalanceTimeout()-delay, 0)})
+		g.initial, g.delay, g.remaining = true, delay, max(g.rebalanceTimeout()-delay, 0)
+		s.timers.Set(joinKey(g), s.now.Add(delay), struct{}{})
 		g.transition(PreparingRebalance, s.now)
 		return
 	}
@@ -46,15 +47,17 @@ func (s *Shard) prepareRebalance(g *classicGroup) {
 		s.completeJoin(g)
 		return
 	}
-	s.timers.Set(joinKey(g), s.now.Add(g.rebalanceTimeout()), timer{})
+	g.initial = false
+	s.timers.Set(joinKey(g), s.now.Add(g.rebalanceTimeout()), struct{}{})
 }
 
 // endInitialRebalance ends the delay of a new group, or extends it while members keep coming and the rebalance timeout allows.
-func (s *Shard) endInitialRebalance(g *classicGroup, t timer) {
-	if g.newMemberAdded && t.remaining != 0 {
+func (s *Shard) endInitialRebalance(g *classicGroup) {
+	if g.newMemberAdded && g.remaining != 0 {
 		g.newMemberAdded = false
-		delay := min(s.cfg.InitialRebalanceDelay, t.remaining)
-		s.timers.Set(joinKey(g), s.now.Add(delay), timer{initial: true, delay: delay, remaining: max(t.remaining-t.delay, 0)})
+		delay := min(s.cfg.InitialRebalanceDelay, g.remaining)
+		g.delay, g.remaining = delay, max(g.remaining-g.delay, 0)
+		s.timers.Set(joinKey(g), s.now.Add(delay), struct{}{})
 		return
 	}
 	s.completeJoin(g)
@@ -63,6 +66,7 @@ func (s *Shard) endInitialRebalance(g *classicGroup, t timer) {
 // completeJoin ends the join phase: who has not come is out, unless static, and all that wait get their answers.
 func (s *Shard) completeJoin(g *classicGroup) {
 	s.timers.Cancel(joinKey(g))
+	g.initial = false
 	if g.state != PreparingRebalance {
 		return // a deadline that was overtaken
 	}
@@ -72,12 +76,10 @@ func (s *Shard) completeJoin(g *classicGroup) {
 			late = append(late, m.id)
 		}
 	}
-	for _, memberID := range late {
-		s.drop(g, memberID)
-	}
+	s.drop(g, late...)
 	if !electLeader(g) && len(g.members) > 0 {
 		// Only static members are left and none has come. Their sessions decide how long to wait for them.
-		s.timers.Set(joinKey(g), s.now.Add(g.rebalanceTimeout()), timer{})
+		s.timers.Set(joinKey(g), s.now.Add(g.rebalanceTimeout()), struct{}{})
 		return
 	}
 	g.newMemberAdded = false
@@ -91,9 +93,10 @@ func (s *Shard) completeJoin(g *classicGroup) {
 		s.finishJoin(g, m, s.joinAnswer(g, m, g.leader == m.id))
 		s.restartSession(g, m)
 		m.isNew = false
-		g.pendingSync[m.id] = struct{}{}
 	}
-	s.timers.Set(syncKey(g), s.now.Add(g.rebalanceTimeout()), timer{generation: g.generation})
+	g.expectSync(true)
+	g.syncFor = g.generation
+	s.timers.Set(syncKey(g), s.now.Add(g.rebalanceTimeout()), struct{}{})
 }
 
 // electLeader replaces a leader that has not come by the first member that has. It returns whether the group has a leader that
@@ -167,20 +170,18 @@ func (s *Shard) expireSession(name, memberID string) {
 }
 
 // expireSync removes the members that did not ask for their assignment within the rebalance timeout (KAFKA-10888).
-func (s *Shard) expireSync(name string, generation int32) {
+func (s *Shard) expireSync(name string) {
 	g := s.classic(name)
-	if g == nil || g.generation != generation || g.state != CompletingRebalance && g.state != Stable || len(g.pendingSync) == 0 {
+	if g == nil || g.generation != g.syncFor || g.state != CompletingRebalance && g.state != Stable || g.unsynced == 0 {
 		return
 	}
 	var late []string
 	for _, m := range g.members {
-		if _, ok := g.pendingSync[m.id]; ok {
+		if m.unsynced {
 			late = append(late, m.id)
 		}
 	}
-	for _, memberID := range late {
-		s.drop(g, memberID)
-	}
+	s.drop(g, late...)
 	s.prepareRebalance(g)
 }
 
@@ -248,8 +249,8 @@ func (g *classicGroup) checkSync(req *api.SyncGroupRequest) wire.ErrorCode {
 }
 
 func (s *Shard) synced(g *classicGroup, m *member) {
-	delete(g.pendingSync, m.id)
-	if len(g.pendingSync) == 0 {
+	g.setUnsynced(m, false)
+	if g.unsynced == 0 {
 		s.timers.Cancel(syncKey(g))
 	}
 }

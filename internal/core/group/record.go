@@ -49,7 +49,7 @@ func (c commitChange) apply(s *Shard, at id.Offset) {
 	if c.commit == nil {
 		s.setCommit(at, c.group, c.tp, nil)
 		if undo := s.txns.drop(c.group, c.tp); undo != nil {
-			s.noteUndo(undo)
+			s.noteUndo(at, undo)
 		}
 		return
 	}
@@ -83,8 +83,8 @@ func (c groupChange) apply(s *Shard, at id.Offset) {
 	}
 	g, before := e.classic, e.classic.logged
 	s.setGroup(at, c.group, e)
-	s.noteUndo(func() { g.logged = before })
-	g.logged = c.value
+	s.noteUndo(at, func() { g.logged = before })
+	g.logged = true
 }
 
 // commitRecord is the record of a committed offset; c nil is its tombstone.
@@ -170,28 +170,6 @@ func (s *Shard) Replay(at id.Offset, producer id.ProducerID, key, value []byte) 
 	return true, nil
 }
 
-func (s *Shard) replayCommit(at id.Offset, producer id.ProducerID, typ int16, key, value []byte) error {
-	group, tp, err := decodeCommitKey(typ, key)
-	if err != nil {
-		return err
-	}
-	if value == nil {
-		commitChange{group, tp, nil}.apply(s, at)
-		return nil
-	}
-	c, err := decodeCommitValue(typ, value)
-	if err != nil {
-		return err
-	}
-	c.recordOffset = at
-	if producer == id.NoProducer {
-		commitChange{group, tp, c}.apply(s, at)
-		return nil
-	}
-	pendingChange{commitChange{group, tp, c}, producer}.apply(s, at)
-	return nil
-}
-
 // EndTransaction folds a transaction marker at offset at: the open offsets of the producer become committed or vanish.
 func (s *Shard) EndTransaction(at id.Offset, producer id.ProducerID, commit bool) {
 	s.next = at + 1
@@ -212,7 +190,7 @@ func (s *Shard) replayGroup(at id.Offset, key, value []byte) error {
 		return err
 	}
 	g := newClassicGroup(k.Group, s.now)
-	g.generation, g.protocol, g.stateSinceMs, g.logged = v.Generation, v.Protocol, v.CurrentStateTimestamp, v
+	g.generation, g.protocol, g.stateSinceMs, g.logged = v.Generation, v.Protocol, v.CurrentStateTimestamp, true
 	if v.Leader != nil {
 		g.leader = *v.Leader
 	}
@@ -245,37 +223,4 @@ func decodeKey(key []byte, k logrec.Key) error {
 	r := wire.NewReader(key[2:], nil)
 	k.Decode(r, 0)
 	return r.Err()
-}
-
-func decodeCommitKey(typ int16, key []byte) (group string, tp topicPartition, err error) {
-	if typ == typeLegacyCommit {
-		var k logrec.LegacyOffsetCommitKey
-		if err = decodeKey(key, &k); err != nil {
-			return "", tp, err
-		}
-		return k.Group, topicPartition{k.Topic, k.Partition}, nil
-	}
-	var k logrec.OffsetCommitKey
-	if err = decodeKey(key, &k); err != nil {
-		return "", tp, err
-	}
-	return k.Group, topicPartition{k.Topic, k.Partition}, nil
-}
-
-func decodeCommitValue(typ int16, value []byte) (*Commit, error) {
-	if typ == typeLegacyCommit {
-		var v logrec.LegacyOffsetCommitValue
-		if _, err := logrec.DecodeVersioned(value, &v); err != nil {
-			return nil, err
-		}
-		return &Commit{Offset: id.Offset(v.Offset), LeaderEpoch: id.NoLeaderEpoch, Metadata: v.Metadata, TimestampMs: v.CommitTimestamp, ExpireMs: -1}, nil
-	}
-	var v logrec.OffsetCommitValue
-	if _, err := logrec.DecodeVersioned(value, &v); err != nil {
-		return nil, err
-	}
-	return &Commit{
-		Offset: id.Offset(v.Offset), LeaderEpoch: id.LeaderEpoch(v.LeaderEpoch), Metadata: v.Metadata,
-		TimestampMs: v.CommitTimestamp, ExpireMs: v.ExpireTimestamp, TopicID: v.TopicID,
-	}, nil
 }

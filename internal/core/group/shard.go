@@ -104,8 +104,11 @@ type Shard struct {
 	spares  []*openChanges // empty ones, to be used again
 	open    map[string]*openChanges
 	next    id.Offset // where the next record goes
+	// committed is the high watermark as last heard: records below it are committed.
+	committed id.Offset
+	place     commitPlace // of the last record of a commit that was replayed
 
-	timers shard.Deadlines[timerKey, timer]
+	timers shard.Deadlines[timerKey, struct{}]
 
 	// now and res belong to the decision under way, turn counts decisions.
 	now  time.Time
@@ -132,7 +135,7 @@ func (e *entry) empty() bool {
 	case e.classic != nil:
 		return e.classic.state == Empty
 	case e.consumer != nil:
-		return len(e.consumer.members) == 0
+		return e.consumer.members.Len() == 0
 	}
 	return e.modern.members == 0
 }
@@ -170,19 +173,12 @@ const (
 	timerResync                   // and to ask for its assignment
 )
 
-// timer is what a deadline remembers.
-type timer struct {
-	initial          bool          // timerJoin: this is an initial rebalance, which may be extended
-	delay, remaining time.Duration // of an initial rebalance
-	generation       int32         // timerSync: the generation it was set for
-}
-
 // Deadline returns when Expire has something to do; ok is false if never.
 func (s *Shard) Deadline() (at time.Time, ok bool) { return s.timers.Next() }
 
 // Expire decides what one passed deadline means. ok is false if none has passed; the driver calls it until then.
 func (s *Shard) Expire(now time.Time) (res shard.Result, ok bool) {
-	key, t, ok := s.timers.Pop(now)
+	key, _, ok := s.timers.Pop(now)
 	if !ok {
 		return res, false
 	}
@@ -192,14 +188,14 @@ func (s *Shard) Expire(now time.Time) (res shard.Result, ok bool) {
 		s.expireSession(key.group, key.member)
 	case timerJoin:
 		if g := s.classic(key.group); g != nil {
-			if t.initial {
-				s.endInitialRebalance(g, t)
+			if g.initial {
+				s.endInitialRebalance(g)
 			} else {
 				s.completeJoin(g)
 			}
 		}
 	case timerSync:
-		s.expireSync(key.group, t.generation)
+		s.expireSync(key.group)
 	case timerMember, timerRejoin, timerResync:
 		s.expireMember(key.group, key.member)
 	case timerRevoke:
@@ -208,7 +204,7 @@ func (s *Shard) Expire(now time.Time) (res shard.Result, ok bool) {
 		s.stepRegex(key.group)
 	case timerExpiry:
 		s.sweep()
-		s.timers.Set(timerKey{kind: timerExpiry}, now.Add(s.cfg.RetentionCheckInterval), timer{})
+		s.timers.Set(timerKey{kind: timerExpiry}, now.Add(s.cfg.RetentionCheckInterval), struct{}{})
 	}
 	return s.end(), true
 }
@@ -233,7 +229,7 @@ func (s *Shard) Loaded(now time.Time, next id.Offset) shard.Result {
 			s.prepareRebalance(g)
 		}
 	}
-	s.timers.Set(timerKey{kind: timerExpiry}, now.Add(s.cfg.RetentionCheckInterval), timer{})
+	s.timers.Set(timerKey{kind: timerExpiry}, now.Add(s.cfg.RetentionCheckInterval), struct{}{})
 	return s.end()
 }
 

@@ -169,10 +169,11 @@ func (w *world) advance(d time.Duration) {
 	w.now = end
 }
 
-// replay returns a fresh shard with the first n records of the log.
+// replay returns a fresh shard with the first n records of the log. All, half or none of them are known to be committed beforehand.
 func (w *world) replay(n int) *Shard {
 	s := New(w.cfg, rand.New(rand.NewPCG(1, 1)))
 	s.now = w.now
+	s.Committed(id.Offset([]int{n, n / 2, 0}[n%3]))
 	for i, r := range w.log[:n] {
 		if _, err := s.Replay(id.Offset(i), id.NoProducer, r.Key, r.Value); err != nil {
 			w.t.Fatalf("replay: %v", err)
@@ -376,10 +377,10 @@ func durable(s *Shard) string {
 			for _, key := range slices.Sorted(maps.Keys(e.modern.records)) {
 				fmt.Fprintf(&b, "  %x=%x\n", key, e.modern.records[key])
 			}
-		case e.classic.logged == nil:
+		case !e.classic.logged:
 			fmt.Fprintf(&b, "simple %s\n", name)
 		default:
-			fmt.Fprintf(&b, "classic %s %x\n", name, logrec.EncodeVersioned(e.classic.logged, groupValueVersion))
+			fmt.Fprintf(&b, "classic %s\n", name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.offsets)) {
@@ -396,7 +397,7 @@ func consumerText(g *consumerGroup) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "consumer %s epoch=%d hash=%x target=%d@%d legacy=%v %s\n", g.name, g.epoch, g.hash, g.targetEpoch, g.targetMs, g.legacyMetadata, g.state())
 	for _, m := range g.memberIDs() {
-		c := *g.members[m]
+		c := *g.member(m)
 		instance, rack, wants := text(c.instance), text(c.rack), text(c.assignor)
 		c.instance, c.rack, c.assignor = nil, nil, nil
 		speaks := ""
@@ -406,11 +407,11 @@ func consumerText(g *consumerGroup) string {
 		c.classic = nil
 		fmt.Fprintf(&b, "  member %+v instance=%s rack=%s assignor=%s classic=%s\n", c, instance, rack, wants, speaks)
 	}
-	for _, m := range sortedKeys(g.target) {
-		fmt.Fprintf(&b, "  target %s %v\n", m, g.target[m])
+	for _, m := range sortedIn(g.target) {
+		fmt.Fprintf(&b, "  target %s %v\n", m, g.targetOf(m))
 	}
-	for _, r := range sortedKeys(g.regexes) {
-		fmt.Fprintf(&b, "  regex %s %+v\n", r, *g.regexes[r])
+	for _, r := range sortedIn(g.regexes) {
+		fmt.Fprintf(&b, "  regex %s %+v\n", r, *g.pattern(r))
 	}
 	return b.String()
 }

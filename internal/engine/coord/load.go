@@ -79,6 +79,7 @@ func (c *cell[M]) replay(core M) (next id.Offset, records int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
+	core.Committed(ends.HighWatermark) // what is read below it need not be kept in a form that can be taken back
 	var buf []byte
 	for next = ends.Start; ; {
 		if c.dead.Load() {
@@ -115,7 +116,7 @@ func (c *cell[M]) replay(core M) (next id.Offset, records int, err error) {
 		if err != nil {
 			return 0, 0, err
 		}
-		core.Committed(min(next, ends.HighWatermark))
+		core.Committed(ends.HighWatermark)
 		c.advanced(ends.HighWatermark)
 		if next >= ends.End || len(buf) == 0 {
 			// The log may end in a hole that compaction left.

@@ -58,7 +58,7 @@ type Worker interface {
 	Apply(at id.Offset, r shard.Record)
 	// Revert takes back every record from offset at on.
 	Revert(at id.Offset)
-	// Committed says that everything below the high watermark is committed.
+	// Committed says that everything below the high watermark is committed, also what is not replayed yet.
 	Committed(highWatermark id.Offset)
 }
 
