@@ -42,7 +42,7 @@ type figure struct {
 }
 
 func run(ctx context.Context) error {
-	list := allRows()
+	list := append(allRows(), groupRows()...)
 	order := []string{"kafka", "moldau", "moldau", "kafka"}
 	if *noKafk || !haveKafka() {
 		fmt.Println("Apache Kafka is not measured")

@@ -38,7 +38,8 @@ type server struct {
 	proc           *exec.Cmd     // when it is our own child
 }
 
-func newServer(who string) (*server, error) {
+// newServer starts a server. Lines of properties go behind those that all have.
+func newServer(who string, properties ...string) (*server, error) {
 	touch()
 	dir, err := os.MkdirTemp("", "moldau-bench")
 	if err != nil {
@@ -51,8 +52,12 @@ func newServer(who string) (*server, error) {
 	s := &server{who: who, dir: dir, addr: fmt.Sprintf("localhost:%d", port)}
 	switch who {
 	case "kafka":
+		more := filepath.Join(dir, "more.properties")
+		if err := os.WriteFile(more, []byte(strings.Join(properties, "\n")+"\n"), 0o644); err != nil {
+			return nil, err
+		}
 		began := time.Now()
-		if out, err := exec.Command(oracle, "start", "--port", strconv.Itoa(port), "--dir", dir).CombinedOutput(); err != nil {
+		if out, err := exec.Command(oracle, "start", "--port", strconv.Itoa(port), "--dir", dir, "--props", more).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("%w: %s", err, out)
 		}
 		s.ready = time.Since(began) // formatting included: a second JVM; the row's note says so
@@ -72,13 +77,13 @@ func newServer(who string) (*server, error) {
 		_, _ = bufio.NewReader(out).ReadString('\n')
 		s.proc, s.pid = cmd, cmd.Process.Pid
 	default:
-		return s, s.startMoldau(port)
+		return s, s.startMoldau(port, properties)
 	}
 	return s, nil
 }
 
 // startMoldau formats first, as an operator does, then measures from exec to the first answer.
-func (s *server) startMoldau(port int) error {
+func (s *server) startMoldau(port int, properties []string) error {
 	props := filepath.Join(s.dir, "server.properties")
 	text := fmt.Sprintf(`process.roles=broker,controller
 node.id=1
@@ -91,7 +96,7 @@ log.dirs=%s/data
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
-`, port+101, port, port+101, port, s.dir)
+`, port+101, port, port+101, port, s.dir) + strings.Join(properties, "\n") + "\n"
 	if err := os.WriteFile(props, []byte(text), 0o644); err != nil {
 		return err
 	}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const (
+	stormMembers = 100
+	// stormBeat is the heartbeat interval of members in a storm. The clients' own default of 3 s would make the row as long, and
+	// says nothing of the broker.
+	stormBeat = 200 * time.Millisecond
+)
+
+// crowd makes the members of a group of that name over these connections; parts is what all together must have in the end.
+type crowd func(callers []*caller, group string) (members []member, parts int)
+
+func classicStorm(callers []*caller, group string) ([]member, int) {
+	var all []member
+	for _, c := range callers {
+		all = append(all, &classicMember{c: c, group: group, version: 9})
+	}
+	return all, 0
+}
+
+func consumerStorm(callers []*caller, group string) ([]member, int) {
+	var all []member
+	for i, c := range callers {
+		all = append(all, &consumerMember{c: c, group: group, id: fmt.Sprintf("%s-member-%d", group, i)})
+	}
+	return all, stormMembers
+}
+
+// stormRow lets members join a new group at once, one group after the other without a pause, and measures the time and the broker's
+// CPU until all of a group have their assignment.
+func stormRow(of crowd) func(context.Context, string) (figure, error) {
+	return func(ctx context.Context, who string) (figure, error) {
+		s, err := newServer(who, "group.initial.rebalance.delay.ms=0")
+		if err != nil {
+			return figure{}, err
+		}
+		defer s.stop()
+		if err := createTopics(ctx, s.addr, stormMembers, "bench"); err != nil {
+			return figure{}, err
+		}
+		if err := awaitCoordinators(ctx, s.addr, 1); err != nil {
+			return figure{}, err
+		}
+		callers, err := dialCallers(s.addr, stormMembers)
+		if err != nil {
+			return figure{}, err
+		}
+		defer closeCallers(callers)
+		n := 0
+		storms := func(atLeast time.Duration) (count int, took time.Duration, err error) {
+			for began := time.Now(); count < 5 || time.Since(began) < atLeast; count++ {
+				n++
+				members, parts := of(callers, fmt.Sprint("storm-", n))
+				one := time.Now()
+				if err := gather(members, parts, stormBeat); err != nil {
+					return count, took, err
+				}
+				took += time.Since(one)
+			}
+			return count, took, nil
+		}
+		if _, _, err := storms(s.warmUp()); err != nil {
+			return figure{}, err
+		}
+		m := s.meter()
+		count, took, err := storms(*window)
+		if err != nil {
+			return figure{}, err
+		}
+		cpu, foreign := m.stop()
+		return figure{ms(took) / float64(count), cpu * 1000 / float64(count), foreign}, nil
+	}
+}
+
+func dialCallers(addr string, n int) ([]*caller, error) {
+	callers := make([]*caller, 0, n)
+	for range n {
+		c, err := dialCaller(addr)
+		if err != nil {
+			closeCallers(callers)
+			return nil, err
+		}
+		callers = append(callers, c)
+	}
+	return callers, nil
+}
+
+func closeCallers(callers []*caller) {
+	for _, c := range callers {
+		c.close()
+	}
+}
