@@ -172,7 +172,7 @@ func (n *Node) openBroker(context.Context) error {
 	b := n.o.Config
 	n.metrics, n.requests = metric.NewRegistry(), newRequestMetrics()
 	n.replicas = replica.New(replica.Options{Self: n.nodeID, Logs: n.logs, Configs: topicConfigs{n, new(sync.Map)}, Logger: n.log.With("component", "replica"),
-		LagMax: b.Millis("replica.lag.time.max.ms"), Fault: n.fail})
+		LagMax: b.Millis("replica.lag.time.max.ms"), Fault: n.fail, Directories: movedReplicas{n}})
 	n.groups = coord.NewGroups(b, n.replicas, n.log.With("component", "groups"))
 	n.pids = handler.NewProducerIDBlocks(allocator{n}, nil, n.log.With("component", "producer-ids"))
 	n.txns, n.markers = coord.NewTxns(coord.TxnDeps{Config: b, Replicas: n.replicas, Groups: n.groups, NextProducerID: n.pids.TryNext,
@@ -233,6 +233,13 @@ func (n *Node) newLifecycle(b *conf.Broker) error {
 	n.assigns = lifecycle.NewAssignments(lifecycle.AssignmentOptions{NodeID: n.nodeID, Epoch: n.life.BrokerEpoch, Where: n.directoryOf,
 		Line: n.line, Logger: n.log.With("component", "lifecycle")})
 	return nil
+}
+
+// movedReplicas tells the controller of replicas that move between log directories. None does before the node has everything.
+type movedReplicas struct{ n *Node }
+
+func (m movedReplicas) Moved(topicID id.UUID, tp id.TopicPartition, img *image.Image) {
+	m.n.assigns.Moved(topicID, tp, img)
 }
 
 func (n *Node) directoryOf(tp id.TopicPartition) (id.UUID, bool) {

@@ -42,17 +42,25 @@ func (d *ReplicaDesk) describeLogDir(dir *log.DirInfo, wanted map[id.TopicPartit
 	if b := d.replicas.Image().Cluster.Broker(d.self); b != nil {
 		r.IsCordoned = slices.Contains(b.CordonedDirectories, dir.DirectoryID)
 	}
-	for _, l := range dir.Logs {
-		tp := l.TopicPartition()
+	at := map[string]int{}
+	add := func(tp id.TopicPartition, p api.DescribeLogDirsResponseResultTopicPartition) {
 		if _, ok := wanted[tp]; wanted != nil && !ok {
-			continue
+			return
 		}
-		if n := len(r.Topics); n == 0 || r.Topics[n-1].Name != tp.Topic {
+		i, ok := at[tp.Topic]
+		if !ok {
+			i, at[tp.Topic] = len(r.Topics), len(r.Topics)
 			r.Topics = append(r.Topics, api.DescribeLogDirsResponseResultTopic{Name: tp.Topic})
 		}
-		t := &r.Topics[len(r.Topics)-1]
-		t.Partitions = append(t.Partitions, api.DescribeLogDirsResponseResultTopicPartition{PartitionIndex: tp.Partition,
-			PartitionSize: l.SizeBytes(), OffsetLag: int64(max(l.HighWatermark()-l.EndOffset(), 0))})
+		p.PartitionIndex = tp.Partition
+		r.Topics[i].Partitions = append(r.Topics[i].Partitions, p)
+	}
+	for _, l := range dir.Logs {
+		add(l.TopicPartition(), api.DescribeLogDirsResponseResultTopicPartition{PartitionSize: l.SizeBytes(), OffsetLag: int64(max(l.HighWatermark()-l.EndOffset(), 0))})
+	}
+	for _, mv := range dir.Moves {
+		add(mv.Log.TopicPartition(), api.DescribeLogDirsResponseResultTopicPartition{PartitionSize: mv.Copy.SizeBytes(),
+			OffsetLag: int64(mv.Log.EndOffset() - mv.Copy.EndOffset()), IsFutureKey: true})
 	}
 	return r
 }

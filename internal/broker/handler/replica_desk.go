@@ -15,7 +15,7 @@ import (
 )
 
 // ReplicaDesk serves the APIs whose floor is engine/replica: Produce, Fetch, ListOffsets, DeleteRecords,
-// OffsetForLeaderEpoch, DescribeLogDirs and DescribeProducers.
+// OffsetForLeaderEpoch, AlterReplicaLogDirs, DescribeLogDirs and DescribeProducers.
 type ReplicaDesk struct {
 	self          id.BrokerID
 	replicas      *replica.Manager
@@ -72,6 +72,7 @@ func (d *ReplicaDesk) Register(reg *server.Registry) {
 	reg.Register(server.API{Key: wire.ListOffsets, Min: 1, Max: 11, Handle: d.listOffsets})
 	reg.Register(server.API{Key: wire.DeleteRecords, Min: 0, Max: 2, Handle: d.deleteRecords})
 	reg.Register(server.API{Key: wire.OffsetForLeaderEpoch, Min: 2, Max: 4, Handle: d.offsetForLeaderEpoch})
+	reg.Register(server.API{Key: wire.AlterReplicaLogDirs, Min: 1, Max: 2, Handle: d.alterReplicaLogDirs})
 	reg.Register(server.API{Key: wire.DescribeLogDirs, Min: 1, Max: 5, Handle: d.describeLogDirs})
 	reg.Register(server.API{Key: wire.DescribeProducers, Min: 0, Max: 0, Handle: d.describeProducers})
 }

@@ -87,6 +87,28 @@ func (a *Assignments) ImagePublished(delta *image.Delta, img *image.Image) {
 	a.send()
 }
 
+// Moved compares one partition that is about to be, or is no longer about to be, in another directory, with the newest image. It does
+// not block.
+func (a *Assignments) Moved(topicID id.UUID, tp id.TopicPartition, img *image.Image) {
+	p := img.Topics.Partition(tp.Topic, tp.Partition)
+	if t := img.Topics.ByID(topicID); t == nil || t.Name != tp.Topic || p == nil || !img.Features.MetadataVersion.DirectoryAssignmentSupported() {
+		return
+	}
+	told, held := p.Directory(a.o.NodeID)
+	dir, here := a.o.Where(tp)
+	if !held || !here {
+		return
+	}
+	a.mu.Lock()
+	if k := (replicaKey{topicID, tp.Partition}); dir != told {
+		a.waiting[k] = dir
+	} else {
+		delete(a.waiting, k)
+	}
+	a.mu.Unlock()
+	a.send()
+}
+
 // Close ends all attempts.
 func (a *Assignments) Close() {
 	a.mu.Lock()

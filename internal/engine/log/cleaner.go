@@ -191,7 +191,7 @@ func (c *cleaner) grab(now time.Time) (dirtyLog, bool) {
 	c.lastRunMs = now.UnixMilli()
 	logs = slices.DeleteFunc(logs, func(l *Log) bool {
 		_, aside := c.aside[l]
-		return aside || c.busy[l] || l.Err() != nil || !l.cfg.Load().CleanupCompact
+		return aside || c.busy[l] || l.Err() != nil || l.moving.Load() || !l.cfg.Load().CleanupCompact
 	})
 	c.forgetGone()
 	c.mu.Unlock()
@@ -236,6 +236,9 @@ func (c *cleaner) clean(n int, d dirtyLog, stop <-chan struct{}) (err error) {
 	l := d.l
 	l.cleaning.Lock()
 	defer l.cleaning.Unlock()
+	if l.moving.Load() {
+		return errCleaningStopped
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic while cleaning: %v\n%s", r, debug.Stack())
@@ -286,11 +289,11 @@ func (c *cleaner) clean(n int, d dirtyLog, stop <-chan struct{}) (err error) {
 	return c.m.checkpointClean(l.dir)
 }
 
-// stillCleaning ends a pass over a log that went, or of which something was cut.
+// stillCleaning ends a pass over a log that went, that moves to another directory, or of which something was cut.
 func (l *Log) stillCleaning(truncations int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.truncations != truncations || l.Err() != nil {
+	if l.truncations != truncations || l.moving.Load() || l.Err() != nil {
 		return errCleaningStopped
 	}
 	return nil

@@ -24,10 +24,10 @@ func (w *matrix) check(disk *vfs.Mem, fsys vfs.FS, power bool) (err error) {
 			err = fmt.Errorf("close: %w", closed)
 		}
 		if err == nil {
-			err = leftovers(disk, true)
+			err = w.leftovers(disk, true)
 		}
 	}()
-	if err := leftovers(disk, false); err != nil {
+	if err := w.leftovers(disk, false); err != nil {
 		return err
 	}
 	for _, tp := range []id.TopicPartition{plainTP, keyedTP, shortTP} {
@@ -500,8 +500,17 @@ func (w *matrix) checkAppend(l *Log, got []record.Batch) error {
 }
 
 // leftovers looks for files that nobody would know what to do with.
-func leftovers(disk *vfs.Mem, closed bool) error {
-	entries, err := disk.List("/data")
+func (w *matrix) leftovers(disk *vfs.Mem, closed bool) error {
+	for _, dir := range w.dirs {
+		if err := leftoversIn(disk, dir, closed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func leftoversIn(disk *vfs.Mem, dir string, closed bool) error {
+	entries, err := disk.List(dir)
 	if err != nil {
 		return err
 	}
@@ -528,7 +537,10 @@ func leftovers(disk *vfs.Mem, closed bool) error {
 		if kind == dirDelete {
 			continue
 		}
-		files, err := disk.List("/data/" + name)
+		if kind == dirFuture {
+			return fmt.Errorf("the copy of a log %s/%s after a start", dir, name)
+		}
+		files, err := disk.List(dir + "/" + name)
 		if err != nil {
 			return err
 		}

@@ -24,24 +24,33 @@ func crashes() int {
 // A machine may stop before any change of its disk, and in the middle of any write. The work of a node is done once, and at each
 // of these moments four disks are looked at: without anything that was not synced, with all of it, and with two random parts of
 // it; now and then the start on such a disk is itself stopped at every change.
-func TestCrashEverywhere(t *testing.T) {
-	seed, n := rand.Uint64(), crashes()
+func TestCrashEverywhere(t *testing.T) { crashTest(t, crashes()) }
+
+// The same with two log directories between which logs move.
+func TestCrashInTwoDirectories(t *testing.T) { crashTest(t, crashes()*2/5, "/more") }
+
+func crashTest(t *testing.T, n int, more ...string) {
+	seed := rand.Uint64()
 	if v, err := strconv.ParseUint(os.Getenv("MOLDAU_SEED"), 10, 64); err == nil {
 		seed = v
 	}
 	tried, ops := 0, map[string]int{}
-	runs := 0
+	runs, moved := 0, 0
 	for ; tried < n; runs++ {
-		w := newMatrix(t, seed+uint64(runs))
+		w := newMatrix(t, seed+uint64(runs), more...)
 		tried += w.crashEverywhere(90, 300)
 		if w.failed != nil {
 			t.Fatalf("MOLDAU_SEED=%d: %v\nlast steps: %s", w.seed, w.failed, strings.Join(w.trace[max(0, len(w.trace)-40):], "; "))
 		}
+		moved += w.moved
 		for op, k := range w.ops {
 			ops[op] += k
 		}
 	}
-	t.Logf("seed %d: %d runs, %d crashes: %v", seed, runs, tried, ops)
+	t.Logf("seed %d: %d runs, %d crashes, %d logs moved: %v", seed, runs, tried, moved, ops)
+	if len(more) > 0 && moved == 0 {
+		t.Error("no log was moved")
+	}
 	for _, op := range []string{"write .log", "write .index", "write .timeindex", "write .snapshot", "sync .log", "create .log", "truncate .log", "rename .log",
 		"write .cleaned", "rename .cleaned", "rename .swap", "remove .deleted", "write checkpoint", "rename checkpoint", "syncdir partition", "rename partition", "write meta.properties"} {
 		if ops[op] == 0 {
@@ -119,7 +128,7 @@ func (w *matrix) crashStart(disk *vfs.Mem, power bool) (tried int, err error) {
 func fileKind(path string) string {
 	name := filepath.Base(path)
 	switch {
-	case name == "data":
+	case name == "data", name == "more":
 		return "directory"
 	case strings.Contains(name, fileMetaProperties):
 		return fileMetaProperties

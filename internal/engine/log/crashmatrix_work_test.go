@@ -57,6 +57,9 @@ type matrix struct {
 	epochs map[id.ProducerID]id.ProducerEpoch
 	leader id.LeaderEpoch
 	m      *Manager
+	dirs   []string
+	mv     *Move // of one log to another directory
+	moved  int   // logs that arrived
 
 	logs     map[id.TopicPartition]*expected
 	shortIDs []id.UUID             // of the incarnations of short, newest last
@@ -81,9 +84,14 @@ func matrixConfig(tp string) Config {
 	return c
 }
 
-func newMatrix(t testing.TB, seed uint64) *matrix {
-	w := &matrix{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 77)), disk: mem(t), clock: &clock{ms: epochMs},
+func newMatrix(t testing.TB, seed uint64, more ...string) *matrix {
+	w := &matrix{t: t, seed: seed, dirs: append([]string{"/data"}, more...), rng: rand.New(rand.NewPCG(seed, 77)), disk: mem(t), clock: &clock{ms: epochMs},
 		logs: map[id.TopicPartition]*expected{plainTP: newExpected(), keyedTP: newExpected()}, shorts: map[id.UUID]*expected{}, ops: map[string]int{}, epochs: map[id.ProducerID]id.ProducerEpoch{}}
+	for _, dir := range more {
+		if err := errors.Join(w.disk.MkdirAll(dir, 0o755), w.disk.SyncDir("/")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	w.disk.SetNow(w.clock.now)
 	w.fault = vfs.NewFaults(w.disk)
 	return w
@@ -92,7 +100,7 @@ func newMatrix(t testing.TB, seed uint64) *matrix {
 func (w *matrix) options(fsys vfs.FS) Options {
 	cleaner := DefaultCleanerConfig()
 	cleaner.DedupeBufferBytes, cleaner.IOBufferBytes = 64<<10, 8<<10
-	return Options{FS: fsys, Dirs: []string{"/data"}, Now: w.clock.now, Config: matrixConfig(""), AutoFormat: true, ClusterID: "c", NodeID: 1,
+	return Options{FS: fsys, Dirs: w.dirs, Now: w.clock.now, Config: matrixConfig(""), AutoFormat: true, ClusterID: "c", NodeID: 1,
 		Manual: true, Deferred: true, Logger: slog.New(slog.DiscardHandler), Cleaner: cleaner,
 		RetentionCheckInterval: time.Second, InitialDelay: time.Second, RecoveryPointInterval: time.Second,
 		StartOffsetInterval: time.Second, HighWatermarkInterval: time.Second}
@@ -151,6 +159,9 @@ func (w *matrix) start() {
 	if len(w.shortIDs) == 0 {
 		w.newShort()
 	}
+	for tp, dir := range w.m.Unfinished() {
+		w.beginMove(tp, dir)
+	}
 }
 
 func (w *matrix) newShort() {
@@ -164,6 +175,7 @@ func (w *matrix) newShort() {
 }
 
 func (w *matrix) stop() {
+	w.mv = nil
 	if err := w.m.Close(7); err != nil {
 		w.fail("close: %v", err)
 		return
@@ -174,6 +186,10 @@ func (w *matrix) stop() {
 }
 
 func (w *matrix) step() {
+	if len(w.dirs) > 1 && w.rng.IntN(3) == 0 {
+		w.move()
+		return
+	}
 	switch n := w.rng.IntN(100); {
 	case n < 18:
 		w.appendPlain()
@@ -395,6 +411,48 @@ func (w *matrix) recreate() {
 		return
 	}
 	w.newShort()
+}
+
+// beginMove begins to move a log to another directory, or to the one it is in, which is nothing.
+func (w *matrix) beginMove(tp id.TopicPartition, dir string) {
+	w.say("begin to move %v to %s", tp, dir)
+	mv, err := w.m.BeginMove(tp, dir)
+	if err != nil {
+		w.fail("begin to move %v to %s: %v", tp, dir, err)
+		return
+	}
+	w.mv = mv
+}
+
+// move does a step of a move, or begins one.
+func (w *matrix) move() {
+	if w.mv == nil || w.mv.Over() {
+		w.beginMove([]id.TopicPartition{plainTP, keyedTP, shortTP}[w.rng.IntN(3)], w.dirs[w.rng.IntN(len(w.dirs))])
+		return
+	}
+	var err error
+	tp := w.mv.TopicPartition()
+	switch n := w.rng.IntN(24); {
+	case n == 0:
+		w.say("abandon the move of %v", tp)
+		w.mv.Abandon()
+	case n < 12:
+		w.say("copy a part of %v", tp)
+		_, err = w.mv.Copy(1 + w.rng.IntN(3000))
+	case n < 16:
+		w.say("flush the copy of %v", tp)
+		err = w.mv.Arrive()
+	default:
+		w.say("move %v", tp)
+		if _, err = w.mv.Finish(); err == nil {
+			w.moved++
+			e := w.logs[tp]
+			e.durable, e.emptied, e.anyOld = e.end, false, nil
+		}
+	}
+	if err != nil {
+		w.fail("move of %v: %v", tp, err)
+	}
 }
 
 // live is a log of the running node, if it runs.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/moldau-io/moldau/internal/base/checkpoint"
@@ -49,6 +50,8 @@ type LoadOptions struct {
 	// Stray reports whether a log does not belong on this node; nil: none does. It gets the topic id the directory names, zero
 	// when it names none, and whether the directory holds no records. Called from several goroutines.
 	Stray func(tp id.TopicPartition, topicID id.UUID, empty bool) bool
+	// Assigned returns the id of the log directory in which the metadata has a partition of this node. May be nil.
+	Assigned func(tp id.TopicPartition, topicID id.UUID) (dir id.UUID, ok bool)
 	// Recovered, if set, lets Load return before the logs of a directory that was not closed cleanly are recovered. It is called
 	// for each that is, from several goroutines, also before Load has returned; it must not block.
 	Recovered func(tp id.TopicPartition)
@@ -107,6 +110,9 @@ func (m *Manager) loadAll(o LoadOptions) error {
 	if err := errors.Join(fatal...); err != nil {
 		return err
 	}
+	if err := m.settleCopies(o, states); err != nil {
+		return err
+	}
 	for i, s := range states {
 		d := m.dirs[i]
 		if err := m.forgetMissing(d, s); err != nil && !IsOffline(err) {
@@ -158,8 +164,13 @@ func (m *Manager) loadDir(d *logDir, o LoadOptions) (dirState, error) {
 			m.deleting = append(m.deleting, deletion{at: m.o.Now(), path: path, dir: d})
 			m.mu.Unlock()
 			continue
-		case kind == dirFuture, kind == dirStray:
-			m.o.Logger.Warn("future or stray replica is left alone", "path", path)
+		case kind == dirFuture:
+			m.mu.Lock()
+			m.found = append(m.found, foundCopy{slices.Index(m.dirs, d), tp, path})
+			m.mu.Unlock()
+			continue
+		case kind == dirStray:
+			m.o.Logger.Warn("stray replica is left alone", "path", path)
 			continue
 		}
 		slots <- struct{}{}
@@ -352,7 +363,7 @@ func (d *logDir) writeCleanShutdown(epoch id.BrokerEpoch) error {
 	return d.o.FS.SyncDir(d.path)
 }
 
-// forgetMissing rewrites the checkpoints of a directory if they speak of logs that are not there: deleted, before the
+// forgetMissing rewrites the checkpoints of a directory if they speak of logs that are not there: deleted or moved, before the
 // checkpoints were written. A log of the same name must not inherit their offsets.
 func (m *Manager) forgetMissing(d *logDir, s dirState) error {
 	if d.err() != nil {
@@ -360,7 +371,7 @@ func (m *Manager) forgetMissing(d *logDir, s dirState) error {
 	}
 	for _, offsets := range []map[id.TopicPartition]id.Offset{s.recovery, s.starts, s.highWatermarks, s.cleans} {
 		for tp := range offsets {
-			if _, ok := m.DirectoryOf(tp); !ok {
+			if m.dirOf(tp) != d {
 				return errors.Join(d.lowered(), m.forgetStarts(d))
 			}
 		}

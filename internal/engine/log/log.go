@@ -38,6 +38,8 @@ type Log struct {
 	hw       atomic.Int64
 	unstable atomic.Int64 // first unstable offset, -1 if none
 	gone     atomic.Pointer[error]
+	moving   atomic.Bool // a copy of it is made in another directory: it is not cleaned
+	future   atomic.Bool // it is such a copy, and in no map
 	epochs   epochCache
 
 	swap     sync.Mutex   // held by whoever renames segments that readers know; taken before mu, and held across syncs of the directory

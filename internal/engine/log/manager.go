@@ -112,6 +112,7 @@ type Manager struct {
 
 	recovering sync.WaitGroup // recoveries of pending logs
 
+	moving  sync.Mutex // one BeginMove at a time; taken before all others
 	ticking sync.Mutex // one Tick or Load at a time
 	due     schedule   // guarded by ticking
 
@@ -123,6 +124,10 @@ type Manager struct {
 	unborn     []*Log // new logs whose directories are to be made
 	pending    map[id.TopicPartition]*pendingLog
 	recoveries map[*logDir][]*pendingLog // in the order in which they are to be recovered
+	moves      map[id.TopicPartition]*Move
+	found      []foundCopy                  // by a start, until it decides about them
+	unfinished map[id.TopicPartition]string // moves that a start found, with the paths of the directories they led to
+	preferred  map[id.TopicPartition]*logDir
 	loaded     bool
 	closed     bool
 }
@@ -146,6 +151,7 @@ func Open(o Options) (*Manager, error) {
 		o: opts, failures: make(chan struct{}, 1), wake: make(chan struct{}, 1), stop: make(chan struct{}),
 		logs: map[id.TopicPartition]*Log{}, creating: map[id.TopicPartition]chan struct{}{}, work: map[*Log]time.Time{},
 		pending: map[id.TopicPartition]*pendingLog{}, recoveries: map[*logDir][]*pendingLog{},
+		moves: map[id.TopicPartition]*Move{}, unfinished: map[id.TopicPartition]string{}, preferred: map[id.TopicPartition]*logDir{},
 	}
 	m.cleaner = newCleaner(m, opts.Cleaner)
 	err := m.openDirs()
@@ -260,7 +266,7 @@ func (m *Manager) Failures() <-chan struct{} { return m.failures }
 type CreateOptions struct {
 	TopicID     id.UUID
 	Config      Config
-	DirectoryID id.UUID // the log dir to use; zero or unknown: the dir with the fewest logs
+	DirectoryID id.UUID // the log dir to use; zero or unknown: the dir with the fewest logs. See Manager.Prefer, which beats it
 }
 
 // Create returns the partition's log, making it when there is none. An existing log of another topic id is an
@@ -305,7 +311,7 @@ func (m *Manager) Create(tp id.TopicPartition, o CreateOptions) (*Log, error) {
 		}
 		done := make(chan struct{})
 		m.creating[tp] = done
-		dir, err := m.placeLocked(o.DirectoryID)
+		dir, err := m.placeLocked(tp, o.DirectoryID)
 		if err == nil {
 			dir.hosted++
 		}
@@ -333,11 +339,20 @@ func (m *Manager) Create(tp id.TopicPartition, o CreateOptions) (*Log, error) {
 	}
 }
 
-// placeLocked chooses a directory: the wanted one, or the working one with the fewest logs.
-func (m *Manager) placeLocked(want id.UUID) (*logDir, error) {
+// placeLocked chooses a directory: the wanted one, or the working one with the fewest logs. While a directory is offline, a log that
+// the metadata has in none of the others may be in it, and is not made anew.
+func (m *Manager) placeLocked(tp id.TopicPartition, want id.UUID) (*logDir, error) {
+	if d := m.preferred[tp]; d != nil {
+		delete(m.preferred, tp)
+		if d.err() == nil {
+			return d, nil
+		}
+	}
 	var best *logDir
+	var offline error
 	for _, d := range m.dirs {
-		if d.err() != nil {
+		if err := d.err(); err != nil {
+			offline = err
 			continue
 		}
 		if !want.IsZero() && d.id == want {
@@ -347,8 +362,11 @@ func (m *Manager) placeLocked(want id.UUID) (*logDir, error) {
 			best = d
 		}
 	}
-	if best == nil {
+	switch {
+	case best == nil:
 		return nil, m.anyOnline()
+	case offline != nil && !want.IsZero():
+		return nil, offline
 	}
 	return best, nil
 }
@@ -393,6 +411,7 @@ func (m *Manager) SetAside(partitions ...id.TopicPartition) error {
 }
 
 func (m *Manager) takeAway(partitions []id.TopicPartition, suffix string) error {
+	m.abandonMoves(partitions)
 	errs := []error{m.takePending(partitions, suffix)}
 	byDir := map[*logDir][]*Log{}
 	m.mu.Lock()
@@ -440,13 +459,15 @@ func (m *Manager) takeAwayFrom(d *logDir, logs []*Log, suffix string) error {
 			l.mu.Unlock()
 			continue
 		}
-		delay := min(l.cfg.Load().FileDeleteDelay, 365*24*time.Hour)
 		m.mu.Lock()
-		m.deleting = append(m.deleting, deletion{at: m.o.Now().Add(delay), path: l.Path(), dir: d, log: l})
+		m.deleting = append(m.deleting, deletion{at: m.o.Now().Add(deleteDelay(l.Config())), path: l.Path(), dir: d, log: l})
 		m.mu.Unlock()
 	}
 	return nil
 }
+
+// deleteDelay is file.delete.delay.ms; centuries become a year.
+func deleteDelay(c Config) time.Duration { return min(c.FileDeleteDelay, 365*24*time.Hour) }
 
 // settle makes durable that logs were taken away from a directory. It happens before a new log gets a directory there: the
 // checkpoints must not speak of an earlier one of the same name.
@@ -496,7 +517,8 @@ type DirInfo struct {
 	Err         error // why it is offline; nil when it works
 	TotalBytes  int64
 	UsableBytes int64
-	Logs        []*Log // of this directory; Log.SizeBytes for each
+	Logs        []*Log     // of this directory; Log.SizeBytes for each
+	Moves       []MoveInfo // into this directory
 }
 
 // Dirs describes the log directories, for DescribeLogDirs and registration.
@@ -516,6 +538,7 @@ func (m *Manager) Dirs() []DirInfo {
 				out[i].Logs = append(out[i].Logs, l)
 			}
 		}
+		out[i].Moves = m.movesTo(d)
 	}
 	return out
 }

@@ -143,10 +143,14 @@ func (m *Manager) RecoveryFailed(tp id.TopicPartition) bool {
 	return p != nil && p.dir.err() != nil
 }
 
-// DirectoryOf is the id of the log directory in which a partition's log is, recovered or not.
+// DirectoryOf is the id of the log directory in which a partition's log is, recovered or not; of the one to which it moves, once the
+// copy there has arrived.
 func (m *Manager) DirectoryOf(tp id.TopicPartition) (id.UUID, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if mv := m.moves[tp]; mv != nil && mv.arrived.Load() {
+		return mv.to.dir.id, true
+	}
 	if l := m.logs[tp]; l != nil {
 		return l.dir.id, true
 	}
@@ -209,14 +213,23 @@ func (m *Manager) movePending(p *pendingLog, suffix string) error {
 	p.dir.taken.Add(1)
 	if suffix == suffixDirDelete {
 		m.mu.Lock()
-		m.deleting = append(m.deleting, deletion{at: m.o.Now().Add(min(p.options.Config.FileDeleteDelay, 365*24*time.Hour)), path: to, dir: p.dir})
+		m.deleting = append(m.deleting, deletion{at: m.o.Now().Add(deleteDelay(p.options.Config)), path: to, dir: p.dir})
 		m.mu.Unlock()
 	}
 	return nil
 }
 
-// checkpointedLocked adds what a checkpoint file said of the logs of a directory that are still pending. It needs mu.
-func (m *Manager) checkpointedLocked(d *logDir, name string, offsets map[id.TopicPartition]id.Offset) {
+// checkpointedLocked adds what a checkpoint file said of the logs of a directory that are still pending, and what is to be said of
+// copies that are about to become logs. It needs mu.
+func (m *Manager) checkpointedLocked(d *logDir, name string, offsets map[id.TopicPartition]id.Offset, offset func(*Log) (id.Offset, bool)) {
+	for tp, mv := range m.moves {
+		if mv.to.dir != d || !mv.settling.Load() {
+			continue
+		}
+		if o, ok := offset(mv.to); ok {
+			offsets[tp] = o
+		}
+	}
 	for tp, p := range m.pending {
 		if p.dir != d {
 			continue

@@ -37,6 +37,9 @@ func later(now time.Time, d time.Duration) time.Time { return now.Add(min(d, 100
 
 // logWants puts a log on the list of those with work to do now.
 func (m *Manager) logWants(l *Log) {
+	if l.future.Load() {
+		return // whoever makes the copy sees to it
+	}
 	m.mu.Lock()
 	if !m.closed {
 		m.work[l] = time.Time{}
@@ -277,7 +280,7 @@ func (m *Manager) writeCheckpoint(d *logDir, name string, offset func(*Log) (id.
 			}
 		}
 	}
-	m.checkpointedLocked(d, name, offsets)
+	m.checkpointedLocked(d, name, offsets, offset)
 	m.mu.Unlock()
 	if err := checkpoint.WriteOffsets(m.o.FS, filepath.Join(d.path, name), offsets); err != nil {
 		if isFull(err) {
@@ -361,7 +364,7 @@ func (m *Manager) Close(epoch id.BrokerEpoch) error {
 	m.ticking.Lock()
 	defer m.ticking.Unlock()
 
-	logs := m.Logs()
+	logs := append(m.Logs(), m.copies()...)
 	failed := make(map[*logDir]error)
 	var mu sync.Mutex
 	var wg sync.WaitGroup

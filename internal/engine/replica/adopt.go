@@ -117,6 +117,7 @@ func (m *Manager) adopt(tps []id.TopicPartition) {
 		}
 	}
 	m.tell(news)
+	m.resumeMoves()
 }
 
 func (t *topic) hosts(n int32) bool { return t != nil && t.partition(n) != nil }

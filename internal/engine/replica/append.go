@@ -113,8 +113,8 @@ func (m *Manager) appendOne(req *AppendRequest, part *AppendPartition, nowMs int
 		m.flusher.add(p, res.LastOffset+1)
 	}
 	entry := produceEntry{required: res.LastOffset + 1, epoch: epoch}
-	entry.commit = req.Acks == -1 && p.log.HighWatermark() < entry.required
-	entry.durable = req.Acks != 0 && res.FlushDue && p.log.DurableEnd() < entry.required
+	entry.commit = req.Acks == -1 && p.log().HighWatermark() < entry.required
+	entry.durable = req.Acks != 0 && res.FlushDue && p.log().DurableEnd() < entry.required
 	if entry.commit || entry.durable {
 		entry.p, entry.commit = p, req.Acks == -1
 	} else if req.Acks == -1 {
@@ -150,7 +150,7 @@ func (t *TopicMetrics) count(res log.AppendResult) {
 // appendFailed describes an append that the log refused. Refusals of what the client sent carry the log start offset, so that a
 // producer can tell records that were deleted from records that were lost (KIP-360); the usual refusals do not, as in Kafka.
 func (m *Manager) appendFailed(p *Partition, part *AppendPartition, err error) AppendResult {
-	if p.log.Err() != nil {
+	if p.log().Err() != nil {
 		p.checkDirectory()
 	}
 	switch code := ErrorCode(err); code {
@@ -179,5 +179,5 @@ func (p *Partition) leaderStart() id.Offset {
 	if p.gone != 0 || !p.state.IsLeader() {
 		return id.NoOffset
 	}
-	return p.log.StartOffset()
+	return p.log().StartOffset()
 }

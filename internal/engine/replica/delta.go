@@ -59,6 +59,8 @@ func (m *Manager) ApplyDelta(delta *image.Delta, img *image.Image) error {
 		})
 	}
 	m.tell(news)
+	m.resumeMoves()
+	m.wakeMoves() // one may wait for the controller
 	return errors.Join(errs...)
 }
 
@@ -116,7 +118,7 @@ func (m *Manager) configure(t *topic, img *image.Image) {
 		}
 		p.mu.Lock()
 		p.config = c
-		p.log.SetConfig(c.Log)
+		p.log().SetConfig(c.Log)
 		p.mu.Unlock()
 		p.reconsider()
 		p.settleProduces()
@@ -359,7 +361,14 @@ func (m *Manager) loadLogs(img *image.Image) error {
 	}
 	if !m.logs.Loaded() {
 		config := func(topic string) log.Config { return m.configs.TopicConfig(img, topic).Log }
-		if err := m.logs.Load(log.LoadOptions{TopicConfig: config, Stray: stray, Recovered: m.logRecovered}); err != nil {
+		assigned := func(tp id.TopicPartition, topicID id.UUID) (id.UUID, bool) {
+			p := img.Topics.Partition(tp.Topic, tp.Partition)
+			if t := img.Topics.ByID(topicID); p == nil || t == nil || t.Name != tp.Topic {
+				return id.UUID{}, false
+			}
+			return p.Directory(m.self)
+		}
+		if err := m.logs.Load(log.LoadOptions{TopicConfig: config, Stray: stray, Assigned: assigned, Recovered: m.logRecovered}); err != nil {
 			return fmt.Errorf("load the logs: %w", err)
 		}
 		return nil
@@ -404,7 +413,9 @@ func (m *Manager) open(t *topic, after *image.Partition, config TopicConfig) (*P
 		return nil, fmt.Errorf("create log of %s: %w", tp, err)
 	}
 	l.SetConfig(config.Log) // one that was found on disk may have been opened before the metadata was known
-	return &Partition{m: m, topic: t, tp: tp, state: partition.New(m.self), log: l, config: config}, nil
+	p := &Partition{m: m, topic: t, tp: tp, state: partition.New(m.self), config: config}
+	p.at.Store(l)
+	return p, nil
 }
 
 func registration(p *image.Partition) partition.Registration {
@@ -429,7 +440,7 @@ func brokers(ids []int32) []id.BrokerID {
 func (p *Partition) become(reg partition.Registration, news *[]leadershipNews) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := p.state.Apply(reg, p.log.EndOffset(), p.m.now().UnixMilli())
+	t := p.state.Apply(reg, p.log().EndOffset(), p.m.now().UnixMilli())
 	switch {
 	case t.Stale:
 		return nil
@@ -439,8 +450,8 @@ func (p *Partition) become(reg partition.Registration, news *[]leadershipNews) e
 		*news = append(*news, leadershipNews{tp: p.tp, epoch: reg.LeaderEpoch, elected: true})
 		// The epoch is noted even before anything is appended in it, so that a follower with records of a later epoch than any
 		// of ours still learns where to truncate.
-		if err := p.log.AssignEpoch(reg.LeaderEpoch, p.log.EndOffset()); err != nil {
-			if p.log.Err() != nil {
+		if err := p.log().AssignEpoch(reg.LeaderEpoch, p.log().EndOffset()); err != nil {
+			if p.log().Err() != nil {
 				p.gone = wire.ErrKafkaStorageError
 			}
 			return fmt.Errorf("begin leader epoch %d of %s: %w", reg.LeaderEpoch, p.tp, err)

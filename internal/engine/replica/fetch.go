@@ -169,7 +169,7 @@ func (m *Manager) readOne(req *FetchRequest, part *FetchPartition, limit int, mi
 	var res log.ReadResult
 	if err == nil {
 		if res, err = p.diverging(part); err == nil && res.Diverging == nil {
-			res, err = p.log.Read(log.ReadRequest{Offset: part.Offset, MaxBytes: maxBytes, MinOneMessage: minOne, Isolation: req.Isolation,
+			res, err = p.log().Read(log.ReadRequest{Offset: part.Offset, MaxBytes: maxBytes, MinOneMessage: minOne, Isolation: req.Isolation,
 				Reader: log.Reader{ReplicaID: req.ReplicaID, ReplicaEpoch: req.ReplicaEpoch}, LastFetchedEpoch: id.NoLeaderEpoch})
 		}
 	}
@@ -205,15 +205,15 @@ func (p *Partition) diverging(part *FetchPartition) (res log.ReadResult, err err
 	if part.LastFetchedEpoch == id.NoLeaderEpoch {
 		return res, nil
 	}
-	end := p.log.EndOffsetForEpoch(part.LastFetchedEpoch)
-	start := p.log.StartOffset()
+	end := p.log().EndOffsetForEpoch(part.LastFetchedEpoch)
+	start := p.log().StartOffset()
 	if end.EndOffset == id.NoOffset || end.Epoch == id.NoLeaderEpoch || part.Offset < start {
 		return res, fmt.Errorf("%w: fetch of %s at %d in epoch %d, log starts at %d", wire.ErrOffsetOutOfRange, p.tp, part.Offset,
 			part.LastFetchedEpoch, start)
 	}
 	if end.Epoch < part.LastFetchedEpoch || end.EndOffset < part.Offset {
-		res = log.ReadResult{FetchOffset: part.Offset, LogStartOffset: start, LogEndOffset: p.log.EndOffset(),
-			HighWatermark: p.log.HighWatermark(), LastStableOffset: p.log.LastStableOffset(), Diverging: &end}
+		res = log.ReadResult{FetchOffset: part.Offset, LogStartOffset: start, LogEndOffset: p.log().EndOffset(),
+			HighWatermark: p.log().HighWatermark(), LastStableOffset: p.log().LastStableOffset(), Diverging: &end}
 	}
 	return res, nil
 }
@@ -224,7 +224,7 @@ func noRead(err error) FetchResult {
 
 // readFailed describes a read that was refused. Only refusals that no client causes count as failures.
 func (m *Manager) readFailed(p *Partition, err error) FetchResult {
-	if p.log.Err() != nil {
+	if p.log().Err() != nil {
 		p.checkDirectory()
 	}
 	switch ErrorCode(err) {

@@ -65,7 +65,12 @@ func (f *flusher) wait() { f.running.Wait() }
 
 // flush makes everything below upTo durable and tells who waited for it. A failed fsync has taken the directory offline.
 func (p *Partition) flush(upTo id.Offset) {
-	if err := p.log.Flush(upTo); err != nil {
+	l := p.log()
+	err := l.Flush(upTo)
+	for now := p.log(); err != nil && now != l; now = p.log() { // it has moved meanwhile
+		l, err = now, now.Flush(upTo)
+	}
+	if err != nil {
 		p.m.logger.Error("flush failed", "partition", p.tp.String(), "error", err)
 		p.checkDirectory()
 		p.settleAll()

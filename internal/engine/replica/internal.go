@@ -54,7 +54,7 @@ func (m *Manager) AppendTransactional(tp id.TopicPartition, epoch id.LeaderEpoch
 		p.mu.RUnlock()
 		return log.AppendResult{}, err
 	}
-	res, err := p.log.AppendAsLeader(batches, log.AppendInfo{LeaderEpoch: epoch, Origin: log.OriginCoordinator, TransactionVersion: transactionVersion, Guard: guard, DeferFlush: true})
+	res, err := p.log().AppendAsLeader(batches, log.AppendInfo{LeaderEpoch: epoch, Origin: log.OriginCoordinator, TransactionVersion: transactionVersion, Guard: guard, DeferFlush: true})
 	moved := false
 	if err == nil {
 		p.appended.Add(int64(res.Bytes))
@@ -114,7 +114,7 @@ func (m *Manager) cut(tp id.TopicPartition, cut func(*log.Log) error) error {
 	case p.state.IsLeader():
 		err = fmt.Errorf("%s is led by this broker, whose log is the measure: %w", tp, wire.ErrInvalidRequest)
 	default:
-		err = cut(p.log)
+		err = cut(p.log())
 	}
 	p.mu.Unlock()
 	p.settleAll() // fetches of offsets that are gone must hear of it
@@ -135,7 +135,7 @@ func (m *Manager) Ends(tp id.TopicPartition, epoch id.LeaderEpoch) (InternalEnds
 	if err := p.check(epoch, true); err != nil {
 		return InternalEnds{}, err
 	}
-	return InternalEnds{Start: p.log.StartOffset(), HighWatermark: p.log.HighWatermark(), End: p.log.EndOffset()}, nil
+	return InternalEnds{Start: p.log().StartOffset(), HighWatermark: p.log().HighWatermark(), End: p.log().EndOffset()}, nil
 }
 
 // ReadInternal reads whole batches from offset on up to the log end, committed or not, into buf, which grows when one batch needs
@@ -151,7 +151,7 @@ func (m *Manager) ReadInternal(tp id.TopicPartition, epoch id.LeaderEpoch, offse
 		p.mu.RUnlock()
 		return nil, err
 	}
-	res, err := p.log.Read(log.ReadRequest{Offset: offset, MaxBytes: maxBytes, MinOneMessage: true, Isolation: log.ReadLogEnd,
+	res, err := p.log().Read(log.ReadRequest{Offset: offset, MaxBytes: maxBytes, MinOneMessage: true, Isolation: log.ReadLogEnd,
 		Reader: log.Reader{ReplicaID: id.NoBroker, ReplicaEpoch: id.NoBrokerEpoch}, LastFetchedEpoch: id.NoLeaderEpoch})
 	p.mu.RUnlock()
 	if err != nil {

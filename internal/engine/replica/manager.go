@@ -44,6 +44,8 @@ type Options struct {
 	Now     func() time.Time // time.Now when nil
 	LagMax  time.Duration    // replica.lag.time.max.ms
 	Changes ISRChanges       // nil on a node that never has followers
+	// Directories is told of replicas that move between log directories. May be nil: then nobody but this broker needs to know.
+	Directories Directories
 	// InternalTopics names the topics that ordinary clients may not write to. Nil means Kafka's three.
 	InternalTopics []string
 	// Fault hears that a goroutine of the manager has panicked: the node should end. May be nil.
@@ -80,6 +82,12 @@ type Manager struct {
 	recoveredLogs []id.TopicPartition           // logs that came to be there since adoptRecovered last looked
 	adoptable     chan struct{}                 // signals that there are some
 
+	directories Directories
+	moving      sync.Mutex // guards moves; taken before a partition's
+	moves       []*move
+	movable     chan struct{}                // signals that there is a new one, or that the image has changed
+	unfinished  map[id.TopicPartition]string // moves that a stop interrupted, with where they led to; guarded by apply
+
 	stop    chan struct{}
 	stopped sync.WaitGroup
 }
@@ -87,13 +95,14 @@ type Manager struct {
 // internalTopics are the topics of Kafka's coordinators.
 var internalTopics = []string{"__consumer_offsets", "__transaction_state", "__share_group_state"}
 
-// New returns a Manager without partitions. It starts the goroutine that ends waits, and the one that watches for followers that
-// lag.
+// New returns a Manager without partitions. It starts the goroutines that end waits, watch for followers that lag, adopt recovered
+// logs and move replicas between log directories.
 func New(o Options) *Manager {
 	m := &Manager{
 		self: o.Self, logs: o.Logs, configs: o.Configs, logger: o.Logger, now: o.Now, lagMaxMs: o.LagMax.Milliseconds(),
 		changes: o.Changes, internal: o.InternalTopics, topics: newTopicTable(), watchers: map[string]LeadershipWatcher{},
 		stop: make(chan struct{}), recovering: map[id.TopicPartition]id.UUID{}, adoptable: make(chan struct{}, 1),
+		directories: o.Directories, movable: make(chan struct{}, 1),
 	}
 	if m.now == nil {
 		m.now = time.Now
@@ -111,9 +120,10 @@ func New(o Options) *Manager {
 	}
 	m.flusher.logger, m.flusher.fault = m.logger, m.fault
 	m.deadlines = newDeadlines(m.now, m.logger, m.fault)
-	m.stopped.Add(2)
+	m.stopped.Add(3)
 	go m.tend(o.LagMax)
 	go m.adoptRecovered()
+	go m.moveReplicas()
 	return m
 }
 

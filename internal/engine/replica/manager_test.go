@@ -119,7 +119,7 @@ func TestDuplicates(t *testing.T) {
 					t.Errorf("got %+v", res)
 				}
 			}
-			if end := r.partition("t", 0).log.EndOffset(); end != 8 {
+			if end := r.partition("t", 0).log().EndOffset(); end != 8 {
 				t.Errorf("log end %d", end)
 			}
 			o.BaseSequence = 9
@@ -233,7 +233,7 @@ func testMinISR(t *testing.T, r *rig) {
 	r.isr("t", 1)
 	wantCode(t, r.produce(-1, longTime, AppendPartition{Topic: "t", Batches: plain(t, 1)}).one(t).Err, wire.ErrNotEnoughReplicas)
 	wantCode(t, r.produce(1, longTime, AppendPartition{Topic: "t", Batches: plain(t, 1)}).one(t).Err, wire.ErrNone)
-	if hw := r.partition("t", 0).log.HighWatermark(); hw != 0 {
+	if hw := r.partition("t", 0).log().HighWatermark(); hw != 0 {
 		t.Errorf("high watermark %d rose under min.insync.replicas", hw)
 	}
 	r.configure("t", func(c *TopicConfig) { c.MinInSyncReplicas = 1 })
@@ -305,7 +305,7 @@ func testStrictFlush(t *testing.T, r *rig) {
 					t.Error(res.Err)
 					return
 				}
-				if l := r.partition("t", n).log; l.DurableEnd() <= res.BaseOffset {
+				if l := r.partition("t", n).log(); l.DurableEnd() <= res.BaseOffset {
 					t.Errorf("offset %d acknowledged with durable end %d", res.BaseOffset, l.DurableEnd())
 				}
 			}
@@ -313,7 +313,7 @@ func testStrictFlush(t *testing.T, r *rig) {
 	}
 	wg.Wait()
 	for n := range int32(3) {
-		if l := r.partition("t", n).log; l.HighWatermark() != l.EndOffset() {
+		if l := r.partition("t", n).log(); l.HighWatermark() != l.EndOffset() {
 			t.Errorf("high watermark %d, end %d", l.HighWatermark(), l.EndOffset())
 		}
 	}

@@ -49,7 +49,7 @@ func (m *Manager) Gauges() Gauges {
 				g.AtMinISR += count(p.state.IsAtMinISR(minISR))
 			}
 			p.mu.RUnlock()
-			g.ProducerIDs += len(p.log.Producers())
+			g.ProducerIDs += len(p.log().Producers())
 			g.WaitingProduces += int(p.room.produces.Load())
 			g.WaitingFetches += int(p.room.fetches.Load())
 		}

@@ -32,11 +32,11 @@ func (m *Manager) ListOffset(q OffsetQuery) (log.TimestampOffset, error) {
 	if err := p.check(q.CurrentLeaderEpoch, !q.AnyReplica); err != nil {
 		return log.TimestampOffset{}, err
 	}
-	last := visibleEnd(p.log, q.Isolation)
+	last := visibleEnd(p.log(), q.Isolation)
 	var lagging error
-	if start := p.state.EpochStart(); q.Isolation != log.ReadLogEnd && start > p.log.HighWatermark() {
+	if start := p.state.EpochStart(); q.Isolation != log.ReadLogEnd && start > p.log().HighWatermark() {
 		lagging = fmt.Errorf("%w: high watermark %d of %s has not reached the start %d of leader epoch %d",
-			wire.ErrOffsetNotAvailable, p.log.HighWatermark(), p.tp, start, p.state.LeaderEpoch())
+			wire.ErrOffsetNotAvailable, p.log().HighWatermark(), p.tp, start, p.state.LeaderEpoch())
 	}
 	switch q.Timestamp {
 	case log.LatestTimestamp:
@@ -45,10 +45,10 @@ func (m *Manager) ListOffset(q OffsetQuery) (log.TimestampOffset, error) {
 		}
 		return log.TimestampOffset{Found: true, Timestamp: -1, Offset: last, LeaderEpoch: p.state.LeaderEpoch()}, nil
 	case log.EarliestTimestamp, log.EarliestLocalTimestamp:
-		found, err := p.log.LookupTimestamp(q.Timestamp)
+		found, err := p.log().LookupTimestamp(q.Timestamp)
 		return found, err
 	}
-	found, err := p.log.LookupTimestamp(q.Timestamp)
+	found, err := p.log().LookupTimestamp(q.Timestamp)
 	if err != nil {
 		return log.TimestampOffset{}, err
 	}
@@ -70,7 +70,7 @@ func (m *Manager) OffsetForLeaderEpoch(tp id.TopicPartition, current, epoch id.L
 	if err := p.check(current, true); err != nil {
 		return log.EpochEndOffset{}, err
 	}
-	return p.log.EndOffsetForEpoch(epoch), nil
+	return p.log().EndOffsetForEpoch(epoch), nil
 }
 
 // Producers lists the active producers of a partition (KIP-664).
@@ -84,7 +84,7 @@ func (m *Manager) Producers(tp id.TopicPartition) ([]log.ProducerInfo, error) {
 	if p.gone != 0 {
 		return nil, p.gone
 	}
-	return p.log.Producers(), nil
+	return p.log().Producers(), nil
 }
 
 // DeleteRecordsResult is the outcome of DeleteRecords for one partition.
@@ -162,14 +162,14 @@ func (m *Manager) deleteRecords(t DeleteTarget) (DeleteRecordsResult, id.Offset)
 	if c := p.config.Log; c.CleanupCompact && !c.CleanupDelete {
 		return fail(fmt.Errorf("%w: records of compacted partition %s cannot be deleted", wire.ErrPolicyViolation, tp))
 	}
-	hw, before := p.log.HighWatermark(), t.Offset
+	hw, before := p.log().HighWatermark(), t.Offset
 	if before == HighWatermarkOffset {
 		before = hw
 	}
 	if before < 0 || before > hw {
 		return fail(fmt.Errorf("%w: offset %d of %s is not between 0 and the high watermark %d", wire.ErrOffsetOutOfRange, before, tp, hw))
 	}
-	start, err := p.log.DeleteRecords(before)
+	start, err := p.log().DeleteRecords(before)
 	if err != nil {
 		return fail(err)
 	}
@@ -182,7 +182,7 @@ func (p *Partition) lowWatermark() DeleteRecordsResult {
 	if err := p.check(id.NoLeaderEpoch, true); err != nil {
 		return DeleteRecordsResult{Err: err, LowWatermark: id.NoOffset}
 	}
-	return DeleteRecordsResult{LowWatermark: p.state.LowWatermark(p.log.StartOffset(), p.m)}
+	return DeleteRecordsResult{LowWatermark: p.state.LowWatermark(p.log().StartOffset(), p.m)}
 }
 
 // deleteSignal returns a channel that is closed when a follower's log start offset or the leadership may have changed.

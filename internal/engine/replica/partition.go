@@ -18,9 +18,9 @@ type Partition struct {
 	topic *topic
 	tp    id.TopicPartition
 
-	mu     sync.RWMutex // guards state, log, config and gone; see the package comment
+	mu     sync.RWMutex // guards state, config and gone, and changes of at; see the package comment
 	state  partition.State
-	log    *log.Log
+	at     atomic.Pointer[log.Log] // the log; another one when the replica has moved to another directory
 	config TopicConfig
 	gone   wire.ErrorCode // what requests are told once the partition was deleted, moved away or failed
 
@@ -34,6 +34,9 @@ type Partition struct {
 type HighWatermarkWatcher interface {
 	HighWatermarkAdvanced(tp id.TopicPartition, highWatermark id.Offset)
 }
+
+// log is the partition's log. Without mu it may be one that was given up a moment ago.
+func (p *Partition) log() *log.Log { return p.at.Load() }
 
 // TopicPartition names the partition.
 func (p *Partition) TopicPartition() id.TopicPartition { return p.tp }
@@ -81,13 +84,13 @@ func (p *Partition) append(batches []byte, acks int16, info log.AppendInfo, nowM
 	}
 	epoch = p.state.LeaderEpoch()
 	info.LeaderEpoch, info.DeferFlush = epoch, true
-	if res, err = p.log.AppendAsLeader(batches, info); err != nil {
+	if res, err = p.log().AppendAsLeader(batches, info); err != nil {
 		return res, epoch, false, err
 	}
 	if !res.Duplicate {
 		p.appended.Add(int64(res.Bytes))
 	} else if p.config.Log.FlushMessages == 1 {
-		res.FlushDue = p.log.DurableEnd() <= res.LastOffset // the original may not be on disk yet
+		res.FlushDue = p.log().DurableEnd() <= res.LastOffset // the original may not be on disk yet
 	}
 	return res, epoch, p.advance(nowMs), nil
 }
@@ -102,8 +105,8 @@ func (p *Partition) notEnough(code wire.ErrorCode) error {
 
 // advance raises the high watermark as far as the rule allows. p.mu must be held, for reading at least.
 func (p *Partition) advance(nowMs int64) bool {
-	current := p.log.HighWatermark()
-	pr := partition.Progress{End: p.log.EndOffset(), Durable: p.log.AckableEnd(), Strict: true, HighWatermark: current, Hold: id.NoOffset}
+	current := p.log().HighWatermark()
+	pr := partition.Progress{End: p.log().EndOffset(), Durable: p.log().AckableEnd(), Strict: true, HighWatermark: current, Hold: id.NoOffset}
 	if back := p.m.held.Load(); back > 0 {
 		pr.Hold = max(current, pr.End-id.Offset(back))
 	}
@@ -111,7 +114,7 @@ func (p *Partition) advance(nowMs int64) bool {
 	if hw <= current {
 		return false
 	}
-	_, moved := p.log.AdvanceHighWatermark(hw)
+	_, moved := p.log().AdvanceHighWatermark(hw)
 	return moved
 }
 
@@ -122,7 +125,7 @@ func (p *Partition) told(moved bool) {
 			p.settleProduces()
 		}
 		if w := p.watchers.Load(); w != nil {
-			hw := p.log.HighWatermark()
+			hw := p.log().HighWatermark()
 			for _, w := range *w {
 				w.HighWatermarkAdvanced(p.tp, hw)
 			}
@@ -143,7 +146,7 @@ func (p *Partition) reconsider() {
 
 // checkDirectory takes the partition out of service if its directory failed.
 func (p *Partition) checkDirectory() {
-	if p.log.Err() == nil {
+	if p.log().Err() == nil {
 		return
 	}
 	p.mu.Lock()
@@ -169,7 +172,7 @@ func (p *Partition) shrinkISR() {
 	p.mu.Lock()
 	var proposal *partition.Proposal
 	if p.gone == 0 {
-		proposal = p.state.ProposeShrink(p.log.EndOffset(), p.m.now().UnixMilli(), p.m.lagMaxMs, p.m)
+		proposal = p.state.ProposeShrink(p.log().EndOffset(), p.m.now().UnixMilli(), p.m.lagMaxMs, p.m)
 	}
 	p.mu.Unlock()
 	p.propose(proposal)

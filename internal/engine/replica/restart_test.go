@@ -86,7 +86,7 @@ func TestStrayLogs(t *testing.T) {
 		}
 		r := bootRig(t, fs, "/data", nil, boot)
 		for name, want := range map[string]id.Offset{"stays": 4, "anew": 0, "shrunk": 4} {
-			if end := r.partition(name, 0).log.EndOffset(); end != want {
+			if end := r.partition(name, 0).log().EndOffset(); end != want {
 				t.Errorf("clean=%t: %s ends at %d", clean, name, end)
 			}
 		}
@@ -109,10 +109,10 @@ func TestStrayLogs(t *testing.T) {
 			recs := boot(r)
 			return append(recs, r.topicRecords("deleted", 1)...)
 		})
-		if end := r.partition("anew", 0).log.EndOffset(); end != 3 {
+		if end := r.partition("anew", 0).log().EndOffset(); end != 3 {
 			t.Errorf("clean=%t: anew ends at %d", clean, end)
 		}
-		if end := r.partition("deleted", 0).log.EndOffset(); end != 1 {
+		if end := r.partition("deleted", 0).log().EndOffset(); end != 1 {
 			t.Errorf("clean=%t: deleted, made anew, ends at %d", clean, end)
 		}
 		if got := strays(t, fs); !maps.Equal(got, want) {

@@ -112,7 +112,7 @@ func (p *Partition) settleProduces() {
 	var few [8]*produceEntry
 	finished := few[:0]
 	p.mu.RLock()
-	hw, durable := p.log.HighWatermark(), p.log.DurableEnd()
+	hw, durable := p.log().HighWatermark(), p.log().DurableEnd()
 	r := &p.room
 	r.mu.Lock()
 	for len(r.durable) > 0 {
@@ -296,7 +296,7 @@ func (e *fetchEntry) look() {
 	total := e.p.appended.Load()
 	upper := e.w.upper.Add(total - e.appended)
 	e.appended = total
-	end := visibleEnd(e.p.log, e.isolation)
+	end := visibleEnd(e.p.log(), e.isolation)
 	if end < e.offset || (end > e.seen && upper >= e.w.minBytes) {
 		e.w.signal()
 	}
@@ -333,7 +333,7 @@ func (p *Partition) recordFollowerFetch(ff partition.FollowerFetch) error {
 	advanced := false
 	if code == wire.ErrNone && p.gone == 0 {
 		if p.m.changes != nil {
-			proposal = p.state.ProposeExpand(ff.Replica, p.log.HighWatermark(), p.m)
+			proposal = p.state.ProposeExpand(ff.Replica, p.log().HighWatermark(), p.m)
 		}
 		if moved {
 			advanced = p.advance(ff.NowMs)

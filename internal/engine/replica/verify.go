@@ -18,5 +18,5 @@ func (m *Manager) BeginVerification(topic string, topicID id.UUID, partition int
 	if err := p.check(id.NoLeaderEpoch, true); err != nil {
 		return log.NoGuard, err
 	}
-	return p.log.BeginVerification(producer, epoch, baseSequence, bumpsEpochs)
+	return p.log().BeginVerification(producer, epoch, baseSequence, bumpsEpochs)
 }

@@ -72,7 +72,7 @@ func (r *rig) ordeal(timeout time.Duration, parts []AppendPartition) *answer {
 		r.HoldBack(1)
 		for _, p := range parts {
 			if x, err := r.Partition(p.Topic, p.Partition); err == nil && x.IsLeader() {
-				if hw, end := x.log.HighWatermark(), x.log.EndOffset(); hw >= end && hw > before[x.tp] {
+				if hw, end := x.log().HighWatermark(), x.log().EndOffset(); hw >= end && hw > before[x.tp] {
 					r.complain("%s: the high watermark is %d, and the log ends at %d", x.tp, hw, end)
 				}
 			}
@@ -95,7 +95,7 @@ func (r *rig) shown(parts []AppendPartition) map[id.TopicPartition]id.Offset {
 	for _, p := range parts {
 		tp := id.TopicPartition{Topic: p.Topic, Partition: p.Partition}
 		if x, err := r.Partition(p.Topic, p.Partition); err == nil {
-			out[tp] = x.log.HighWatermark()
+			out[tp] = x.log().HighWatermark()
 		}
 	}
 	return out
@@ -114,7 +114,7 @@ func (r *rig) wantQuiet(a *answer, parts []AppendPartition, before map[id.TopicP
 	}
 	for tp, hw := range before {
 		x := r.partition(tp.Topic, tp.Partition)
-		if got := x.log.HighWatermark(); got != hw {
+		if got := x.log().HighWatermark(); got != hw {
 			r.complain("%s: the high watermark went from %d to %d", tp, hw, got)
 		}
 		if !x.IsLeader() {
@@ -155,7 +155,7 @@ func (r *rig) depose(a *answer, parts []AppendPartition) bool {
 	}
 	for i, x := range res {
 		if slices.Contains(topics, parts[i].Topic) && x.Err == nil && x.BaseOffset >= 0 {
-			if p := r.partition(parts[i].Topic, parts[i].Partition); x.BaseOffset >= p.log.HighWatermark() {
+			if p := r.partition(parts[i].Topic, parts[i].Partition); x.BaseOffset >= p.log().HighWatermark() {
 				r.complain("%s: deposed, and offset %d is acknowledged", p.tp, x.BaseOffset)
 			}
 		}
@@ -166,13 +166,13 @@ func (r *rig) depose(a *answer, parts []AppendPartition) bool {
 	for _, name := range topics {
 		for _, p := range r.img.Topics.ByName(name).Partitions {
 			tp := id.TopicPartition{Topic: name, Partition: p.ID}
-			hw := r.partition(name, p.ID).log.HighWatermark()
+			hw := r.partition(name, p.ID).log().HighWatermark()
 			if r.fault != "no truncation" && r.fault != "no deposition" {
 				if err := r.TruncateTo(tp, hw); err != nil {
 					r.t.Fatal(err)
 				}
 			}
-			if end := r.partition(name, p.ID).log.EndOffset(); end != hw {
+			if end := r.partition(name, p.ID).log().EndOffset(); end != hw {
 				r.complain("%s: cut to %d, the log ends at %d", tp, hw, end)
 			}
 			r.wantReplay(tp)
@@ -187,7 +187,7 @@ func (r *rig) depose(a *answer, parts []AppendPartition) bool {
 // wantReplay holds a log against one that got the same batches from its leader.
 func (r *rig) wantReplay(tp id.TopicPartition) {
 	r.t.Helper()
-	l := r.partition(tp.Topic, tp.Partition).log
+	l := r.partition(tp.Topic, tp.Partition).log()
 	content, err := content(l)
 	if err != nil {
 		r.t.Fatal(err)
@@ -320,7 +320,7 @@ func TestDeposedProducer(t *testing.T) {
 	if res := send(); res.Err != nil || res.BaseOffset != 3 {
 		t.Errorf("cut off and sent again: %+v", res)
 	}
-	if res := send(); res.Err != nil || res.BaseOffset != 3 || r.partition("t", 0).log.EndOffset() != 6 {
+	if res := send(); res.Err != nil || res.BaseOffset != 3 || r.partition("t", 0).log().EndOffset() != 6 {
 		t.Errorf("a duplicate: %+v", res)
 	}
 }
@@ -341,7 +341,7 @@ func TestRestartedAt(t *testing.T) {
 	if err := r.TruncateFullyAndStartAt(tp, 100); err != nil {
 		t.Fatal(err)
 	}
-	l := r.partition("t", 0).log
+	l := r.partition("t", 0).log()
 	if l.StartOffset() != 100 || l.EndOffset() != 100 || l.HighWatermark() != 100 || len(l.Producers()) != 0 {
 		t.Errorf("the log goes from %d to %d, high watermark %d", l.StartOffset(), l.EndOffset(), l.HighWatermark())
 	}
