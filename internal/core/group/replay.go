@@ -19,6 +19,13 @@ type commitPlace struct {
 	group, topic string
 }
 
+// commitReader reads the values of commits, one after the other.
+type commitReader struct {
+	wire.Reader
+	budget wire.Budget
+	value  logrec.OffsetCommitValue
+}
+
 // replayCommit folds the record of a committed offset. Most of them replace an earlier one and are committed themselves: these are
 // written over it, and nothing is allocated.
 func (s *Shard) replayCommit(at id.Offset, producer id.ProducerID, typ int16, key, value []byte) error {
@@ -31,7 +38,7 @@ func (s *Shard) replayCommit(at id.Offset, producer id.ProducerID, typ int16, ke
 		return nil
 	}
 	c := Commit{recordOffset: at}
-	if err := c.decode(typ, value); err != nil {
+	if err := s.commits.read(&c, typ, value); err != nil {
 		return err
 	}
 	if producer == id.NoProducer && s.final(at) && s.groups[group] != nil {
@@ -99,20 +106,18 @@ func cutName(b []byte) (name, rest []byte, ok bool) {
 	return b[2 : 2+n], b[2+n:], true
 }
 
-// decode reads the value of a commit's record into c.
-func (c *Commit) decode(typ int16, value []byte) error {
-	var r wire.Reader
-	var budget wire.Budget
-	budget.Start(len(value), nil)
-	r.Reset(value, &budget)
+// read reads the value of a commit's record into c.
+func (r *commitReader) read(c *Commit, typ int16, value []byte) error {
+	r.budget.Start(len(value), nil)
+	r.Reset(value, &r.budget)
 	version := r.Int16()
 	if typ == typeLegacyCommit {
 		var v logrec.LegacyOffsetCommitValue
-		v.Decode(&r, version)
+		v.Decode(&r.Reader, version)
 		c.Offset, c.LeaderEpoch, c.Metadata, c.TimestampMs, c.ExpireMs = id.Offset(v.Offset), id.NoLeaderEpoch, v.Metadata, v.CommitTimestamp, -1
 	} else {
-		var v logrec.OffsetCommitValue
-		v.Decode(&r, version)
+		v := &r.value
+		v.Decode(&r.Reader, version)
 		c.Offset, c.LeaderEpoch, c.Metadata, c.TopicID = id.Offset(v.Offset), id.LeaderEpoch(v.LeaderEpoch), v.Metadata, v.TopicID
 		c.TimestampMs, c.ExpireMs = v.CommitTimestamp, v.ExpireTimestamp
 	}

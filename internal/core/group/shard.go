@@ -106,7 +106,9 @@ type Shard struct {
 	next    id.Offset // where the next record goes
 	// committed is the high watermark as last heard: records below it are committed.
 	committed id.Offset
-	place     commitPlace // of the last record of a commit that was replayed
+	// place is that of the last commit that was replayed.
+	place   commitPlace
+	commits commitReader
 
 	timers shard.Deadlines[timerKey, struct{}]
 
