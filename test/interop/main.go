@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -29,9 +30,7 @@ var allCodecs = []string{"none", "gzip", "snappy", "lz4", "zstd"}
 
 func clients(home, here string) []client {
 	python := filepath.Join(home, "venv/bin/python")
-	java := func(v string) []string {
-		return []string{"java", "-Xmx256M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", home + "/classes-" + v + ":" + home + "/java-" + v + "/*", "JavaClient"}
-	}
+	java := func(v string) []string { return javaClient(home, v, "JavaClient") }
 	at := func(name string) string { return filepath.Join(here, "clients", name) }
 	return []client{
 		{"kcat", []string{at("kcat.sh")}, nil, allCodecs, true, true, false},
@@ -46,9 +45,14 @@ func clients(home, here string) []client {
 	}
 }
 
+// javaClient is the command of a class that was compiled for a release of kafka-clients.
+func javaClient(home, release, class string) []string {
+	return []string{"java", "-Xmx256M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", home + "/classes-" + release + ":" + home + "/java-" + release + "/*", class}
+}
+
 func main() {
 	only := flag.String("only", "", "run only clients whose name contains this")
-	stage := flag.String("stage", "", "run only this stage: basic, kill, proxy, tools, compaction, txn")
+	stage := flag.String("stage", "", "run only this stage: basic, kill, proxy, tools, compaction, txn, copier, groups")
 	flag.Parse()
 	here, _ := os.Getwd()
 	home := os.Getenv("INTEROP_HOME")
@@ -83,6 +87,12 @@ func main() {
 			stageTransactionTools(ctx, t, here)
 		}
 	}
+	if want("copier") && *only == "" {
+		stageCopier(ctx, t, here)
+	}
+	if want("groups") && *only == "" {
+		stageGroups(ctx, t, here, home)
+	}
 	if want("compaction") {
 		stageCompaction(ctx, t, here)
 	}
@@ -94,11 +104,14 @@ func main() {
 
 // table collects one line per client and stage.
 type table struct {
+	mu             sync.Mutex
 	rows           []string
 	passed, failed int
 }
 
 func (t *table) add(stage, name string, began time.Time, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	took := time.Since(began).Round(100 * time.Millisecond)
 	line := fmt.Sprintf("| %-8s | %-20s | %-4s | %6v |", stage, name, "ok", took)
 	if err != nil {

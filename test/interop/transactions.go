@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -128,7 +129,7 @@ func transact(ctx context.Context, n *node, c client, count int) (killed bool, e
 	if c.name == "franz-go" {
 		return killed, nil // see clients/franz
 	}
-	return killed, committedOffset(ctx, n, group, int64(last+1))
+	return killed, committedAt(ctx, n, group, offsetsFrom, 0, int64(last+1))
 }
 
 // committed is the client with consumers that read what is committed only.
@@ -150,8 +151,13 @@ func sameRecords(got, want []int) error {
 	return fmt.Errorf("%d records, want %d", len(got), len(want))
 }
 
-// committedRecords reads everything that is committed in the topic, in sequence until its last stable offsets.
 func committedRecords(ctx context.Context, n *node, topic string) ([]int, error) {
+	byPartition, err := committedByPartition(ctx, n, topic)
+	return slices.Concat(slices.Collect(maps.Values(byPartition))...), err
+}
+
+// committedByPartition reads everything that is committed in the topic, in sequence until its last stable offsets.
+func committedByPartition(ctx context.Context, n *node, topic string) (map[int32][]int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	c, err := kgo.NewClient(kgo.SeedBrokers(n.addr()), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
@@ -181,7 +187,7 @@ func committedRecords(ctx context.Context, n *node, topic string) ([]int, error)
 	if err != nil {
 		return nil, err
 	}
-	var got []int
+	got := map[int32][]int{}
 	for len(left) > 0 {
 		fetches := c.PollFetches(ctx)
 		if err := fetches.Err0(); err != nil {
@@ -197,26 +203,8 @@ func committedRecords(ctx context.Context, n *node, topic string) ([]int, error)
 			}
 			text, _, _ := strings.Cut(string(r.Value), ":")
 			i, _ := strconv.Atoi(text)
-			got = append(got, i)
+			got[r.Partition] = append(got[r.Partition], i)
 		})
 	}
 	return got, nil
-}
-
-func committedOffset(ctx context.Context, n *node, group string, want int64) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	c, err := kgo.NewClient(kgo.SeedBrokers(n.addr()))
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	offsets, err := kadm.NewClient(c).FetchOffsets(ctx, group)
-	if err != nil {
-		return err
-	}
-	if o, ok := offsets.Lookup(offsetsFrom, 0); !ok || o.At != want {
-		return fmt.Errorf("group %s is at %d, want %d", group, o.At, want)
-	}
-	return nil
 }
