@@ -27,7 +27,7 @@ func crashes() int {
 func TestCrashEverywhere(t *testing.T) { crashTest(t, crashes()) }
 
 // The same with two log directories between which logs move.
-func TestCrashInTwoDirectories(t *testing.T) { crashTest(t, crashes()*2/5, "/more") }
+func TestCrashEverywhereInTwoDirectories(t *testing.T) { crashTest(t, crashes()*2/5, "/more") }
 
 func crashTest(t *testing.T, n int, more ...string) {
 	seed := rand.Uint64()

@@ -47,8 +47,11 @@ var ErrMoveOver = errors.New("the move is over")
 // maxPreferred bounds the partitions whose directories were chosen before they exist.
 const maxPreferred = 10_000
 
-// dirNamed finds a directory by its path. Errors: LOG_DIR_NOT_FOUND, *StorageError for one that is offline.
-func (m *Manager) dirNamed(path string) (*logDir, error) {
+// target finds the directory to which a log is to move.
+func (m *Manager) target(tp id.TopicPartition, path string) (*logDir, error) {
+	if len(tp.Topic)+1+len(strconv.Itoa(int(tp.Partition)))+1+32+len(suffixDirFuture) > maxDirNameBytes {
+		return nil, fmt.Errorf("the topic name is too long: %w", wire.ErrInvalidTopicException)
+	}
 	for _, d := range m.dirs {
 		abs, err := filepath.Abs(d.path)
 		if clean := filepath.Clean(path); clean != d.path && (err != nil || clean != abs) {
@@ -65,7 +68,7 @@ func (m *Manager) dirNamed(path string) (*logDir, error) {
 // Prefer lets the partition's log, which there is not yet, be made in a directory. Beyond some thousand partitions the wish is not
 // kept. Errors as of BeginMove.
 func (m *Manager) Prefer(tp id.TopicPartition, path string) error {
-	d, err := m.dirNamed(path)
+	d, err := m.target(tp, path)
 	if err != nil {
 		return err
 	}
@@ -83,10 +86,7 @@ func (m *Manager) Prefer(tp id.TopicPartition, path string) error {
 // Errors: LOG_DIR_NOT_FOUND, INVALID_TOPIC_EXCEPTION for a name that leaves no room for the suffix, REPLICA_NOT_AVAILABLE without a
 // log, *StorageError also while another directory is offline, as the partition may be there.
 func (m *Manager) BeginMove(tp id.TopicPartition, path string) (*Move, error) {
-	if len(tp.Topic)+1+len(strconv.Itoa(int(tp.Partition)))+1+32+len(suffixDirFuture) > maxDirNameBytes {
-		return nil, fmt.Errorf("the topic name is too long: %w", wire.ErrInvalidTopicException)
-	}
-	d, err := m.dirNamed(path)
+	d, err := m.target(tp, path)
 	if err != nil {
 		return nil, err
 	}
