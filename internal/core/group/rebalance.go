@@ -185,7 +185,7 @@ func (s *Shard) expireSync(name string) {
 	s.prepareRebalance(g)
 }
 
-// SyncGroup decides a SyncGroup request. Followers are answered when the leader's assignment is committed.
+// SyncGroup decides a SyncGroup request. Everybody is answered when the leader's assignment is committed.
 func (s *Shard) SyncGroup(t Turn, req *api.SyncGroupRequest) shard.Result {
 	s.begin(t.Now)
 	s.sync(t, req)
@@ -230,7 +230,8 @@ func (s *Shard) sync(t Turn, req *api.SyncGroupRequest) {
 		}
 	case Stable:
 		s.synced(g, m)
-		s.answer(t.Ticket, syncAnswer(g, m))
+		// A coordinator that was elected just now knows the assignment from records that may yet be lost.
+		s.res.Reply = syncAnswer(g, m)
 	}
 }
 

@@ -1,0 +1,97 @@
+package coordinators
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+var (
+	simSteps = flag.Int64("sim.steps", 1_000_000, "steps of TestSimulation in total")
+	trace    = flag.Bool("sim.trace", false, "print what happens")
+)
+
+const runSteps = 4_000
+
+// seed is a fresh one, or MOLDAU_SEED. With MOLDAU_SEED set, only that one run is made.
+func seed(t *testing.T) (base uint64, only bool) {
+	if v := os.Getenv("MOLDAU_SEED"); v != "" {
+		n, err := strconv.ParseUint(v, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n, true
+	}
+	return uint64(time.Now().UnixNano()), false
+}
+
+// TestSimulation runs producers, workers and groups against both coordinators under all faults.
+func TestSimulation(t *testing.T) {
+	base, only := seed(t)
+	t.Logf("seeds from %d (MOLDAU_SEED=<seed> repeats one run)", base)
+	var total Counts
+	steps, runs := int64(0), 0
+	for n := base; steps < *simSteps; n++ {
+		o := Options{Seed: n}
+		if *trace {
+			o.Trace = func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+		}
+		w := New(o)
+		if err := w.Run(runSteps); err != nil {
+			t.Fatalf("MOLDAU_SEED=%d: %v", n, err)
+		}
+		steps += int64(w.Steps())
+		runs++
+		total.Add(w.Counts)
+		if only {
+			break
+		}
+	}
+	t.Logf("%d steps in %d runs: %+v", steps, runs, total)
+}
+
+// TestBugs proves that the simulation can fail: each mistake is found within so many runs, as what it breaks.
+func TestBugs(t *testing.T) {
+	base, _ := seed(t)
+	for _, tt := range []struct {
+		name string
+		bugs Bugs
+	}{
+		{"answers before the commit", Bugs{HastyReplies: true}},
+		{"markers before the commit", Bugs{HastyMarkers: true}},
+		{"a new coordinator forgets the markers", Bugs{ForgetMarkers: true}},
+		{"markers are dropped", Bugs{DropMarkers: true}},
+		{"a lost batch is kept", Bugs{KeepLost: true}},
+		{"markers of former coordinators", Bugs{OldCoordinators: true}},
+		{"no producer epochs", Bugs{NoEpochs: true}},
+		{"no guards", Bugs{NoGuards: true}},
+		{"no sequences", Bugs{NoSequences: true}},
+		{"reads above the last stable offset", Bugs{AboveStable: true}},
+		{"reads of what was aborted", Bugs{Aborted: true}},
+		{"offsets of open transactions are overlooked", Bugs{Unstable: true}},
+		{"commits without a member", Bugs{Anonymous: true}},
+		{"commits of former members", Bugs{OldMembers: true}},
+		{"an assignment for another member", Bugs{WrongMember: true}},
+		{"a new leader lacks what was committed", Bugs{CutCommitted: true}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			found := map[string]int{}
+			for n := range uint64(400) {
+				var v *Violation
+				if err := New(Options{Seed: base + n, Bugs: tt.bugs}).Run(runSteps); errors.As(err, &v) {
+					if found[v.Promise]++; found[v.Promise] == 1 {
+						t.Logf("run %d: %v", n, v)
+					}
+					if len(found) > 0 {
+						return
+					}
+				}
+			}
+			t.Error("not found")
+		})
+	}
+}
