@@ -34,7 +34,7 @@ func clients(home, here string) []client {
 	at := func(name string) string { return filepath.Join(here, "clients", name) }
 	return []client{
 		{"kcat", []string{at("kcat.sh")}, nil, allCodecs, true, true, false},
-		{"kafka-python", []string{python, at("kafka_python.py")}, nil, allCodecs, true, false, false},
+		{"kafka-python", []string{python, at("kafka_python.py")}, nil, allCodecs, true, false, true},
 		{"confluent-kafka", []string{python, at("confluent.py")}, nil, allCodecs, true, false, true},
 		{"kafkajs", []string{"node", at("kafkajs.js")}, []string{"NODE_PATH=" + home + "/node_modules"}, []string{"none", "gzip"}, true, false, true},
 		{"franz-go", []string{filepath.Join(home, "franz")}, nil, allCodecs, true, false, true},
