@@ -18,7 +18,7 @@ func TestSyncWaitsForWhatWasLoaded(t *testing.T) {
 	w.s = New(w.cfg, rand.New(rand.NewPCG(1, 1)))
 	client, protocol := "m", "range"
 	value := &logrec.GroupMetadataValue{ProtocolType: "consumer", Generation: 1, Protocol: &protocol, Leader: &client, CurrentStateTimestamp: w.now.UnixMilli(),
-		Members: []logrec.GroupMetadataValueMember{{MemberID: client, ClientID: "c", ClientHost: "/h", RebalanceTimeout: 60_000, SessionTimeout: 10_000,
+		Members: []logrec.GroupMetadataValueMemberMetadata{{MemberID: client, ClientID: "c", ClientHost: "/h", RebalanceTimeout: 60_000, SessionTimeout: 10_000,
 			Subscription: subscription, Assignment: []byte("mine")}}}
 	if _, err := w.s.Replay(0, id.NoProducer, logrec.EncodeGroupKey(&logrec.GroupMetadataKey{Group: "g"}), logrec.EncodeVersioned(value, groupValueVersion)); err != nil {
 		t.Fatal(err)
