@@ -310,6 +310,6 @@ func (l *Log) roll(base id.Offset) (*segment, error) {
 		return nil, l.fault("write producer snapshot of", err)
 	}
 	l.setSegments(append(slices.Clip(*l.segments.Load()), seg))
-	l.dir.wants(l) // the old segment is flushed in the background
+	l.wants() // the old segment is flushed in the background
 	return seg, nil
 }

@@ -248,7 +248,7 @@ func (c *cleanPass) cleanGroup(at int, group []*segment) (err error) {
 		}
 		c.txns.add(aborted)
 		if err := c.cleanSegment(s); err != nil {
-			return err
+			return c.splitIf(err, s, c.next(at+i))
 		}
 	}
 	if err := c.writeOut(); err != nil {
@@ -270,8 +270,24 @@ func (c *cleanPass) cleanGroup(at int, group []*segment) (err error) {
 	if err := l.forgetSnapshots(c.marker); err != nil {
 		return err
 	}
-	swapping, err = l.swapIn(c.dest, group, c.truncations)
+	swapping, err = l.swapIn([]*segment{c.dest}, group, c.truncations)
 	return err
+}
+
+// splitIf splits a segment whose offsets are too far apart for a cleaned one, and ends the pass: the next one finds the pieces. Any
+// other error is returned.
+func (c *cleanPass) splitIf(err error, s *segment, end id.Offset) error {
+	var over *errOffsetOverflow
+	if !errors.As(err, &over) || fits(s.base, end-1) {
+		return err
+	}
+	if err := c.dest.remove(); err != nil { // a piece may have its name
+		return err
+	}
+	if err := c.l.splitLive(s, c.truncations); err != nil {
+		return err
+	}
+	return errCleaningStopped
 }
 
 func (c *cleanPass) cleanSegment(s *segment) error {
@@ -297,7 +313,10 @@ func (c *cleanPass) emit(start, records int) error {
 	if err != nil {
 		return err
 	}
-	if !fits(c.dest.base, h.last) || c.position+h.size > math.MaxInt32 {
+	if !fits(c.dest.base, h.last) {
+		return &errOffsetOverflow{c.dest, h.last}
+	}
+	if c.position+h.size > math.MaxInt32 {
 		return fmt.Errorf("a cleaned segment from %d cannot hold offset %d at position %d", c.dest.base, h.last, c.position)
 	}
 	c.dest.note(h, c.c.IndexIntervalBytes)

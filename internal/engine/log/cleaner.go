@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,6 +41,7 @@ type cleaner struct {
 	changing sync.Mutex // one start or stop at a time
 	picking  sync.Mutex // one worker at a time looks for a log: two would find the same, and one of them wait although there are others
 	throttle throttle
+	dead     atomic.Int64 // workers that ended in a panic since they were last started
 
 	mu        sync.Mutex
 	config    CleanerConfig
@@ -69,12 +71,20 @@ func (c *cleaner) start() {
 		return
 	}
 	c.stop = make(chan struct{})
+	c.dead.Store(0)
 	c.last = make([]workerStats, c.config.Threads)
 	for i := range c.config.Threads {
 		stop := c.stop
 		c.running.Go(func() {
+			alive := true
 			defer c.m.panicked()
+			defer func() {
+				if alive {
+					c.dead.Add(1)
+				}
+			}()
 			c.work(i, stop)
+			alive = false
 		})
 	}
 }
@@ -289,11 +299,12 @@ func (c *cleaner) clean(n int, d dirtyLog, stop <-chan struct{}) (err error) {
 	return c.m.checkpointClean(l.dir)
 }
 
-// stillCleaning ends a pass over a log that went, that moves to another directory, or of which something was cut.
+// stillCleaning ends a pass over a log that went, that moves to another directory, that is not to be compacted any more, or of which
+// something was cut.
 func (l *Log) stillCleaning(truncations int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.truncations != truncations || l.moving.Load() || l.Err() != nil {
+	if l.truncations != truncations || l.moving.Load() || l.Err() != nil || !l.cfg.Load().CleanupCompact {
 		return errCleaningStopped
 	}
 	return nil
@@ -340,6 +351,7 @@ type CleanerStats struct {
 	RecopyPercent               int
 	MaxCleanTime                time.Duration
 	MaxCompactionDelay          time.Duration
+	DeadThreads                 int // that ended in a panic
 }
 
 // CleanerDirStats count the logs of a directory that are set aside.
@@ -358,7 +370,7 @@ func (m *Manager) CleanerStats() CleanerStats {
 	for l := range c.aside {
 		aside = append(aside, l)
 	}
-	s := CleanerStats{MaxDirtyPercent: int(100 * c.dirtiest), SinceLastRun: time.Duration(now.UnixMilli()-c.lastRunMs) * time.Millisecond}
+	s := CleanerStats{DeadThreads: int(c.dead.Load()), MaxDirtyPercent: int(100 * c.dirtiest), SinceLastRun: time.Duration(now.UnixMilli()-c.lastRunMs) * time.Millisecond}
 	var read, written int64
 	for _, w := range c.last {
 		s.MaxBufferUtilizationPercent = max(s.MaxBufferUtilizationPercent, int(100*w.utilization))

@@ -8,15 +8,15 @@ import (
 	"github.com/moldau-io/moldau/internal/base/id"
 )
 
-// Putting a cleaned segment in the place of those it was made from takes four steps, each durable before the next:
+// Putting cleaned segments in the place of those they were made from takes four steps, each durable before the next:
 //
-//	1  the files of the new segment, ending in .cleaned, are written and synced
-//	2  .cleaned becomes .swap
-//	3  the files of the old segments get .deleted, and the log goes on with the new segment
-//	4  .swap goes
+//	1  the files of the new segments, ending in .cleaned, are written and synced
+//	2  .cleaned becomes .swap, that of the highest offset first when there are several
+//	3  the files of the old segments get .deleted, and the log goes on with the new segments
+//	4  .swap goes, from the lowest offset on
 //
-// A start finds, after a crash in 1 or 2, files ending in .cleaned: it removes them with the .swap files of the same segment, and
-// the old segments are as they were. After a crash in 3 or 4 it finds .swap files only: it removes what is left of the old
+// A start finds, after a crash in 1 or 2, files ending in .cleaned: it removes them with the .swap files of the same segment and of
+// those behind, and the old segments are as they were. After a crash in 3 or 4 it finds .swap files only: it removes what is left of the old
 // segments in their range and takes .swap away. An old segment behind the last record of the new one survives that: nothing in it
 // is of use, and nothing in it is wrong.
 
@@ -71,11 +71,11 @@ func (h *handle) setSuffix(suffix string) error {
 	return err
 }
 
-// swapIn puts a cleaned segment in the place of the old ones, which must still be there as the pass found them; otherwise
+// swapIn puts cleaned segments in the place of the old ones, which must still be there as the pass found them; otherwise
 // errCleaningStopped. begun says that files were renamed: an error has taken the directory offline then.
 //
 // Nobody else renames files of the log meanwhile (Log.swap); appends go on, and rolls.
-func (l *Log) swapIn(s *segment, old []*segment, truncations int) (begun bool, err error) {
+func (l *Log) swapIn(news, old []*segment, truncations int) (begun bool, err error) {
 	if err := l.at.fs.SyncDir(l.Path()); err != nil {
 		return false, l.fault("clean", err)
 	}
@@ -84,26 +84,43 @@ func (l *Log) swapIn(s *segment, old []*segment, truncations int) (begun bool, e
 	if err := l.replaceable(old, truncations); err != nil {
 		return false, err
 	}
-	err = s.rename(suffixSwap)
-	if err == nil {
-		err = l.at.fs.SyncDir(l.Path())
-	}
-	if err == nil {
-		err = l.replace(s, old)
-	}
-	if err == nil {
-		err = l.at.fs.SyncDir(l.Path())
-	}
-	if err == nil {
-		err = s.rename("")
-	}
-	if err == nil {
-		err = l.at.fs.SyncDir(l.Path())
-	}
+	err = l.swapFiles(news, func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.replaceLocked(news, old)
+	})
 	if err != nil {
 		return true, l.dir.fail("replace cleaned segments of", l.tp.String(), err)
 	}
 	return true, nil
+}
+
+// swapFiles takes the steps from 2 on; replace is the third. The .cleaned files are durable.
+func (l *Log) swapFiles(news []*segment, replace func() error) error {
+	sync := func() error { return l.at.fs.SyncDir(l.Path()) }
+	for _, s := range slices.Backward(news) {
+		if err := s.rename(suffixSwap); err != nil {
+			return err
+		}
+		if err := sync(); err != nil {
+			return err
+		}
+	}
+	if err := replace(); err != nil {
+		return err
+	}
+	if err := sync(); err != nil {
+		return err
+	}
+	for _, s := range news {
+		if err := s.rename(""); err != nil {
+			return err
+		}
+		if err := sync(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // replaceable reports whether the segments are a run of the log's inactive ones, and nothing was cut since the pass began.
@@ -121,19 +138,19 @@ func (l *Log) replaceable(old []*segment, truncations int) error {
 	return nil
 }
 
-// replace publishes the list with the new segment and takes the old ones out of use.
-func (l *Log) replace(s *segment, old []*segment) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// replaceLocked publishes the list with the new segments and takes the old ones out of use. It needs mu.
+func (l *Log) replaceLocked(news, old []*segment) error {
 	segs := *l.segments.Load()
 	at := slices.Index(segs, old[0])
-	s.synced, s.needsDirSync = true, false
+	for _, s := range news {
+		s.synced, s.needsDirSync = true, false
+	}
 	// Readers who have the old list read the renamed files.
-	if err := l.discardReplaced(old, s.base); err != nil {
+	if err := l.discardReplaced(old, news[0].base); err != nil {
 		return err
 	}
 	list := slices.Clone(segs[:at])
-	list = append(list, s)
+	list = append(list, news...)
 	l.setSegments(append(list, segs[at+len(old):]...))
 	return nil
 }

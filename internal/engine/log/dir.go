@@ -74,8 +74,9 @@ func (d *logDir) wants(l *Log) {
 	}
 }
 
-// lowered writes the recovery points after one came down. The file must not claim that bytes are durable which a truncation
-// removed and later appends replace: a recovery would not look at them.
+// lowered writes the recovery points after one came down, and up to where logs are compacted if one of those did. The files must not
+// claim that bytes are durable, or clean, which a truncation removed and later appends replace: a recovery would not look at them, or
+// take a hole among them for what compaction took out.
 func (d *logDir) lowered() error {
 	d.durableChanged.Store(true)
 	if d.checkpointNow == nil {

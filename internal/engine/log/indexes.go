@@ -248,6 +248,24 @@ func (x *txnIndex) truncateTo(offset id.Offset) error {
 	return nil
 }
 
+// readable returns the transactions up to the first that cannot be understood.
+func (x *txnIndex) readable() ([]AbortedTxn, error) {
+	n, err := x.count()
+	var out []AbortedTxn
+	var b [abortedTxnBytes]byte
+	for i := 0; i < n && err == nil; i++ {
+		if err = x.at(i, b[:]); err != nil {
+			break
+		}
+		t, bad := decodeAborted(b[:])
+		if bad != nil {
+			break
+		}
+		out = append(out, t)
+	}
+	return out, err
+}
+
 // check finds a marker that cannot belong to the segment.
 func (x *txnIndex) check() error {
 	n, err := x.count()

@@ -89,7 +89,7 @@ func (l *Log) list() (found, error) {
 // .swap files behind them; other .swap files are complete and replace the segments they were made from.
 func (l *Log) completeSwaps(entries []fs.DirEntry) ([]fs.DirEntry, error) {
 	minCleaned := id.Offset(math.MaxInt64)
-	var swaps, remove []string
+	var swaps, cleaned []string
 	for _, e := range entries {
 		name := e.Name()
 		base, _, ok := parseSegmentName(name)
@@ -97,17 +97,17 @@ func (l *Log) completeSwaps(entries []fs.DirEntry) ([]fs.DirEntry, error) {
 		case !ok || e.IsDir():
 		case strings.HasSuffix(name, suffixCleaned):
 			minCleaned = min(minCleaned, base)
-			remove = append(remove, name)
+			cleaned = append(cleaned, name)
 		case strings.HasSuffix(name, suffixSwap):
 			swaps = append(swaps, name)
 		}
 	}
-	if len(swaps)+len(remove) == 0 {
+	if len(swaps)+len(cleaned) == 0 {
 		return entries, nil
 	}
 	// The range of offsets that the swapped segments cover: what was in it is replaced.
 	lo, hi := id.Offset(math.MaxInt64), id.Offset(-1)
-	var valid []string
+	var valid, remove []string
 	for _, name := range swaps {
 		base, suffix, _ := parseSegmentName(name)
 		if base >= minCleaned {
@@ -123,20 +123,37 @@ func (l *Log) completeSwaps(entries []fs.DirEntry) ([]fs.DirEntry, error) {
 			lo, hi = min(lo, base), max(hi, next)
 		}
 	}
+	// Without the .cleaned files nobody could tell that these are not to be used.
+	if err := l.removeNames(remove); err != nil {
+		return nil, err
+	}
+	origin, err := l.swapOrigin(entries, lo)
+	if err != nil {
+		return nil, err
+	}
+	remove = cleaned
 	for _, e := range entries {
-		if base, suffix, ok := parseSegmentName(e.Name()); ok && base >= lo && base < hi {
+		if base, suffix, ok := parseSegmentName(e.Name()); ok && (base >= lo && base < hi || base == origin) {
 			switch suffix {
 			case suffixLog, suffixIndex, suffixTime, suffixTxn, suffixSnapshot:
 				remove = append(remove, e.Name())
 			}
 		}
 	}
-	for _, name := range remove {
-		if err := l.at.fs.Remove(l.at.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
+	// Nothing of the old segments may come back beside the new ones.
+	if err := l.removeNames(remove); err != nil {
+		return nil, err
 	}
+	// One segment after the other, from the first: what lies between two that are still to be renamed would be taken for old.
+	at := id.NoOffset
 	for _, name := range valid {
+		base, _, _ := parseSegmentName(name)
+		if base != at && at >= 0 {
+			if err := l.at.fs.SyncDir(l.Path()); err != nil {
+				return nil, err
+			}
+		}
+		at = base
 		if err := l.at.fs.Rename(l.at.path(name), l.at.path(strings.TrimSuffix(name, suffixSwap))); err != nil {
 			return nil, err
 		}
@@ -145,6 +162,39 @@ func (l *Log) completeSwaps(entries []fs.DirEntry) ([]fs.DirEntry, error) {
 		return nil, err
 	}
 	return l.at.fs.List(l.Path())
+}
+
+// removeNames removes files for good.
+func (l *Log) removeNames(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	for _, name := range names {
+		if err := l.at.fs.Remove(l.at.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return l.at.fs.SyncDir(l.Path())
+}
+
+// swapOrigin is the base of the segment before lo whose records begin at lo, -1 when there is none: it was split, and nothing in it
+// fits to its base.
+func (l *Log) swapOrigin(entries []fs.DirEntry, lo id.Offset) (id.Offset, error) {
+	before := id.NoOffset
+	for _, e := range entries {
+		if base, suffix, ok := parseSegmentName(e.Name()); ok && suffix == suffixLog && base < lo {
+			before = max(before, base)
+		}
+	}
+	if before < 0 || lo == math.MaxInt64 {
+		return id.NoOffset, nil
+	}
+	s := newSegment(l.at, before, 0, 0)
+	defer s.drop()
+	if same, err := s.beginsAt(lo); err != nil || !same {
+		return id.NoOffset, err
+	}
+	return before, nil
 }
 
 // swapEnd is the offset after the last batch of a .log.swap file.

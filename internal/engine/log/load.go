@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 
 	"github.com/moldau-io/moldau/internal/base/checkpoint"
@@ -23,6 +24,10 @@ func (l *Log) load(o LogOptions, created bool) error {
 		}
 	}
 	l.start.Store(int64(max(o.LogStartOffset, 0)))
+	l.known = max(o.RecoveryPoint, o.CleanUpTo)
+	if o.RecoveryPoint < 0 && o.Config.CleanupCompact {
+		l.known = math.MaxInt64
+	}
 	segs := l.foundSegments(dir)
 	below := 0
 	for below+1 < len(segs) && segs[below+1].base <= o.LogStartOffset {
@@ -132,7 +137,7 @@ func (l *Log) rebuildEpochs() error {
 	}
 	if l.epochs.latest() >= 0 {
 		l.epochsDirty = true
-		l.dir.wants(l) // Apache Kafka would not know them from the batches below the recovery point
+		l.wants() // Apache Kafka would not know them from the batches below the recovery point
 	}
 	return nil
 }
@@ -182,16 +187,20 @@ func (l *Log) scanHeaders(s *segment, visit func(h header) bool) error {
 		if !visit(h) {
 			return nil
 		}
+		if err := l.abandoned(); err != nil {
+			return err
+		}
 		pos += h.size
 	}
 	return nil
 }
 
-// repairIndexes rebuilds the indexes that are missing or cannot be right. The active segment's are looked into; of the others
-// only the sizes are, and a lookup that leads nowhere falls back to the log.
+// repairIndexes rebuilds the indexes of segments of which one is missing or cannot be right. The active segment's are looked into,
+// and every transaction index; of the others only the sizes are, and a lookup that leads nowhere falls back to the log.
 func (l *Log) repairIndexes(d found, clean bool) error {
 	segs := *l.segments.Load()
-	for i, s := range segs {
+	for i := 0; i < len(segs); i++ {
+		s := segs[i]
 		if !clean && i == len(segs)-1 {
 			break // is recovered in any case
 		}
@@ -202,10 +211,17 @@ func (l *Log) repairIndexes(d found, clean bool) error {
 			reason = "offset index is missing"
 		case fsg.timeBytes < 0:
 			reason = "time index is missing"
-		case fsg.indexBytes%offsetEntryBytes != 0, fsg.timeBytes%timeEntryBytes != 0:
+		case fsg.indexBytes%offsetEntryBytes != 0, fsg.timeBytes%timeEntryBytes != 0, fsg.txnBytes > 0 && fsg.txnBytes%abortedTxnBytes != 0:
 			reason = "index has an odd size"
-		case i == len(segs)-1:
-			for _, err := range []error{s.index.check(s.size.Load()), s.times.check(), s.txns.check()} {
+		default:
+			var errs []error
+			if fsg.txnBytes > 0 { // few segments have one, and a reader of committed records has nothing else to go by
+				errs = append(errs, s.txns.check())
+			}
+			if i == len(segs)-1 {
+				errs = append(errs, s.index.check(s.size.Load()), s.times.check())
+			}
+			for _, err := range errs {
 				if corrupt := (*errCorruptIndex)(nil); errors.As(err, &corrupt) {
 					reason = corrupt.reason
 				} else if err != nil {
@@ -217,21 +233,32 @@ func (l *Log) repairIndexes(d found, clean bool) error {
 			continue
 		}
 		l.o.Logger.Warn("rebuilding indexes of a segment", "partition", l.tp.String(), "segment", int64(s.base), "reason", reason)
-		if err := l.rebuildIndexes(s, i == len(segs)-1); err != nil {
+		err := l.rebuildIndexes(s, i == len(segs)-1)
+		if over := (*errOffsetOverflow)(nil); errors.As(err, &over) {
+			var pieces []*segment
+			if pieces, err = l.splitFound(s); err == nil {
+				segs = *l.segments.Load()
+				i += len(pieces) - 1 // they have their indexes
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// rebuildIndexes scans a segment and writes its offset and time index anew. With cut, the file ends at the first bad batch
+// rebuildIndexes scans a segment and writes its indexes anew. With cut, the file ends at the first bad batch
 // afterwards; otherwise it stays as it is: it was synced once, and what became bad since is an error to whoever reads it.
 //
-// Of a finished segment the offset index is away until the time index is whole and durable, so that a start after a crash in
-// between does it again: an index that lacks its end looks like a good one.
+// Of a finished segment the offset index is away until the others are whole and durable, so that a start after a crash in between
+// does it again: an index that lacks its end looks like a good one.
 func (l *Log) rebuildIndexes(s *segment, cut bool) error {
 	nothing := func(header, []byte) error { return nil }
 	if s == l.active() {
+		if err := l.rebuildTxns(s, cut); err != nil {
+			return err
+		}
 		return l.scanSegment(s, cut, nothing)
 	}
 	if err := l.at.fs.Remove(s.index.h.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -241,6 +268,9 @@ func (l *Log) rebuildIndexes(s *segment, cut bool) error {
 		return err
 	}
 	s.index.found(-1)
+	if err := l.rebuildTxns(s, cut); err != nil {
+		return err
+	}
 	s.index.held = true
 	err := l.scanSegment(s, cut, nothing)
 	s.index.held = false
@@ -262,11 +292,18 @@ func (l *Log) scanSegment(s *segment, cut bool, visit func(h header, b []byte) e
 	interval := int64(l.cfg.Load().IndexIntervalBytes)
 	last := s.base - 1
 	good, err := scanBatches(l.o.bufs, f, 0, size, func(h header, b []byte) error {
-		if h.base <= last && h.magic == record.Magic || h.base < s.base || !fits(s.base, h.last) {
+		if err := l.abandoned(); err != nil {
+			return err
+		}
+		over := !fits(s.base, h.last)
+		if h.base <= last && h.magic == record.Magic || h.base < s.base || over && !l.mayOverflow(s, h.last) {
 			return &errBadBatch{h.position, fmt.Sprintf("offsets %d to %d after %d in a segment from %d", h.base, h.last, last, s.base)}
 		}
 		if err := checkBatch(b, h); err != nil {
 			return err
+		}
+		if over {
+			return &errOffsetOverflow{s, h.last}
 		}
 		if err := visit(h, b); err != nil {
 			return err
@@ -310,18 +347,20 @@ func (l *Log) scanSegment(s *segment, cut bool, visit func(h header, b []byte) e
 func (l *Log) recover(point id.Offset) error {
 	segs := *l.segments.Load()
 	first := firstUnsynced(segs, max(point, 0))
-	for i := first; i < len(segs); i++ {
-		s := segs[i]
-		if i > first && l.isHole(segs[i-1], s, point) {
+	for i := first; i < len(segs); {
+		if i > first && l.isHole(segs[i-1], segs[i], point) {
 			return l.dropFrom(i)
 		}
-		if err := l.recoverSegment(s); err != nil {
+		n, err := l.recoverAt(i)
+		if err != nil {
 			return err
 		}
+		i += n
 		if l.cutShort {
 			l.cutShort = false
-			return l.dropFrom(i + 1)
+			return l.dropFrom(i)
 		}
+		segs = *l.segments.Load()
 	}
 	return nil
 }
@@ -334,11 +373,11 @@ func firstUnsynced(segs []*segment, point id.Offset) int { return max(0, floor(s
 // isHole reports whether a segment cannot follow the recovered one before it. Offsets are gapless but for what compaction took
 // out, whatever the policy is now: below the recovery point, or below where the cleaner was; when neither is known, anywhere in a
 // compacted log. (A follower that rolls at a gap of its leader moves the recovery point at once.) Elsewhere a gap means lost
-// bytes. (An empty segment below the end of its predecessor is
+// bytes, unless it is larger than anything that could be lost. (An empty segment below the end of its predecessor is
 // left over from a roll that was taken back.)
 func (l *Log) isHole(before, s *segment, point id.Offset) bool {
 	end := l.producers.end
-	if s.base == end || s.base > end && (s.base <= max(point, id.Offset(l.clean.Load())) || point < 0 && l.cfg.Load().CleanupCompact) {
+	if s.base == end || s.base-end > lostAtMost || s.base > end && (s.base <= max(point, id.Offset(l.clean.Load())) || point < 0 && l.cfg.Load().CleanupCompact) {
 		return false
 	}
 	l.o.Logger.Warn("segment does not continue the log", "partition", l.tp.String(), "segment", int64(s.base), "bytes", s.size.Load(),
@@ -417,7 +456,9 @@ func (l *Log) findEnd(start id.Offset) (id.Offset, error) {
 		end, err := last.nextOffset(l.o.bufs)
 		if isBadBatch(err) {
 			l.o.Logger.Warn("the log does not end with a whole batch", "partition", l.tp.String(), "err", err)
-			if err = l.recoverSegment(last); err == nil {
+			if _, err = l.recoverAt(len(segs) - 1); err == nil {
+				segs = *l.segments.Load()
+				last = segs[len(segs)-1]
 				end, err = last.nextOffset(l.o.bufs)
 			}
 			l.cutShort = false

@@ -58,6 +58,12 @@ type Log struct {
 	aborted     []AbortedTxn // scratch
 	cutShort    bool         // the segment recovered last ended with a bad batch
 
+	// Of a log that is being loaded.
+	loading bool
+	wanted  bool         // there is work for Tick, once the log is loaded
+	known   id.Offset    // what lies below was flushed, or compacted
+	stop    *atomic.Bool // set when nobody wants the log any more; may be nil
+
 	producersLoaded bool // producers hold the state at producers.end
 
 	born   bool  // the directory and the first segment's file are there
@@ -90,7 +96,8 @@ type LogOptions struct {
 	Logger         *slog.Logger
 	Now            func() time.Time
 
-	found *id.UUID // the manager's: the directory is there, and its topic id was read
+	found *id.UUID     // the manager's: the directory is there, and its topic id was read
+	stop  *atomic.Bool // the manager's: set when the log is not wanted any more; may be nil
 }
 
 // OpenLog opens or creates one log. Its background work (deleting files, flushing after a roll) is done by Log.Tick, which the
@@ -122,7 +129,7 @@ func OpenLog(o LogOptions) (*Log, error) {
 }
 
 func openLog(o LogOptions, d *logDir, opts *Options) (*Log, error) {
-	l := &Log{tp: o.TopicPartition, at: newPlace(opts.FS, opts.files, o.Dir), dir: d, o: opts}
+	l := &Log{tp: o.TopicPartition, at: newPlace(opts.FS, opts.files, o.Dir), dir: d, o: opts, loading: true, stop: o.stop}
 	l.flush.cond.L = &l.flush.mu
 	l.cfg.Store(&o.Config)
 	l.unstable.Store(-1)
@@ -152,6 +159,9 @@ func openLog(o LogOptions, d *logDir, opts *Options) (*Log, error) {
 		}
 	}
 	if err := l.load(o, created); err != nil {
+		if l.segments.Load() != nil {
+			l.dropFiles()
+		}
 		return nil, fmt.Errorf("open log %v: %w", l.tp, err)
 	}
 	if l.EndOffset() == 0 {
@@ -168,7 +178,32 @@ func openLog(o LogOptions, d *logDir, opts *Options) (*Log, error) {
 			return nil, fmt.Errorf("open log %v: %w", l.tp, err)
 		}
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.loading = false; l.wanted {
+		d.wants(l)
+	}
 	return l, nil
+}
+
+// wants puts the log on the list of those with background work. It needs mu.
+func (l *Log) wants() {
+	if l.loading {
+		l.wanted = true // Tick would wait for the end of a recovery
+		return
+	}
+	l.dir.wants(l)
+}
+
+// errAbandoned ends the recovery of a log that nobody wants any more.
+var errAbandoned = errors.New("the log was taken away while it was recovered")
+
+// abandoned is asked for now and then by whoever reads through a log that is being loaded.
+func (l *Log) abandoned() error {
+	if l.stop != nil && l.stop.Load() {
+		return errAbandoned
+	}
+	return nil
 }
 
 // Close makes everything durable, writes a producer snapshot and closes the files. Readers finish with the sections they have.

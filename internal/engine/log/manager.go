@@ -123,7 +123,8 @@ type Manager struct {
 	deleting   []deletion
 	unborn     []*Log // new logs whose directories are to be made
 	pending    map[id.TopicPartition]*pendingLog
-	recoveries map[*logDir][]*pendingLog // in the order in which they are to be recovered
+	leaving    map[id.TopicPartition]*pendingLog // taken away while they were recovered
+	recoveries map[*logDir][]*pendingLog         // in the order in which they are to be recovered
 	moves      map[id.TopicPartition]*Move
 	found      []foundCopy                  // by a start, until it decides about them
 	unfinished map[id.TopicPartition]string // moves that a start found, with the paths of the directories they led to
@@ -150,7 +151,7 @@ func Open(o Options) (*Manager, error) {
 	m := &Manager{
 		o: opts, failures: make(chan struct{}, 1), wake: make(chan struct{}, 1), stop: make(chan struct{}),
 		logs: map[id.TopicPartition]*Log{}, creating: map[id.TopicPartition]chan struct{}{}, work: map[*Log]time.Time{},
-		pending: map[id.TopicPartition]*pendingLog{}, recoveries: map[*logDir][]*pendingLog{},
+		pending: map[id.TopicPartition]*pendingLog{}, leaving: map[id.TopicPartition]*pendingLog{}, recoveries: map[*logDir][]*pendingLog{},
 		moves: map[id.TopicPartition]*Move{}, unfinished: map[id.TopicPartition]string{}, preferred: map[id.TopicPartition]*logDir{},
 	}
 	m.cleaner = newCleaner(m, opts.Cleaner)
@@ -175,7 +176,7 @@ func (m *Manager) openDirs() error {
 			return fmt.Errorf("log directory %s is configured twice", path)
 		}
 		d := &logDir{path: path, o: m.o, onFail: m.dirFailed, onWork: m.logWants}
-		d.checkpointNow = func() error { return m.checkpointRecoveryPoints(d) }
+		d.checkpointNow = func() error { return errors.Join(m.checkpointRecoveryPoints(d), m.checkpointClean(d)) }
 		d.settleNow = func() error { return m.settle(d) }
 		d.startsNow = func() error { return m.checkpointStartOffsets(d) }
 		m.dirs = append(m.dirs, d)
@@ -297,6 +298,9 @@ func (m *Manager) Create(tp id.TopicPartition, o CreateOptions) (*Log, error) {
 				m.mu.Unlock()
 				return nil, fmt.Errorf("create log %v: %w", tp, err)
 			}
+			wait = p.done
+		}
+		if p := m.leaving[tp]; p != nil { // the directory has its name for a moment more
 			wait = p.done
 		}
 		if wait != nil {

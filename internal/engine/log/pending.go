@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -24,8 +25,13 @@ type pendingLog struct {
 	dir     *logDir
 	options LogOptions
 	state   dirState
-	running bool          // guarded by the manager's mutex
+	stop    atomic.Bool   // ends a recovery that is under way
 	done    chan struct{} // closed when it is pending no more
+
+	// Guarded by the manager's mutex.
+	running bool
+	over    bool   // its recovery is
+	leave   string // it was taken away in its recovery: what its directory will be called
 }
 
 // addPending registers a log for recovery.
@@ -107,18 +113,42 @@ func (m *Manager) nextPending(d *logDir) *pendingLog {
 }
 
 func (m *Manager) recoverOne(p *pendingLog) bool {
-	l, err := openLog(p.options, p.dir, m.o)
-	if err != nil {
-		p.dir.fail("recover", p.options.Dir, err) // it stays pending: it is nowhere else
-		close(p.done)
-		return false
+	o := p.options
+	o.stop = &p.stop
+	l, err := openLog(o, p.dir, m.o)
+	if err != nil && !errors.Is(err, errAbandoned) {
+		p.dir.fail("recover", p.options.Dir, err)
 	}
 	m.mu.Lock()
-	delete(m.pending, p.tp)
-	m.logs[p.tp] = l
+	leave := p.leave
+	if leave == "" {
+		p.over = true
+		if err == nil { // otherwise it stays pending: it is nowhere else
+			delete(m.pending, p.tp)
+			m.logs[p.tp] = l
+		}
+	}
 	m.mu.Unlock()
+	if leave != "" {
+		m.moveRecovering(p, l, leave)
+		err = errAbandoned
+	}
 	close(p.done)
-	return true
+	return err == nil
+}
+
+// moveRecovering renames the directory of a log that was taken away in its recovery, which is over now.
+func (m *Manager) moveRecovering(p *pendingLog, l *Log, suffix string) {
+	if l != nil {
+		l.setGone(ErrDeleted)
+		l.dropFiles()
+	}
+	m.movePending(p, suffix) // an error has taken the directory offline
+	m.mu.Lock()
+	p.over = true
+	delete(m.leaving, p.tp)
+	m.mu.Unlock()
+	m.poke()
 }
 
 // Recovering reports whether a partition's log was found and waits for its recovery, or is in it. Its turn comes next.
@@ -173,28 +203,27 @@ func (m *Manager) pendingIn(d *logDir) int {
 	return n
 }
 
-// takePending takes partitions out of service whose logs are pending: their directories are renamed as they are. It waits for
-// those whose recovery is under way; they are logs like others then.
+// takePending takes partitions out of service whose logs are pending: their directories are renamed as they are. A recovery that is
+// under way ends in a moment, and its directory is renamed then; nobody waits for that but who makes a log of the same name.
 func (m *Manager) takePending(partitions []id.TopicPartition, suffix string) error {
 	var errs []error
 	for _, tp := range partitions {
 		m.mu.Lock()
 		p := m.pending[tp]
-		if p != nil && !p.running {
-			delete(m.pending, tp)
-			p.dir.hosted--
+		if p == nil {
+			m.mu.Unlock()
+			continue
+		}
+		delete(m.pending, tp)
+		p.dir.hosted--
+		running := p.running
+		if running && !p.over {
+			p.leave = suffix
+			m.leaving[tp] = p
+			p.stop.Store(true)
 		}
 		m.mu.Unlock()
-		switch {
-		case p == nil:
-		case p.running:
-			<-p.done
-			m.mu.Lock()
-			if m.pending[tp] == p {
-				delete(m.pending, tp) // it failed, with its directory
-			}
-			m.mu.Unlock()
-		default:
+		if !running {
 			close(p.done)
 			errs = append(errs, m.movePending(p, suffix))
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -277,4 +278,133 @@ func TestRecoveryKeepsWhatIsClean(t *testing.T) {
 		}
 		m.unlock()
 	}
+}
+
+// TestDeleteInRecovery: who deletes a log in its recovery, or sets it aside, does not wait for it. The recovery ends at once, then the
+// directory is renamed, and a log of the same name that was asked for meanwhile begins empty.
+func TestDeleteInRecovery(t *testing.T) {
+	ck := &clock{ms: epochMs}
+	disk := killed(t, ck)
+	g := &gate{FS: disk, topic: "slow", open: make(chan struct{})}
+	m, recovered := recoverBehind(t, g, ck)
+	for range 3 {
+		<-recovered
+	}
+	var running []id.TopicPartition
+	m.mu.Lock()
+	for tp, p := range m.pending {
+		if p.running {
+			running = append(running, tp)
+		}
+	}
+	m.mu.Unlock()
+	if len(running) != 2 {
+		t.Fatalf("%d recoveries are under way", len(running))
+	}
+	// The gate is closed: a call that waited for the recovery would never return.
+	if err := m.Delete(running[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.SetAside(running[1]); err != nil {
+		t.Fatal(err)
+	}
+	for _, tp := range running {
+		if _, ok := m.Get(tp); ok || m.Recovering(tp) {
+			t.Errorf("%v is there after it was taken away", tp)
+		}
+		if _, ok := m.DirectoryOf(tp); ok {
+			t.Errorf("%v is still in a directory", tp)
+		}
+	}
+	made := make(chan *Log)
+	go func() {
+		l, err := m.Create(running[0], CreateOptions{Config: testConfig()})
+		if err != nil {
+			t.Error(err)
+		}
+		made <- l
+	}()
+	close(g.open)
+	l := <-made
+	if l.EndOffset() != 0 {
+		t.Errorf("the new log ends at %d", l.EndOffset())
+	}
+	mustAppend(t, l, batchSpec{})
+	m.recovering.Wait()
+	kinds := map[string]int{}
+	entries, err := disk.List("/data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		for _, suffix := range []string{suffixDirDelete, suffixDirStray} {
+			if strings.HasSuffix(e.Name(), suffix) {
+				kinds[suffix]++
+			}
+		}
+	}
+	if kinds[suffixDirDelete] != 1 || kinds[suffixDirStray] != 1 || vfs.Exists(disk, "/data/"+running[1].String()) {
+		t.Errorf("directories: %v", kinds)
+	}
+	if got := readAll(t, l); len(got) != 1 {
+		t.Errorf("%d batches in the new log", len(got))
+	}
+	select {
+	case tp := <-recovered:
+		if tp == running[0] || tp == running[1] {
+			t.Errorf("%v was told to be recovered", tp)
+		}
+	default:
+	}
+	if err := m.Close(1); err != nil {
+		t.Fatal(err)
+	}
+	if !vfs.Exists(disk, "/data/"+fileCleanShutdown) {
+		t.Error("nothing is left to recover, and there is no mark of a clean shutdown")
+	}
+}
+
+// A recovery that is under way ends in the middle of a segment when its log is taken away.
+func TestAbandonedRecovery(t *testing.T) {
+	disk := mem(t)
+	l := openTest(t, disk, testConfig(), nil)
+	for range 100 {
+		mustAppend(t, l, batchSpec{size: 1000})
+	}
+	var stop atomic.Bool
+	reads := 0
+	slow := stopping{FS: disk, reads: &reads, stop: &stop}
+	_, err := tryOpen(t, slow, testConfig(), func(o *LogOptions) { quiet(o); o.CleanShutdown = false; o.stop = &stop })
+	if !errors.Is(err, errAbandoned) {
+		t.Fatalf("opened with %v", err)
+	}
+	if reads > 4 {
+		t.Errorf("%d reads after nobody wanted the log", reads)
+	}
+}
+
+// stopping is a disk on which the first read of a segment is the moment in which nobody wants the log any more.
+type stopping struct {
+	vfs.FS
+	reads *int
+	stop  *atomic.Bool
+}
+
+type stoppingFile struct {
+	vfs.File
+	s stopping
+}
+
+func (s stopping) OpenFile(path string, flag int, perm os.FileMode) (vfs.File, error) {
+	f, err := s.FS.OpenFile(path, flag, perm)
+	if err == nil && strings.HasSuffix(path, ".log") {
+		f = stoppingFile{f, s}
+	}
+	return f, err
+}
+
+func (f stoppingFile) ReadAt(b []byte, at int64) (int, error) {
+	*f.s.reads++
+	f.s.stop.Store(true)
+	return f.File.ReadAt(b, at)
 }

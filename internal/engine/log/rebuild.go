@@ -1,6 +1,7 @@
 package log
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -74,6 +75,9 @@ func (l *Log) replaySegment(s *segment, end id.Offset) error {
 	}
 	replay := func(from int64) error {
 		_, err := scanBatches(l.o.bufs, f, from, size, func(h header, b []byte) error {
+			if err := l.abandoned(); err != nil {
+				return err
+			}
 			if h.base >= end || h.last < p.end {
 				return nil
 			}
@@ -90,6 +94,61 @@ func (l *Log) replaySegment(s *segment, end id.Offset) error {
 		return nil
 	}
 	return err
+}
+
+// rebuildTxns makes a segment's transaction index what its batches say: whoever lost the other indexes may have lost this one, and
+// its absence looks like that of aborted transactions. Behind a bad batch that stays, what the index says is all there is.
+func (l *Log) rebuildTxns(s *segment, cut bool) error {
+	old, err := s.txns.readable()
+	if err != nil {
+		return err
+	}
+	// With a state of its own: the snapshots behind the segment are as good as they were.
+	state, loaded := l.producers, l.producersLoaded
+	defer func() { l.producers, l.producersLoaded = state, loaded }()
+	l.producers = producerState{snapshots: slices.DeleteFunc(slices.Clone(state.snapshots), func(at id.Offset) bool { return at > s.base })}
+	if err := l.loadProducersTo(s.base); err != nil {
+		return err
+	}
+	f, err := s.log.acquire(true)
+	if err != nil {
+		return err
+	}
+	defer s.log.release()
+	var txns []AbortedTxn
+	last := s.base - 1
+	_, err = scanBatches(l.o.bufs, f, 0, s.size.Load(), func(h header, b []byte) error {
+		if err := errors.Join(l.abandoned(), checkBatch(b, h)); err != nil {
+			return err
+		}
+		l.aborted = l.aborted[:0]
+		if err := l.replay(nil, h, b); err != nil {
+			return err
+		}
+		txns, last = append(txns, l.aborted...), h.last
+		return nil
+	})
+	if err != nil && !isBadBatch(err) {
+		return err
+	}
+	for _, t := range old {
+		if t.LastOffset > last && !cut {
+			txns = append(txns, t)
+		}
+	}
+	if n, err := s.txns.count(); err != nil || len(txns) == n && slices.Equal(txns, old) {
+		return err
+	}
+	if err := s.txns.truncate(0); err != nil {
+		return err
+	}
+	for _, t := range txns {
+		s.txns.add(t)
+	}
+	if err := s.txns.write(); err != nil {
+		return err
+	}
+	return s.txns.sync()
 }
 
 // replay feeds one batch that is in the log into the producer state. Aborted transactions go to the segment's index, if one is

@@ -46,7 +46,7 @@ func (l *Log) raiseStart(start id.Offset) {
 	l.start.Store(int64(start))
 	if l.epochs.truncateStart(start) {
 		l.epochsDirty = true
-		l.dir.wants(l)
+		l.wants()
 	}
 	l.producers.startAt(start)
 	if l.HighWatermark() < start {
@@ -74,7 +74,7 @@ func (l *Log) TruncateTo(offset id.Offset) error {
 		// An epoch may begin at the log end without a batch; the leader it came from may not be the one now followed.
 		if l.epochs.truncateEnd(l.EndOffset()) {
 			l.epochsDirty = true
-			l.dir.wants(l)
+			l.wants()
 		}
 		return nil
 	}
@@ -224,7 +224,7 @@ func (l *Log) discardReplaced(segs []*segment, base id.Offset) error {
 		l.doomed = append(l.doomed, doomedFiles{at: at, segment: s, snapshot: name})
 	}
 	if len(segs) > 0 {
-		l.dir.wants(l)
+		l.wants()
 	}
 	return nil
 }
