@@ -80,6 +80,16 @@ func Produce(ctx context.Context, o Options) (Result, error) {
 	return total, err
 }
 
+// Ask sends frames over o.Conns connections until the time is over, each when the one before it on its connection is answered. next
+// returns the nth frame of a connection, check looks at an answer without its size; both are called by one goroutine for each
+// connection.
+func Ask(ctx context.Context, o Options, next func(conn int, n int64) []byte, check func(conn int, answer []byte) error) (Result, error) {
+	requests, took, err := fan(o, func(c net.Conn, i int) (int64, error) {
+		return pingPong(ctx, c, func(n int64) []byte { return next(i, n) }, func(head []byte) error { return check(i, head) }, o.Duration)
+	})
+	return Result{Requests: requests, Took: took}, err
+}
+
 // produceError reads the one error code of a Produce 9 answer for one partition of a topic with a name of that many bytes. It
 // looks where the code must be, because a decoder costs more than all else here: correlation id, tags, number of topics, name
 // behind its length, number of partitions, partition.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau-io/moldau/bench/load"
 )
 
 // transactionRow counts transactions of one record each, begun and committed one after the other by so many franz-go producers.
@@ -99,25 +102,16 @@ func commitRow(conns int) func(context.Context, string) (figure, error) {
 		if err := awaitCoordinators(ctx, s.addr, conns); err != nil {
 			return figure{}, err
 		}
-		callers := make([]*caller, conns)
-		for i := range callers {
-			if callers[i], err = dialCaller(s.addr); err != nil {
-				return figure{}, err
-			}
-			defer callers[i].close()
-		}
-		if _, err := commitFor(callers, s.warmUp()); err != nil {
+		if _, err := commitFor(ctx, s.addr, conns, s.warmUp()); err != nil {
 			return figure{}, err
 		}
 		m := s.meter()
-		began := time.Now()
-		count, err := commitFor(callers, *window)
+		got, err := commitFor(ctx, s.addr, conns, *window)
 		if err != nil {
 			return figure{}, err
 		}
-		took := time.Since(began)
 		cpu, foreign := m.stop()
-		return figure{float64(count) / took.Seconds(), cpu * 1e6 / float64(count), foreign}, nil
+		return figure{got.RequestsPerSecond(), cpu * 1e6 / float64(got.Requests), foreign}, nil
 	}
 }
 
@@ -142,24 +136,38 @@ func awaitCoordinators(ctx context.Context, addr string, groups int) error {
 	return nil
 }
 
-func commitFor(callers []*caller, long time.Duration) (int64, error) {
-	deadline := time.Now().Add(long)
-	return together(len(callers), func(i int, count *atomic.Int64) error {
-		req := kmsg.NewPtrOffsetCommitRequest()
-		req.SetVersion(8)
-		req.Group, req.Generation = benchGroup(i), -1
-		req.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "bench", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{LeaderEpoch: -1}}}}
-		for offset := int64(0); time.Now().Before(deadline); offset++ {
-			req.Topics[0].Partitions[0].Offset = offset
-			resp := kmsg.NewPtrOffsetCommitResponse()
-			if err := callers[i].call(req, resp); err != nil {
-				return err
-			}
-			if code := resp.Topics[0].Partitions[0].ErrorCode; code != 0 {
-				return fmt.Errorf("commit %d of %s: error %d", offset, req.Group, code)
-			}
-			count.Add(1)
+// commitFor sends requests that were encoded once and differ in the offset only: what the loader takes of the CPU is taken from the
+// server.
+func commitFor(ctx context.Context, addr string, conns int, long time.Duration) (load.Result, error) {
+	frames, places := make([][]byte, conns), make([]int, conns)
+	for i := range frames {
+		encode := func(offset int64) []byte {
+			req := kmsg.NewPtrOffsetCommitRequest()
+			req.SetVersion(8)
+			req.Group, req.Generation = benchGroup(i), -1
+			req.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "bench", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: offset, LeaderEpoch: -1}}}}
+			return load.Frame(req)
+		}
+		frames[i] = encode(0)
+		other := encode(-1) // all bits of the offset
+		for places[i] < len(other) && frames[i][places[i]] == other[places[i]] {
+			places[i]++
+		}
+	}
+	next := func(i int, n int64) []byte {
+		binary.BigEndian.PutUint64(frames[i][places[i]:], uint64(n))
+		return frames[i]
+	}
+	// Correlation id, tags, throttle time, number of topics, name behind its length, number of partitions, partition, error.
+	const at = 4 + 1 + 4 + 1 + 1 + len("bench") + 1 + 4
+	check := func(i int, answer []byte) error {
+		if len(answer) < at+2 || answer[9] != 2 || answer[at-5] != 2 {
+			return fmt.Errorf("commit of %s answered with %x", benchGroup(i), answer)
+		}
+		if code := int16(binary.BigEndian.Uint16(answer[at:])); code != 0 {
+			return fmt.Errorf("commit of %s: error %d", benchGroup(i), code)
 		}
 		return nil
-	})
+	}
+	return load.Ask(ctx, load.Options{Addr: addr, Conns: conns, Duration: long}, next, check)
 }
