@@ -126,10 +126,12 @@ func (c *cell[M]) ripe(now time.Time) bool {
 func (c *cell[M]) flush() wire.ErrorCode {
 	b := c.batch
 	var err error
+	began := time.Now()
+	c.rt.metrics.LingerTime.Observe(began, began.Sub(b.began).Microseconds())
 	out := Batch{Bytes: b.marker, TransactionVersion: b.version, Guard: b.guard}
 	if b.marker == nil {
 		if out.Bytes, err = c.builder.AppendTo(c.wire[:0]); err == nil {
-			c.wire = out.Bytes
+			c.keep(out.Bytes)
 		}
 	}
 	var next id.Offset
@@ -156,6 +158,9 @@ func (c *cell[M]) flush() wire.ErrorCode {
 		c.rt.reload(c, c.crashes)
 		return wire.ErrNotCoordinator
 	}
+	now := time.Now()
+	c.rt.metrics.FlushTime.Observe(now, now.Sub(began).Microseconds())
+	c.rt.metrics.Flushes.Mark(now, 1)
 	c.batch = nil
 	for _, o := range b.ops {
 		o.required = next
@@ -165,7 +170,8 @@ func (c *cell[M]) flush() wire.ErrorCode {
 		c.held = append(c.held, held{next, b.messages})
 	}
 	if cap(c.wire) > max(b.limit, defaultMaxBatchBytes) {
-		c.wire = nil
+		c.keep(nil)
+		c.rt.metrics.DroppedBuffers.Add(1)
 	}
 	return wire.ErrNone
 }

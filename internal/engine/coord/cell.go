@@ -34,6 +34,7 @@ type cell[M Machine] struct {
 	up        atomic.Bool  // the state is active
 	busy      atomic.Int64 // who has the cell, waits for it or is about to; each looks for what is pending before he goes
 	inLine    atomic.Int64 // callers that wait for mu
+	posted    atomic.Int64 // events in the inbox
 	hw        atomic.Int64 // high watermark as last heard
 	settled   atomic.Int64 // high watermark as last acted upon, under mu
 	due       atomic.Bool  // a deadline may have passed
@@ -41,10 +42,11 @@ type cell[M Machine] struct {
 	scheduled atomic.Pointer[time.Time]
 
 	inboxMu sync.Mutex // may be taken while mu is held
-	inbox   []Event[M]
+	inbox   []posted[M]
 
 	mu      sync.Mutex // guards all below
 	state   cellState
+	turn    time.Time      // when whoever has the cell got it
 	why     wire.ErrorCode // what callers are told when gone
 	core    M
 	since   time.Time // when it was loaded
@@ -98,8 +100,10 @@ type delivery struct {
 func (c *cell[M]) enter() {
 	c.busy.Add(1)
 	c.inLine.Add(1)
+	asked := time.Now()
 	c.mu.Lock()
 	c.inLine.Add(-1)
+	c.begun(asked)
 	if c.batch != nil {
 		c.batch.line--
 	}
@@ -198,12 +202,14 @@ func (c *cell[M]) leave() {
 		c.settle()
 		out, messages := c.out, c.leaving
 		c.out, c.leaving = nil, nil
+		c.over()
 		c.mu.Unlock()
 		c.deliver(out, messages)
 		if !c.pending() && (c.busy.Add(-1) > 0 || !c.pending() || !c.busy.CompareAndSwap(0, 1)) {
 			return
 		}
 		c.mu.Lock()
+		c.begun(time.Time{})
 	}
 }
 
@@ -281,6 +287,9 @@ func (c *cell[M]) commit(hw id.Offset) {
 
 // meet tells a decision its fate.
 func (c *cell[M]) meet(now time.Time, f fate) {
+	if f.op.required > 0 {
+		c.rt.metrics.PurgatoryTime.Observe(now, now.Sub(f.op.deadline.Add(-c.rt.opts.WriteTimeout)).Microseconds())
+	}
 	if f.op.then != nil {
 		c.carry(now, shard.NoTicket, f.op.then(now, f.code))
 	}
@@ -355,9 +364,11 @@ func (c *cell[M]) die(code wire.ErrorCode) {
 		c.close(t, nil, code)
 	}
 	var none M
-	c.core, c.batch, c.written, c.held, c.fates, c.builder, c.wire = none, nil, nil, nil, nil, nil, nil
+	c.keep(nil)
+	c.core, c.batch, c.written, c.held, c.fates, c.builder = none, nil, nil, nil, nil, nil
 	c.inboxMu.Lock()
 	c.inbox = nil
+	c.posted.Store(0)
 	c.inboxMu.Unlock()
 	if c.unwatch != nil {
 		c.unwatch()

@@ -29,12 +29,19 @@ func (o Origin[M]) Live() bool { return !o.c.dead.Load() }
 // is false if the event was not taken, because the leadership is over or, while Live, because too many wait: try again later.
 func (o Origin[M]) Report(event Event[M]) bool { return o.c.post(event) }
 
+// posted is an event with the time it came.
+type posted[M Machine] struct {
+	event Event[M]
+	at    time.Time
+}
+
 // post leaves an event for whoever has the cell, or wakes somebody up for it.
 func (c *cell[M]) post(e Event[M]) bool {
 	c.inboxMu.Lock()
 	taken := !c.dead.Load() && len(c.inbox) < maxInbox
 	if taken {
-		c.inbox = append(c.inbox, e)
+		c.inbox = append(c.inbox, posted[M]{e, time.Now()})
+		c.posted.Add(1)
 		c.news.Store(true)
 	}
 	c.inboxMu.Unlock()
@@ -49,6 +56,7 @@ func (c *cell[M]) wake() {
 	if c.up.Load() && c.busy.CompareAndSwap(0, 1) {
 		go func() {
 			c.mu.Lock()
+			c.begun(time.Time{})
 			c.leave()
 		}()
 	}
@@ -64,14 +72,16 @@ func (c *cell[M]) events() {
 	c.inboxMu.Lock()
 	all := c.inbox
 	c.inbox = nil
+	c.posted.Store(0)
 	c.news.Store(false)
 	c.inboxMu.Unlock()
-	for _, e := range all {
+	for _, p := range all {
 		if c.state != active {
 			return
 		}
 		now := time.Now()
-		c.carry(now, shard.NoTicket, e(c.core, now))
+		c.rt.metrics.QueueTime.Observe(now, now.Sub(p.at).Microseconds())
+		c.carry(now, shard.NoTicket, p.event(c.core, now))
 	}
 }
 

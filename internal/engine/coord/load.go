@@ -22,13 +22,13 @@ var errStopped = errors.New("load stopped")
 func (c *cell[M]) load() {
 	defer c.rt.running.Done()
 	defer c.loadPanicked()
+	began := time.Now()
 	select {
 	case c.rt.loads <- struct{}{}:
 		defer func() { <-c.rt.loads }()
 	case <-c.rt.stop:
 		return
 	}
-	began := time.Now()
 	core := c.rt.opts.New(c.partition)
 	unwatch, err := c.rt.opts.Log.Watch(c.partition, c.advanced)
 	var next id.Offset
@@ -56,6 +56,7 @@ func (c *cell[M]) load() {
 	now := time.Now()
 	c.state, c.core, c.next, c.since = active, core, next, now
 	c.up.Store(true)
+	c.rt.metrics.LoadTime.Observe(now, now.Sub(began).Microseconds())
 	c.rt.opts.Logger.Info("coordinator loaded", "partition", c.partition, "leader_epoch", c.epoch, "records", records, "took", now.Sub(began))
 	c.decide(shard.NoTicket, func(m M, now time.Time, _ shard.Ticket) shard.Result { return m.Loaded(now, next) })
 	c.leave()

@@ -47,8 +47,9 @@ const parallelLoads = 4
 
 // Runtime runs the cores of all partitions of one internal topic that this broker leads. See the package comment.
 type Runtime[M Machine] struct {
-	opts  Options[M]
-	loads chan struct{} // slots for loading
+	opts    Options[M]
+	metrics Metrics
+	loads   chan struct{} // slots for loading
 
 	mu     sync.RWMutex // guards cells and closed
 	cells  map[int32]*cell[M]
