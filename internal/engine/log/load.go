@@ -251,8 +251,9 @@ func (l *Log) repairIndexes(d found, clean bool) error {
 // rebuildIndexes scans a segment and writes its indexes anew. With cut, the file ends at the first bad batch
 // afterwards; otherwise it stays as it is: it was synced once, and what became bad since is an error to whoever reads it.
 //
-// Of a finished segment the offset index is away until the others are whole and durable, so that a start after a crash in between
-// does it again: an index that lacks its end looks like a good one.
+// Of a finished segment the offset index is away until the others are whole and durable, and until it is itself, so that a start after
+// a crash in between does it again: an index that lacks its end, or its content, looks like a good one. Its name until then is one
+// that every start removes.
 func (l *Log) rebuildIndexes(s *segment, cut bool) error {
 	nothing := func(header, []byte) error { return nil }
 	if s == l.active() {
@@ -272,8 +273,20 @@ func (l *Log) rebuildIndexes(s *segment, cut bool) error {
 		return err
 	}
 	s.index.held = true
-	err := l.scanSegment(s, cut, nothing)
+	err := s.index.h.setSuffix(suffixCleaned)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = l.scanSegment(s, cut, nothing)
+	}
 	s.index.held = false
+	if err == nil {
+		err = s.index.sync()
+	}
+	if err != nil {
+		return err
+	}
+	if err = s.index.h.setSuffix(""); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	return err
 }
 
