@@ -72,6 +72,7 @@ func (s *Shard) commit(t Turn, req *api.OffsetCommitRequest, by *shard.Producer)
 	if len(s.res.Records) > 0 {
 		s.res.Producer = by
 	}
+	s.count(CommittedOffsets, len(s.res.Records))
 	s.res.Atomic = true
 	s.res.Reply = resp
 	return s.end()
@@ -186,6 +187,7 @@ func (s *Shard) OffsetDelete(t Turn, req *api.OffsetDeleteRequest) shard.Result 
 		}
 		resp.Topics = append(resp.Topics, one)
 	}
+	s.count(DeletedOffsets, len(s.res.Records))
 	s.res.Atomic = true
 	s.res.Reply = resp
 	return s.end()

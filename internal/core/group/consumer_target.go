@@ -24,6 +24,7 @@ func (s *Shard) consumerMetadata(d *consumerStep, bump bool) {
 	hash := s.groupHash(d.g.view.topics)
 	if bump || hash != d.g.hash {
 		d.add(consumerEpochRecord(d.g.name, d.g.epoch+1, hash))
+		s.count(ConsumerRebalances, 1)
 	}
 	if s.image != nil {
 		d.g.soft.topics, d.g.soft.cluster, d.g.soft.checkedAt = s.image.Topics, s.image.Cluster, d.g.epoch

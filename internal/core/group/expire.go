@@ -42,6 +42,7 @@ func (s *Shard) expireOffsets(name string, e *entry) bool {
 			expired = time.Duration(s.now.UnixMilli()-since(c))*time.Millisecond >= s.cfg.OffsetsRetention
 		}
 		if expired {
+			s.count(ExpiredOffsets, 1)
 			s.append(commitRecord(name, tp, nil))
 		} else {
 			all = false

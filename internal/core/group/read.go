@@ -148,16 +148,14 @@ func (s *Shard) ListGroups(states, types []string) []api.ListGroupsResponseGroup
 	for _, name := range s.committedNames() {
 		e := s.committedGroup(name)
 		one := api.ListGroupsResponseGroup{GroupID: name}
-		if g := e.classic; g != nil {
-			one.ProtocolType, one.GroupState, one.GroupType = g.protocolType, g.state.String(), "classic"
-		} else if c := e.consumer; c != nil {
-			one.ProtocolType, one.GroupState, one.GroupType = consumerProtocol, c.state(), kindConsumer.String()
-		} else {
-			one.ProtocolType, one.GroupType = e.modern.kind.String(), e.modern.kind.String()
-			one.GroupState = Stable.String()
-			if e.empty() {
-				one.GroupState = Empty.String()
-			}
+		one.GroupType, one.GroupState = e.describe()
+		switch {
+		case e.classic != nil:
+			one.ProtocolType = e.classic.protocolType
+		case e.consumer != nil:
+			one.ProtocolType = consumerProtocol
+		default:
+			one.ProtocolType = one.GroupType
 		}
 		if len(states) > 0 && !slices.Contains(folded, strings.ToLower(one.GroupState)) {
 			continue

@@ -292,6 +292,7 @@ func (s *Shard) storeAssignment(g *classicGroup, req *api.SyncGroupRequest) {
 				}
 			}
 			g.transition(Stable, now)
+			s.count(CompletedRebalances, 1)
 		}
 		return s.end()
 	}

@@ -28,6 +28,9 @@ type Config struct {
 	RetentionCheckInterval time.Duration
 	// Consumer is for groups of the consumer protocol.
 	Consumer ConsumerConfig
+	// Count hears of what Kafka has a count for, n at a time; it may be nil. It is called while a decision is made, whether that will
+	// be committed or not, as in Kafka.
+	Count func(what Figure, n int)
 }
 
 // ConsumerConfig are the settings of consumer groups (KIP-848). A group's own config, and for the assignment interval the dynamic

@@ -36,3 +36,14 @@ func (s *Shard) List(visit func(name string, t *Transaction)) {
 		}
 	}
 }
+
+// Unwritten is how many transactions have all their markers and wait for their end to be written again, because that has failed.
+func (s *Shard) Unwritten() int {
+	n := 0
+	for _, m := range s.marking {
+		if len(m.left) == 0 {
+			n++
+		}
+	}
+	return n
+}

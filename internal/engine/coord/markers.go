@@ -52,6 +52,8 @@ type Markers struct {
 type markerJob struct {
 	from Origin[*txn.Shard]
 	m    txn.Markers // with the partitions that are left
+	// unled says that these have no leader to be sent to.
+	unled bool
 }
 
 // NewMarkers returns a sender.
@@ -82,9 +84,22 @@ func (s *Markers) Waiting() int {
 	return len(s.waiting)
 }
 
+// Unled is how many markers wait because their partitions have no leader that could be told.
+func (s *Markers) Unled() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, j := range s.waiting {
+		if j.unled {
+			n += len(j.m.Partitions)
+		}
+	}
+	return n
+}
+
 // Send is the coordinator's Sender. The markers of partitions led here are written in a goroutine of its own.
 func (s *Markers) Send(from Origin[*txn.Shard], message any) {
-	go s.guarded(markerJob{from, message.(txn.Markers)})
+	go s.guarded(markerJob{from: from, m: message.(txn.Markers)})
 }
 
 // guarded makes an attempt whose panic is logged and costs the transaction a retry, not the process its life.
@@ -125,7 +140,7 @@ func (s *Markers) attempt(j markerJob) {
 		}
 	}
 	s.written(j, gone)
-	s.later(j, unled)
+	s.later(markerJob{j.from, j.m, true}, unled)
 	for broker, partitions := range remote {
 		s.o.Remote.WriteMarkers(broker, j.m, j.from.Epoch(), partitions, func(codes []wire.ErrorCode) { s.outcome(j, partitions, codes) })
 	}
@@ -232,6 +247,7 @@ func (s *Markers) again() {
 	s.waiting, s.timer = nil, nil
 	s.mu.Unlock()
 	for _, j := range jobs {
+		j.unled = false
 		s.guarded(j)
 	}
 }
