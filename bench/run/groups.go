@@ -33,39 +33,38 @@ const session = 30 * time.Minute
 // gathering waits until all members of a group have settled.
 type gathering struct {
 	want int
+	each int // partitions that each of them must have; 0: whatever
 	done chan struct{}
 
 	mu     sync.Mutex
-	where  map[string]int32 // generation or epoch by member
-	has    map[string]int   // partitions by member
-	parts  int              // that have to be with somebody; 0: whatever
+	where  map[string]int32 // generation or epoch by member, of those that have what they must
 	failed error
 	over   bool
 }
 
-func newGathering(want, parts int) *gathering {
-	return &gathering{want: want, parts: parts, done: make(chan struct{}), where: map[string]int32{}, has: map[string]int{}}
+func newGathering(want, each int) *gathering {
+	return &gathering{want: want, each: each, done: make(chan struct{}), where: map[string]int32{}}
 }
 
 // at says where a member is and how many partitions it has.
 func (g *gathering) at(member string, generation int32, has int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.where[member], g.has[member] = generation, has
+	if g.each != 0 && has != g.each {
+		delete(g.where, member)
+		return
+	}
+	g.where[member] = generation
 	if len(g.where) < g.want || g.over {
 		return
 	}
-	same, sum := 0, 0
-	for m, at := range g.where {
-		if at == generation {
-			same++
-			sum += g.has[m]
+	for _, at := range g.where {
+		if at != generation {
+			return
 		}
 	}
-	if same == g.want && (g.parts == 0 || sum == g.parts) {
-		g.over = true
-		close(g.done)
-	}
+	g.over = true
+	close(g.done)
 }
 
 // fail ends the waiting.
@@ -96,8 +95,8 @@ type member interface {
 }
 
 // gather lets members join at once and returns when they have settled.
-func gather(members []member, parts int, beat time.Duration) error {
-	g := newGathering(len(members), parts)
+func gather(members []member, each int, beat time.Duration) error {
+	g := newGathering(len(members), each)
 	limit := time.AfterFunc(time.Minute, func() { g.fail(fmt.Errorf("%d members have not settled within a minute", len(members))) })
 	defer limit.Stop()
 	var wg sync.WaitGroup

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -41,13 +42,7 @@ func consumerIdle(callers []*caller, groups []string) error {
 	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
 		began, moved := time.Now(), 0
 		for _, members := range all {
-			settled, sum := 0, 0
-			for _, m := range members {
-				if settled, sum = settled+1, sum+m.partition; m.epoch != members[0].epoch || m.epoch == 0 || m.news {
-					settled = -len(members)
-				}
-			}
-			if settled == len(members) && sum == idleMembers {
+			if !slices.ContainsFunc(members, func(m *consumerMember) bool { return m.epoch != members[0].epoch || m.partition != 1 || m.news }) {
 				continue
 			}
 			moved++

@@ -13,8 +13,9 @@ const (
 	stormBeat = 200 * time.Millisecond
 )
 
-// crowd makes the members of a group of that name over these connections; parts is what all together must have in the end.
-type crowd func(callers []*caller, group string) (members []member, parts int)
+// crowd makes the members of a group of that name over these connections; each must have so many partitions in the end, or whatever
+// if that is 0.
+type crowd func(callers []*caller, group string) (members []member, each int)
 
 func classicStorm(callers []*caller, group string) ([]member, int) {
 	var all []member
@@ -29,7 +30,7 @@ func consumerStorm(callers []*caller, group string) ([]member, int) {
 	for i, c := range callers {
 		all = append(all, &consumerMember{c: c, group: group, id: fmt.Sprintf("%s-member-%d", group, i)})
 	}
-	return all, stormMembers
+	return all, 1
 }
 
 // stormRow lets members join a new group at once, one group after the other without a pause, and measures the time and the broker's
@@ -56,9 +57,9 @@ func stormRow(of crowd) func(context.Context, string) (figure, error) {
 		storms := func(atLeast time.Duration) (count int, took time.Duration, err error) {
 			for began := time.Now(); count < 5 || time.Since(began) < atLeast; count++ {
 				n++
-				members, parts := of(callers, fmt.Sprint("storm-", n))
+				members, each := of(callers, fmt.Sprint("storm-", n))
 				one := time.Now()
-				if err := gather(members, parts, stormBeat); err != nil {
+				if err := gather(members, each, stormBeat); err != nil {
 					return count, took, err
 				}
 				took += time.Since(one)
