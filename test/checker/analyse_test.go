@@ -178,6 +178,9 @@ func TestVerdicts(t *testing.T) {
 		{"the last stable offset goes back", []string{"I16"}, []*Op{observed(1, 2, 3, 2, 0), observed(3, 4, 4, 1, 0)}},
 		{"it may in a crash", nil, []*Op{observed(1, 2, 3, 2, 0), {F: Crash, Key: "node", Type: OK, Start: 3, End: 5}, observed(6, 7, 2, 2, 0)}},
 		{"stable above high", []string{"I16"}, []*Op{observed(1, 2, 3, 4, 0)}},
+		{"a last stable offset before an open transaction", nil, []*Op{txn(1, 1, 5, 9, rec(1, 1)), observed(3, 4, 2, 1, 0), final(a0, []Record{rec(1, 1)})}},
+		{"past an open transaction", []string{"I16"}, []*Op{txn(1, 1, 5, 9, rec(1, 1)), observed(3, 4, 2, 2, 0), final(a0, []Record{rec(1, 1)})}},
+		{"past one about to commit", nil, []*Op{txn(1, 1, 5, 9, rec(1, 1)), observed(4, 6, 2, 2, 0), final(a0, []Record{rec(1, 1)})}},
 		{"the end is lower than was seen", []string{"I16"}, []*Op{observed(1, 2, 3, 3, 0), final(a0, nil)}},
 		{"the leader epoch goes back", []string{"M3"}, []*Op{observed(1, 2, 3, 2, 5), observed(3, 4, 4, 4, 4)}},
 
@@ -217,6 +220,9 @@ func TestVerdicts(t *testing.T) {
 		{"owners one after the other", nil, []*Op{owns(1, "x", 1), owns(50, "y", 2)}},
 		{"two owners", []string{"G2"}, []*Op{owns(1, "x", 1), owns(50, "y", 1)}},
 		{"a commit of an old generation", []string{"G2"}, []*Op{owns(1, "x", 1), owns(50, "y", 2), member(commits(Commit, 60, 5), "x", 1)}},
+		{"a static member's successor", nil, []*Op{static(owns(1, "x", 1)), static(owns(50, "y", 1))}},
+		{"a served member that lags", nil, []*Op{owns(1, "x", 1), owning(owns(50, "y", 2), b0), served(member(commits(Commit, 60, 5), "x", 1))}},
+		{"a served member that was followed", []string{"G2"}, []*Op{owns(1, "x", 1), owns(50, "y", 2), served(member(commits(Commit, 60, 5), "x", 1))}},
 		{"a commit before the new one", nil, []*Op{owns(1, "x", 1), owns(50, "y", 2), member(commits(Commit, 40, 5), "x", 1)}},
 
 		{"compacted", nil, []*Op{send(1, 1, 2, keyed(0, 1, "x"), keyed(1, 2, "y"), keyed(2, 3, "x")), compacted(keyed(1, 2, "y"), keyed(2, 3, "x"))}},
@@ -281,6 +287,12 @@ func member(op *Op, name string, generation int32) *Op {
 	op.Member, op.Generation = name, generation
 	return op
 }
+
+func static(op *Op) *Op { op.Instance = "i"; return op }
+
+func served(op *Op) *Op { op.Served = true; return op }
+
+func owning(op *Op, owned ...string) *Op { op.Owned = owned; return op }
 
 func logged(bs ...Batch) []*Op {
 	return []*Op{with(final(a0, nil), func(w *Whole) { w.Batches = bs })}

@@ -33,6 +33,8 @@ func small(t *testing.T, more ...embedded.Option) *inProcess {
 	opts := []embedded.Option{embedded.With("offsets.topic.num.partitions", "2"), embedded.With("transaction.state.log.num.partitions", "2"),
 		embedded.With("transaction.abort.timed.out.transaction.cleanup.interval.ms", "300"), embedded.With("transaction.max.timeout.ms", "60000"),
 		embedded.With("group.initial.rebalance.delay.ms", "0"), embedded.With("group.min.session.timeout.ms", "500"),
+		embedded.With("group.consumer.min.heartbeat.interval.ms", "50"), embedded.With("group.consumer.heartbeat.interval.ms", "100"),
+		embedded.With("group.consumer.min.session.timeout.ms", "500"), embedded.With("group.consumer.session.timeout.ms", "2000"),
 		embedded.With("auto.create.topics.enable", "false"), embedded.With("log.cleaner.backoff.ms", "100")}
 	return &inProcess{t: t, node: embedded.Start(t, append(opts, more...)...)}
 }
@@ -69,9 +71,9 @@ func TestClean(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	o := quick(All...)
-	o.For, o.Drop, o.Repeat, o.KillClients, o.AdminLag, o.Compress = 2*time.Minute, 20, 20, 800*time.Millisecond, 2*time.Second, true
+	o.For, o.Drop, o.Repeat, o.KillClients, o.AdminLag, o.Compress = 2*time.Minute, 20, 20, 3*time.Second, 2*time.Second, true
 	o.Say = t.Logf
-	enough := needs{Send: 400, Txn: 400, Poll: 200, Observe: 100, List: 100, Commit: 40, Committed: 100, Assigned: 10, Init: 40, Set: 60, Get: 60, Crash: 3, copiedInputs: 20}
+	enough := needs{Send: 400, Txn: 400, Poll: 200, Observe: 100, List: 100, Commit: 40, Committed: 100, Assigned: 10, Init: 40, Set: 60, Get: 60, Crash: 2, copiedInputs: 20}
 	o.Enough = func(h *History, _ int64) bool { return enough.met(h.Done(), nil) }
 	h, err := Run(t.Context(), small(t), o, seed)
 	if err != nil {

@@ -83,7 +83,12 @@ func (w *world) compactor(ctx context.Context) {
 }
 
 // reader consumes partitions it assigns to itself, from the first offset, anew from time to time.
-func (w *world) reader(ctx context.Context) {
+func (w *world) reader(ctx context.Context) { w.reads(ctx, false) }
+
+// dirtyReader does it at read_uncommitted.
+func (w *world) dirtyReader(ctx context.Context) { w.reads(ctx, true) }
+
+func (w *world) reads(ctx context.Context, dirty bool) {
 	var all []string
 	for _, topic := range []string{"plain", "txn", "out", "money"} {
 		all = append(all, keysOf(topic)...)
@@ -101,7 +106,11 @@ func (w *world) reader(ctx context.Context) {
 		if len(from) == 0 {
 			return nil, nil, errors.New("nothing chosen")
 		}
-		cl, err := w.client(life, kgo.ConsumePartitions(from))
+		level := kgo.ReadCommitted()
+		if dirty {
+			level = kgo.ReadUncommitted()
+		}
+		cl, err := w.client(life, kgo.ConsumePartitions(from), kgo.FetchIsolationLevel(level))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -110,14 +119,19 @@ func (w *world) reader(ctx context.Context) {
 			if w.intN(64) == 0 {
 				return errors.New("another assignment")
 			}
-			return w.poll(ctx, cl, proc, func() int64 { return session }, "")
+			return w.polls(ctx, cl, &Op{Proc: proc, Uncommitted: dirty}, func() int64 { return session })
 		}, func() { cl.Close() }, nil
 	})
 }
 
 // poll records one poll of a consumer.
 func (w *world) poll(ctx context.Context, cl *kgo.Client, proc int, session func() int64, group string) error {
-	op := w.h.Begin(&Op{Proc: proc, F: Poll, Group: group})
+	return w.polls(ctx, cl, &Op{Proc: proc, Group: group}, session)
+}
+
+func (w *world) polls(ctx context.Context, cl *kgo.Client, op *Op, session func() int64) error {
+	op.F = Poll
+	w.h.Begin(op)
 	wait, end := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer end()
 	fetches := cl.PollRecords(wait, 500)

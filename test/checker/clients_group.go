@@ -3,6 +3,7 @@ package checker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -11,53 +12,105 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-const readGroup = "readers"
+// The groups that consume topics, of each protocol one.
+const (
+	readGroup   = "readers"     // classic, eager
+	coopGroup   = "cooperators" // classic, cooperative, static members
+	serverGroup = "servers"     // KIP-848
+)
+
+var readTopics = []string{"plain", "txn"}
 
 // member consumes in a group with an eager assignor and commits what it has read.
 func (w *world) member(ctx context.Context) {
+	w.joins(ctx, readGroup, "", kgo.Balancers(kgo.RangeBalancer()))
+}
+
+// cooperator is a static member of a group that hands over single partitions.
+func (w *world) cooperator(ctx context.Context) {
+	name := fmt.Sprintf("static-%d", w.proc())
+	w.joins(ctx, coopGroup, name, kgo.Balancers(kgo.CooperativeStickyBalancer()), kgo.InstanceID(name))
+}
+
+// served is a member of a group whose partitions the node assigns.
+func (w *world) served(ctx context.Context) {
+	w.joins(ctx, serverGroup, "", kgo.Balancers(kgo.StickyBalancer()), kgo.ServerSideBalancer())
+}
+
+// holding is what a member owns: one operation for each assignment of which something is left.
+type holding struct {
+	w    *world
+	mu   sync.Mutex
+	left map[*Op]int // partitions
+	of   map[string]*Op
+}
+
+func (h *holding) take(op *Op, parts map[string][]int32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for topic, ps := range parts {
+		for _, p := range ps {
+			op.Owned = append(op.Owned, key(topic, p))
+		}
+	}
+	h.w.h.Begin(op)
+	for _, k := range op.Owned {
+		h.of[k] = op
+	}
+	if h.left[op] = len(op.Owned); len(op.Owned) == 0 {
+		h.w.h.End(op, OK, nil)
+	}
+}
+
+func (h *holding) drop(parts map[string][]int32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for topic, ps := range parts {
+		for _, p := range ps {
+			op := h.of[key(topic, p)]
+			if op == nil {
+				continue
+			}
+			delete(h.of, key(topic, p))
+			if h.left[op]--; h.left[op] == 0 {
+				delete(h.left, op)
+				h.w.h.End(op, OK, nil)
+			}
+		}
+	}
+}
+
+// joins consumes in a group, commits, and leaves from time to time.
+func (w *world) joins(ctx context.Context, group, instance string, how ...kgo.Opt) {
 	w.loop(ctx, func(life context.Context) (func(context.Context) error, func(), error) {
 		proc := w.proc()
 		var session atomic.Int64
-		var mu sync.Mutex
-		var owns *Op
-		drop := func(context.Context, *kgo.Client, map[string][]int32) {
-			mu.Lock()
-			defer mu.Unlock()
+		owns := &holding{w: w, left: map[*Op]int{}, of: map[string]*Op{}}
+		drop := func(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
 			session.Store(w.sessions.Add(1))
-			if owns != nil {
-				w.h.End(owns, OK, nil)
-				owns = nil
-			}
+			owns.drop(parts)
 		}
 		take := func(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
-			mu.Lock()
-			defer mu.Unlock()
 			session.Store(w.sessions.Add(1))
 			member, generation := cl.GroupMetadata()
-			op := &Op{Proc: proc, F: Assigned, Group: readGroup, Member: member, Generation: generation}
-			for topic, ps := range parts {
-				for _, p := range ps {
-					op.Owned = append(op.Owned, key(topic, p))
-				}
-			}
-			owns = w.h.Begin(op)
+			owns.take(&Op{Proc: proc, F: Assigned, Group: group, Member: member, Instance: instance, Generation: generation}, parts)
 		}
-		cl, err := w.client(life, kgo.ConsumerGroup(readGroup), kgo.ConsumeTopics("plain", "txn"), kgo.Balancers(kgo.RangeBalancer()), kgo.DisableAutoCommit(),
+		cl, err := w.client(life, append(how, kgo.ConsumerGroup(group), kgo.ConsumeTopics(readTopics...), kgo.DisableAutoCommit(),
 			kgo.BlockRebalanceOnPoll(), kgo.SessionTimeout(w.txnTime), kgo.HeartbeatInterval(w.txnTime/10), kgo.OnPartitionsAssigned(take), kgo.OnPartitionsRevoked(drop),
-			kgo.OnPartitionsLost(drop), kgo.RequireStableFetchOffsets())
+			kgo.OnPartitionsLost(drop), kgo.RequireStableFetchOffsets())...)
 		if err != nil {
 			return nil, nil, err
 		}
 		step := func(ctx context.Context) error {
 			defer cl.AllowRebalance()
-			if err := w.poll(ctx, cl, proc, session.Load, readGroup); err != nil {
+			if err := w.poll(ctx, cl, proc, session.Load, group); err != nil {
 				return err
 			}
 			if w.intN(100) == 0 {
 				return errors.New("another member") // leaves: a rebalance
 			}
 			if w.intN(3) == 0 {
-				w.commit(ctx, cl, proc)
+				w.commit(ctx, cl, &Op{Proc: proc, F: Commit, Group: group, Served: group == serverGroup})
 			}
 			return nil
 		}
@@ -66,13 +119,13 @@ func (w *world) member(ctx context.Context) {
 }
 
 // commit records a member's commit of what it has polled.
-func (w *world) commit(ctx context.Context, cl *kgo.Client, proc int) {
+func (w *world) commit(ctx context.Context, cl *kgo.Client, op *Op) {
 	head := cl.UncommittedOffsets()
 	if len(head) == 0 {
 		return
 	}
-	member, generation := cl.GroupMetadata()
-	op := &Op{Proc: proc, F: Commit, Group: readGroup, Member: member, Generation: generation, Offsets: map[string]int64{}}
+	op.Offsets = map[string]int64{}
+	op.Member, op.Generation = cl.GroupMetadata()
 	for topic, ps := range head {
 		for p, o := range ps {
 			op.Offsets[key(topic, p)] = o.Offset
@@ -86,6 +139,23 @@ func (w *world) commit(ctx context.Context, cl *kgo.Client, proc int) {
 		}
 	})
 	w.h.End(op, outcome, why)
+}
+
+// asker reads the committed offsets of the groups that consume.
+func (w *world) asker(ctx context.Context) {
+	groups := []string{readGroup, coopGroup, serverGroup, copyGroup}
+	w.raws(ctx, func(ctx context.Context, c *raw, proc int) error {
+		group := groups[w.intN(len(groups))]
+		keys := keysOf("in")
+		if group != copyGroup {
+			keys = append(keysOf("plain"), keysOf("txn")...)
+		}
+		err := w.rawCommitted(ctx, c, &Op{Proc: proc, F: Committed, Group: group}, keys)
+		if errors.Is(err, kerr.UnstableOffsetCommit) {
+			return nil // a transaction is about to commit
+		}
+		return err
+	})
 }
 
 // commitOutcome is ok only if every partition is, fail only if none is and the client did not repeat itself.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"flag"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -90,6 +91,7 @@ const (
 	apiEndTxn       = 26
 	apiTxnOffsets   = 28
 	apiAlterConfigs = 44
+	apiServed       = 68
 )
 
 func apis(keys ...int16) map[int16]bool {
@@ -472,6 +474,39 @@ var faults = []fault{
 			})
 		}}
 	}, plan{meets: 4, needs: needs{Observe: 4}}},
+	{"name the high watermark as the last stable offset", []string{"I16"}, []string{"pair", "pair", "observe"}, func(f *field) *liar {
+		return &liar{keys: apis(apiFetch), response: func(_ *exchange, resp kmsg.Response) bool {
+			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {
+				lied := p.LastStableOffset < p.HighWatermark
+				p.LastStableOffset = p.HighWatermark
+				return lied
+			})
+		}}
+	}, plan{meets: 40, needs: needs{Txn: 4}}},
+	{"let a served member keep what another gets", []string{"G2"}, []string{"server", "server", "send"}, func(*field) *liar {
+		all := map[[16]byte]map[int32]bool{} // what anybody was ever given
+		return &liar{keys: apis(apiServed), response: func(_ *exchange, resp kmsg.Response) bool {
+			r := resp.(*kmsg.ConsumerGroupHeartbeatResponse)
+			if r.ErrorCode != 0 || r.Assignment == nil {
+				return false
+			}
+			for _, t := range r.Assignment.Topics {
+				if all[t.TopicID] == nil {
+					all[t.TopicID] = map[int32]bool{}
+				}
+				for _, p := range t.Partitions {
+					all[t.TopicID][p] = true
+				}
+			}
+			r.Assignment.Topics = nil
+			for topic, parts := range all {
+				t := kmsg.NewConsumerGroupHeartbeatResponseAssignmentTopic()
+				t.TopicID, t.Partitions = topic, slices.Sorted(maps.Keys(parts))
+				r.Assignment.Topics = append(r.Assignment.Topics, t)
+			}
+			return true
+		}}
+	}, plan{meets: 4, needs: needs{Assigned: 4, Commit: 20}}},
 	{"exchange two batches", []string{"I3", "I5"}, []string{"send", "rescan"}, func(f *field) *liar {
 		return &liar{keys: apis(apiFetch), response: func(_ *exchange, resp kmsg.Response) bool {
 			return eachFetched(resp, func(_ string, p *kmsg.FetchResponseTopicPartition) bool {

@@ -119,6 +119,8 @@ type Op struct {
 
 	Group      string           `json:",omitempty"`
 	Member     string           `json:",omitempty"`
+	Instance   string           `json:",omitempty"` // of a static member: its successor has another id and the same generation
+	Served     bool             `json:",omitempty"` // the group's node assigns (KIP-848): Generation is the member's epoch
 	Generation int32            `json:",omitempty"`
 	Offsets    map[string]int64 `json:",omitempty"`
 	Owned      []string         `json:",omitempty"`

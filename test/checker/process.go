@@ -42,7 +42,8 @@ func NewProcess(binary, dir string, rnd *rand.Rand) (*Process, error) {
 		"offsets.topic.replication.factor=1", "offsets.topic.num.partitions=4", "transaction.state.log.replication.factor=1",
 		"transaction.state.log.min.isr=1", "transaction.state.log.num.partitions=4", "group.initial.rebalance.delay.ms=0", "auto.create.topics.enable=false",
 		"group.min.session.timeout.ms=500", "transaction.abort.timed.out.transaction.cleanup.interval.ms=500", "log.cleaner.backoff.ms=200",
-		"broker.heartbeat.interval.ms=500", "broker.session.timeout.ms=5000"}
+		"group.consumer.min.heartbeat.interval.ms=100", "group.consumer.heartbeat.interval.ms=200", "group.consumer.min.session.timeout.ms=500",
+		"group.consumer.session.timeout.ms=4000", "broker.heartbeat.interval.ms=500", "broker.session.timeout.ms=5000"}
 	if err := os.MkdirAll(p.data(), 0o755); err != nil {
 		return nil, err
 	}

@@ -62,8 +62,8 @@ type Options struct {
 }
 
 // All runs every generator, those that need company more than once.
-var All = []string{"send", "send", "compact", "recompact", "txn", "txn", "txn", "money", "money", "feed", "copy", "copy", "assign", "assign", "group", "group", "group",
-	"commit", "observe", "list", "admin", "admin", "fence", "oldgen"}
+var All = []string{"send", "send", "compact", "recompact", "txn", "txn", "txn", "money", "money", "feed", "copy", "copy", "assign", "dirty", "group", "group", "group",
+	"coop", "coop", "server", "server", "server", "offsets", "commit", "observe", "list", "admin", "admin", "fence", "oldgen"}
 
 // run is one run in progress.
 type run struct {

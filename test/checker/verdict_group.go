@@ -55,7 +55,8 @@ func (a *analysis) groups() {
 	}
 }
 
-// ownership: in one generation a partition has one owner, and no commit of an old generation is taken (G2).
+// ownership: in one generation a partition has one owner, and no commit of an old generation is taken (G2). Members of a group that
+// is served have epochs of their own: there no commit is taken of whom another has followed as the partition's owner.
 func (a *analysis) ownership() {
 	type lane struct {
 		group, key string
@@ -68,7 +69,7 @@ func (a *analysis) ownership() {
 		for _, key := range op.Owned {
 			l := lane{op.Group, key, op.Generation}
 			a.judge("G2", 1)
-			if had := owner[l]; had != nil && had.Member != op.Member {
+			if had := owner[l]; had != nil && had.Member != op.Member && (op.Instance == "" || had.Instance != op.Instance) {
 				a.bad("G2", []*Op{had, op}, "%s of group %s belongs to two members in generation %d", key, op.Group, op.Generation)
 			}
 			owner[l] = op
@@ -78,9 +79,30 @@ func (a *analysis) ownership() {
 		if op.Type != OK || op.Generation < 0 || op.Member == "" {
 			continue
 		}
+		if op.Served {
+			for key := range op.Offsets {
+				if by := followed(began[op.Group], op, key); by != nil {
+					a.bad("G2", []*Op{by, op}, "%s committed %s, which was %s's", op.Member, key, by.Member)
+				}
+			}
+			continue
+		}
 		i := slices.IndexFunc(began[op.Group], func(as *Op) bool { return as.Generation > op.Generation && as.Start < op.Start })
 		if i >= 0 {
 			a.bad("G2", []*Op{began[op.Group][i], op}, "a commit of generation %d was taken in generation %d", op.Generation, began[op.Group][i].Generation)
 		}
 	}
+}
+
+// followed is the last assignment of a key before a commit began, if that was to another member.
+func followed(began []*Op, commit *Op, key string) (by *Op) {
+	for _, op := range began {
+		if op.Start < commit.Start && slices.Contains(op.Owned, key) {
+			by = op
+		}
+	}
+	if by != nil && by.Member == commit.Member {
+		return nil
+	}
+	return by
 }

@@ -1,6 +1,9 @@
 package checker
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // lookups: ListOffsets agrees with the log (I4).
 func (a *analysis) lookups() {
@@ -71,6 +74,7 @@ func (a *analysis) bounds() {
 	}
 	last := map[lane]*Op{}
 	crashes := a.of(Crash)
+	ends := a.commitEnds()
 	for _, op := range a.of(Observe, Final) {
 		b := op.Bounds
 		if op.F == Final && op.Final != nil {
@@ -98,11 +102,50 @@ func (a *analysis) bounds() {
 			}
 		}
 		if op.F == Observe {
+			a.overrun(op, ends[op.Key])
 			last[l] = op
 			if w := a.finals[op.Key]; w != nil && b.HighWatermark > w.HighWatermark {
 				a.bad("I16", []*Op{op}, "%s: the high watermark was %d and is %d at the end", op.Key, b.HighWatermark, w.HighWatermark)
 			}
 		}
+	}
+}
+
+// commitEnd is a value of a transaction that was committed, and when the latest commit was asked for of all below it and its own.
+type commitEnd struct {
+	offset, asked int64
+	op            *Op
+}
+
+// commitEnds are the values of committed transactions by key and offset.
+func (a *analysis) commitEnds() map[string][]commitEnd {
+	ends := map[string][]commitEnd{}
+	for _, op := range a.ops {
+		if op.F != Txn || op.Type != OK || op.Abort {
+			continue
+		}
+		for _, r := range op.Records {
+			if r.Offset >= 0 {
+				ends[r.Key] = append(ends[r.Key], commitEnd{r.Offset, op.CommitAt, op})
+			}
+		}
+	}
+	for _, list := range ends {
+		slices.SortFunc(list, func(x, y commitEnd) int { return cmp.Compare(x.offset, y.offset) })
+		for i := 1; i < len(list); i++ {
+			if list[i-1].asked > list[i].asked {
+				list[i].asked, list[i].op = list[i-1].asked, list[i-1].op
+			}
+		}
+	}
+	return ends
+}
+
+// overrun: the last stable offset is not past a value of a transaction whose commit has not been asked for.
+func (a *analysis) overrun(op *Op, ends []commitEnd) {
+	i, _ := slices.BinarySearchFunc(ends, op.Bounds.LastStable, func(e commitEnd, lso int64) int { return cmp.Compare(e.offset, lso) })
+	if i > 0 && ends[i-1].asked > op.End {
+		a.bad("I16", []*Op{ends[i-1].op, op}, "%s: the last stable offset is %d, past a transaction that was open", op.Key, op.Bounds.LastStable)
 	}
 }
 
