@@ -169,7 +169,7 @@ func openLog(o LogOptions, d *logDir, opts *Options) (*Log, error) {
 	}
 	if !o.TopicID.IsZero() {
 		if err := l.SetTopicID(o.TopicID); err != nil {
-			return nil, fmt.Errorf("open log %v: %w", l.tp, err)
+			return nil, fmt.Errorf("open log %v: %s: %w", l.tp, l.at.path(filePartitionMeta), err)
 		}
 	}
 	if o.Config.strictFlush() {

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/moldau-io/moldau/internal/base/failpoint"
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/core/controller"
@@ -445,42 +444,5 @@ func TestStrangeMessages(t *testing.T) {
 	}
 	if err := setConfig(q, "a", "1"); err != nil || q.Status().Leader != before || q.Err() != nil {
 		t.Fatalf("%v, %v, %+v", err, q.Err(), q.Status())
-	}
-}
-
-// TestVoteThatCannotBeKept: whoever's quorum-state cannot be written gives no vote. After a crash between the write and the
-// answer the vote stands.
-func TestVoteThatCannotBeKept(t *testing.T) {
-	crashed := errors.New("crash")
-	mem := vfs.NewMem()
-	n := format(t, mem, "/data", true)
-	fp := failpoint.New()
-	n.edit = func(o *Options) { o.Failpoints = fp }
-	q := n.start()
-	vote := raft.Message{Type: raft.MsgVote, From: raft.Replica{ID: 2, DirectoryID: id.UUID{5}}, To: 1, Epoch: 9, Log: raft.Position{Offset: 1 << 40, Epoch: 8}}
-	ask := func(q *Quorum, m raft.Message) raft.Message {
-		done := make(chan Reply, 1)
-		q.Ask(Ask{Message: m}, func(r Reply) { done <- r })
-		return (<-done).Message
-	}
-	fp.Arm("quorum.afterState", 1, func() error { return crashed })
-	if a := ask(q, vote); a.Granted || a.Error != wire.ErrBrokerNotAvailable {
-		t.Fatalf("%+v", a)
-	}
-	if <-q.Failed(); !errors.Is(q.Err(), crashed) {
-		t.Fatal(q.Err())
-	}
-	if err := q.Close(); err != nil {
-		t.Fatal(err)
-	}
-	n.fs, n.edit = mem.CrashClone(1), nil
-	h, err := readState(n.fs, filepath.Join(n.dir, logDirName))
-	if err != nil || h.Epoch != 9 || h.Voted != vote.From {
-		t.Fatalf("%+v, %v", h, err)
-	}
-	q = n.start()
-	vote.From.ID = 3
-	if a := ask(q, vote); a.Granted || a.Error != wire.ErrFencedLeaderEpoch { // the node stood itself, in a later epoch
-		t.Fatalf("%+v", a)
 	}
 }

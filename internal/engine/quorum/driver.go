@@ -235,7 +235,7 @@ func (d *driver) append(dec controller.Decision) error {
 			return err
 		}
 	}
-	return d.o.Failpoints.Hit("quorum.afterAppend")
+	return nil
 }
 
 // tick does what time demands of the core, the controller and the log.
@@ -356,9 +356,6 @@ func (d *driver) ready() (bool, error) {
 		if err := writeState(d.o.FS, d.o.logDir(), *rd.HardState, d.raft.Membership()); err != nil {
 			return false, err
 		}
-		if err := d.o.Failpoints.Hit("quorum.afterState"); err != nil {
-			return false, err
-		}
 		d.o.Logger.Info("quorum state", "role", d.raft.Role().String(), "epoch", int(rd.HardState.Epoch), "leader", int(rd.HardState.Leader))
 	}
 	if rd.TruncateTo != nil {
@@ -396,9 +393,6 @@ func (d *driver) flush() error {
 	if d.log.DurableEnd() < end {
 		if err := d.log.Flush(end); err != nil {
 			return fmt.Errorf("flush the metadata log: %w", err)
-		}
-		if err := d.o.Failpoints.Hit("quorum.afterFlush"); err != nil {
-			return err
 		}
 	}
 	end, err := d.counted()

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/moldau-io/moldau/internal/base/failpoint"
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/core/controller"
@@ -41,8 +40,6 @@ type Options struct {
 	Logger *slog.Logger
 	Now    func() time.Time // wall clock; time.Now when nil
 	Seed   uint64           // for election jitter and the controller's choices
-	// Failpoints may be nil. Points: quorum.afterState, quorum.afterAppend, quorum.afterFlush, quorum.afterSnapshot.
-	Failpoints *failpoint.Set
 
 	NodeID      id.BrokerID
 	ClusterID   string

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -455,54 +454,6 @@ func TestCloseAnswersEverything(t *testing.T) {
 	}
 	if err := setConfig(q, "a", "b"); !errors.Is(err, wire.ErrNotController) && !errors.Is(err, ErrClosed) {
 		t.Fatalf("after Close: %v", err)
-	}
-}
-
-// TestCrash lets the node die at each point of its work and come back on what the disk has kept. What was answered is there.
-func TestCrash(t *testing.T) {
-	for _, point := range []string{"quorum.afterState", "quorum.afterAppend", "quorum.afterFlush", "quorum.afterSnapshot"} {
-		t.Run(point, func(t *testing.T) {
-			mem := vfs.NewMem()
-			n := format(t, mem, "/data", true)
-			seed := uint64(time.Now().UnixNano())
-			t.Logf("seed %d", seed)
-			rnd := rand.New(rand.NewPCG(seed, 0))
-			acked := map[string]int{}
-			for round := range 6 {
-				crashed := errors.New("crash")
-				fp := newFailpoints(point, 1+rnd.IntN(5), crashed)
-				n.edit = func(o *Options) { o.Failpoints, o.SnapshotMaxNewRecordBytes = fp, 2000 }
-				q, err := Open(n.options())
-				if err != nil {
-					t.Fatalf("round %d: %v", round, err)
-				}
-				if err := q.Start(); err != nil {
-					t.Fatal(err)
-				}
-				for i := range 30 {
-					if q.Err() != nil {
-						break
-					}
-					k := fmt.Sprintf("k%d", i)
-					if err := setConfig(q, k, fmt.Sprint(round)); err == nil {
-						acked[k] = round
-					}
-				}
-				mem = mem.CrashClone(rnd.Uint64())
-				q.Close()
-				n.fs = mem
-				n.edit = nil
-				q = n.start()
-				for k, v := range acked { // a later value that was not answered may have survived
-					if got, err := strconv.Atoi(configOf(q.Image(), k)); err != nil || got < v || got > round {
-						t.Fatalf("round %d: %s was answered with %d and is %q", round, k, v, configOf(q.Image(), k))
-					}
-				}
-				if err := q.Close(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		})
 	}
 }
 
