@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -448,4 +451,109 @@ func TestKeyMap(t *testing.T) {
 	if small := newKeyMap(1000*keySlotBytes, 0.9, 10); len(small.slots) > 20 || !small.put([]byte("key"), 1) || small.utilization() != 0.001 {
 		t.Errorf("%d slots for 10 keys, utilization %g", len(small.slots), small.utilization())
 	}
+}
+
+// A truncation into the clean part takes the cleaner's checkpoint down at once: after a crash nothing that is written in its place
+// counts as clean.
+func TestTruncationLowersCleanerCheckpoint(t *testing.T) {
+	for name, cut := range map[string]func(l *Log) error{
+		"in the clean part": func(l *Log) error { return l.TruncateTo(10) },
+		"everything":        func(l *Log) error { return l.TruncateFullyAndStartAt(10) },
+	} {
+		disk, ck := mem(t), &clock{ms: epochMs}
+		m := compacted(t, managerOptions(t, disk, ck, "/data"), disk, 1, func(c *Config) { c.MinCleanableRatio = 0 })
+		if !m.Clean() {
+			t.Fatal("no pass")
+		}
+		l, _ := m.Get(tp0)
+		if at := l.clean.Load(); at <= 10 || !strings.Contains(content(t, disk, "/data/"+fileCleanerOffset), fmt.Sprint("t 0 ", at)) {
+			t.Fatalf("clean up to %d, the checkpoint says %q", at, content(t, disk, "/data/"+fileCleanerOffset))
+		}
+		if err := cut(l); err != nil {
+			t.Fatal(err)
+		}
+		end := min(l.EndOffset(), 10)
+		text := content(t, disk.CrashClone(vfs.LoseUnsynced), "/data/"+fileCleanerOffset)
+		if !strings.Contains(text, fmt.Sprint("t 0 ", end, "\n")) {
+			t.Errorf("%s: the checkpoint says %q, the log ends at %d", name, text, l.EndOffset())
+		}
+		m.Close(1)
+	}
+}
+
+// A pass ends without effect when its log is not to be compacted any more.
+func TestPassEndsWithThePolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := mem(t)
+		o, config := idleCleaner(t, disk)
+		m := compacted(t, o, disk, 1, nil)
+		l, _ := m.Get(tp0)
+		config.MaxIOBytesPerSecond, config.IOBufferBytes = 1000, 1
+		m.SetCleaner(config)
+		time.Sleep(time.Second)
+		m.cleaner.mu.Lock()
+		busy := m.cleaner.busy[l]
+		m.cleaner.mu.Unlock()
+		if !busy {
+			t.Fatal("the log is not taken up")
+		}
+		before := recordsOf(t, l)
+		c := l.Config()
+		c.CleanupCompact, c.CleanupDelete = false, true
+		l.SetConfig(c)
+		time.Sleep(10 * time.Minute)
+		if l.clean.Load() >= 0 || recordsOf(t, l) != before || len(m.Uncleanable()) > 0 {
+			t.Errorf("clean up to %d, %d records of %d, %v", l.clean.Load(), recordsOf(t, l), before, m.Uncleanable())
+		}
+		c.CleanupCompact = true
+		l.SetConfig(c)
+		time.Sleep(10 * time.Minute)
+		if l.clean.Load() <= 0 {
+			t.Error("not cleaned when it is to be compacted again")
+		}
+		m.Close(1)
+	})
+}
+
+// A worker that ends in a panic is counted until the workers are started anew.
+func TestDeadWorkersAreCounted(t *testing.T) {
+	var broken atomic.Bool
+	faults := make(chan error, 10)
+	o, config := idleCleaner(t, mem(t))
+	o.Fault = func(err error) { faults <- err }
+	o.Now = func() time.Time {
+		if broken.Load() {
+			panic("boom")
+		}
+		return time.Now()
+	}
+	m := mustOpen(t, o)
+	if n := m.CleanerStats().DeadThreads; n != 0 {
+		t.Errorf("%d dead before any lived", n)
+	}
+	m.dirs[0].o.Logger = slog.New(slog.DiscardHandler)
+	broken.Store(true)
+	config.Threads = 2
+	m.SetCleaner(config)
+	for range 2 {
+		select {
+		case err := <-faults:
+			if !strings.Contains(err.Error(), "boom") {
+				t.Error(err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("nobody heard of it")
+		}
+	}
+	broken.Store(false)
+	m.cleaner.running.Wait()
+	if n := m.CleanerStats().DeadThreads; n != 2 {
+		t.Errorf("%d are dead, two panicked", n)
+	}
+	config.Threads = 1
+	m.SetCleaner(config)
+	if n := m.CleanerStats().DeadThreads; n != 0 {
+		t.Errorf("%d are dead after a new start", n)
+	}
+	m.Close(1)
 }

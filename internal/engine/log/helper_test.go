@@ -53,6 +53,7 @@ type batchSpec struct {
 	leader   id.LeaderEpoch
 	base     id.Offset
 	compress record.Codec
+	key      string // none when empty
 }
 
 func (s batchSpec) build(t testing.TB) []byte {
@@ -70,8 +71,12 @@ func (s batchSpec) build(t testing.TB) []byte {
 	if ts == 0 {
 		ts = epochMs
 	}
+	var key []byte
+	if s.key != "" {
+		key = []byte(s.key)
+	}
 	for range max(s.records, 1) {
-		if err := b.Append(ts, nil, bytes.Repeat([]byte{s.fill | 'a'}, max(s.size, 1))); err != nil {
+		if err := b.Append(ts, key, bytes.Repeat([]byte{s.fill | 'a'}, max(s.size, 1))); err != nil {
 			t.Fatal(err)
 		}
 	}

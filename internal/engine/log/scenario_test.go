@@ -17,14 +17,17 @@ import (
 
 // Scenarios drive one log through text files. Commands, with their arguments:
 //
-//	open [segment-bytes=N] [index-interval=N] [index-bytes=N] [segment-ms=N] [retention-ms=N] [retention-bytes=N]
-//	     [policy=delete|compact] [flush-messages=N] [unclean] [start=N] [recovery=N] [hw=N]
-//	append [n=records] [size=bytes] [ts=ms after the epoch] [epoch=E] [pid=P pe=producer epoch seq=S] [txn] [times=K]
+//	open [segment-bytes=N] [index-interval=N] [index-bytes=N] [segment-ms=N] [max-lag-ms=N] [retention-ms=N] [retention-bytes=N]
+//	     [file-delete-ms=N] [policy=delete|compact|compact-delete|none] [flush-messages=N] [flush-ms=N] [max-message-bytes=N]
+//	     [ts-type=create|append] [before-max-ms=N] [after-max-ms=N] [unclean] [start=N] [recovery=N] [hw=N]
+//	config ...                                the same, of a log that is open; what is not named stays
+//	append [n=records] [size=bytes] [ts=ms after the epoch | no-ts | now ts=ms from now] [epoch=E] [pid=P pe=producer epoch seq=S]
+//	     [txn] [key=K] [times=K]
 //	follow base=N [n=] [epoch=] [leader=]     append as a follower
 //	marker pid=P [pe=] [abort] [coord=E] [tv=V]
 //	read from=N [max=bytes] [isolation=end|hw|committed]
 //	lookup ts=N|earliest|latest|max
-//	hw to=N; flush; roll; close; kill; advance ms=N; retention; tick; sweep; expire
+//	hw to=N; flush; flush-due; roll; close; kill; advance ms=N; retention; tick; sweep; expire
 //	truncate to=N; restart at=N; delete-records before=N; epoch-end e=N; assign e=N at=N
 //	state; files; producers; index segment=N; hex file=NAME; remove file=NAME; flip file=NAME at=N; cut file=NAME size=N
 func TestScenarios(t *testing.T) {
@@ -91,6 +94,12 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 		return out, err
 	}
 	switch d.Cmd {
+	case "config":
+		s.configure(a)
+		s.l.SetConfig(s.c)
+		return "", nil
+	case "flush-due":
+		return fmt.Sprintln(s.l.flushDue(s.clock.now())), nil
 	case "read":
 		return s.read(a)
 	case "lookup":
@@ -148,19 +157,33 @@ func (s *scenario) run(d *datadriven.TestData) (string, error) {
 	return "", nil
 }
 
-func (s *scenario) open(a args) (string, error) {
-	s.c = testConfig()
+// configure reads what a topic's configuration is to be from the arguments; what is not among them stays.
+func (s *scenario) configure(a args) {
 	c := &s.c
 	c.SegmentBytes = a.num("segment-bytes", c.SegmentBytes)
 	c.IndexIntervalBytes = a.num("index-interval", c.IndexIntervalBytes)
 	c.SegmentIndexBytes = a.num("index-bytes", c.SegmentIndexBytes)
 	c.SegmentAge = a.ms("segment-ms", c.SegmentAge)
+	c.MaxCompactionLag = a.ms("max-lag-ms", c.MaxCompactionLag)
 	c.RetentionTime = a.ms("retention-ms", c.RetentionTime)
 	c.RetentionBytes = a.num("retention-bytes", c.RetentionBytes)
+	c.FileDeleteDelay = a.ms("file-delete-ms", c.FileDeleteDelay)
 	c.FlushMessages = a.num("flush-messages", c.FlushMessages)
-	if a.text("policy", "delete") == "compact" {
-		c.CleanupDelete, c.CleanupCompact = false, true
+	c.FlushInterval = a.ms("flush-ms", c.FlushInterval)
+	c.MaxMessageBytes = int(a.num("max-message-bytes", int64(c.MaxMessageBytes)))
+	c.TimestampBeforeMax, c.TimestampAfterMax = a.ms("before-max-ms", c.TimestampBeforeMax), a.ms("after-max-ms", c.TimestampAfterMax)
+	if a.has("ts-type") {
+		c.LogAppendTime = a.text("ts-type", "") == "append"
 	}
+	if a.has("policy") {
+		policy := a.text("policy", "")
+		c.CleanupDelete, c.CleanupCompact = strings.Contains(policy, "delete"), strings.Contains(policy, "compact")
+	}
+}
+
+func (s *scenario) open(a args) (string, error) {
+	s.c = testConfig()
+	s.configure(a)
 	var err error
 	s.l, err = tryOpen(s.t, s.disk, s.c, func(o *LogOptions) {
 		o.Now = s.clock.now
@@ -178,7 +201,12 @@ func (s *scenario) onAppend(cmd string, a args) (out string, done bool, err erro
 		return "", false, nil
 	}
 	spec := batchSpec{records: int(a.num("n", 1)), size: int(a.num("size", 10)), ts: epochMs + a.num("ts", 0), leader: id.LeaderEpoch(a.num("epoch", 0)),
-		idem: a.has("pid"), pid: id.ProducerID(a.num("pid", 0)), epoch: id.ProducerEpoch(a.num("pe", 0)), seq: int32(a.num("seq", 0)), txn: a.has("txn"), base: id.Offset(a.num("base", 0))}
+		idem: a.has("pid"), pid: id.ProducerID(a.num("pid", 0)), epoch: id.ProducerEpoch(a.num("pe", 0)), seq: int32(a.num("seq", 0)), txn: a.has("txn"), base: id.Offset(a.num("base", 0)), key: a.text("key", "")}
+	if a.has("no-ts") {
+		spec.ts = record.NoTimestamp
+	} else if a.has("now") {
+		spec.ts = s.clock.ms + a.num("ts", 0)
+	}
 	var r AppendResult
 	switch cmd {
 	case "append":

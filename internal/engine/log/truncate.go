@@ -134,8 +134,10 @@ func (l *Log) truncate(offset id.Offset) error {
 	}
 	if l.HighWatermark() >= end {
 		l.setHighWatermark(end)
+	} else {
+		l.producers.highWatermarkAt(l.HighWatermark()) // of transactions that ended long ago the state has just been told
+		l.publishUnstable()
 	}
-	l.publishUnstable()
 	return lowered
 }
 
