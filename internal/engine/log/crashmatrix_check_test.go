@@ -90,7 +90,7 @@ func (w *matrix) checkLog(m *Manager, tp id.TopicPartition, power bool) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(checkEpochs(l, got), checkIndexes(l), checkTimes(l, got), checkProducers(l, got, e.sawStart), checkCommitted(l, got, e.sawStart), w.checkAppend(l, got))
+	return errors.Join(checkEpochs(l, got), checkIndexes(l), checkTimes(l, got), checkProducers(l, got, e.sawStart), checkCommitted(l, got, e.sawStart), w.checkAppend(l, got, e.sawStart))
 }
 
 // incarnation is the one of short that a log is of.
@@ -461,12 +461,16 @@ func checkCommitted(l *Log, got []record.Batch, sawStart id.Offset) error {
 	return nil
 }
 
-// checkAppend sends the last batch of a producer again, and a new one.
-func (w *matrix) checkAppend(l *Log, got []record.Batch) error {
+// checkAppend sends the last batch of a producer again, and a new one. What lies below the highest start the log ever had may be back,
+// and its producer forgotten.
+func (w *matrix) checkAppend(l *Log, got []record.Batch, sawStart id.Offset) error {
 	for i := len(got) - 1; i >= 0; i-- {
 		b := got[i]
 		if !b.HasProducerID() || b.IsControl() || b.ProducerID() != 9 {
 			continue
+		}
+		if b.BaseOffset() < sawStart {
+			break
 		}
 		again := bytes.Clone(b)
 		record.Batch(again).SetBaseOffset(0)
