@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/core/image"
@@ -27,6 +28,9 @@ const (
 type metaLog struct {
 	*log.Log
 	o *Options
+	// quiet and stop bound the wait for a foreign process to go.
+	quiet time.Duration
+	stop  <-chan struct{}
 	// snapshot is the newest snapshot: epochs that end before the log starts are known from it alone.
 	snapshot raft.Position
 	oldest   raft.Position // the oldest snapshot
@@ -59,7 +63,7 @@ func openMetaLog(o *Options, newest raft.Position) (*metaLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &metaLog{Log: l, o: o, snapshot: newest, oldest: newest}
+	m := &metaLog{Log: l, o: o, quiet: foreignQuiet, snapshot: newest, oldest: newest}
 	end := m.End()
 	if newest != bootstrapID && end.Behind(newest) {
 		o.Logger.Info("the log ends before the newest snapshot and begins anew", "log_end", int64(end.Offset), "snapshot", snapshotName(newest))

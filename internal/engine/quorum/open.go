@@ -54,6 +54,7 @@ func newDriver(q *Quorum, rnd *rand.Rand) (*driver, error) {
 	if d.log, err = openMetaLog(d.o, newest); err != nil {
 		return nil, err
 	}
+	d.log.stop = q.stop
 	if err := d.snaps.init(d, list); err != nil {
 		d.log.Close()
 		return nil, err

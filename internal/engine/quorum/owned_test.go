@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moldau-io/moldau/internal/base/vfs"
+	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/raft"
 	"github.com/moldau-io/moldau/internal/engine/log"
 )
@@ -60,7 +62,18 @@ func TestForeignWriter(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := format(t, vfs.NewMem(), "/data", true)
 			n.edit = func(o *Options) { o.MaxIdleInterval = 0 }
-			q := n.start()
+			q, err := Open(n.options())
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.d.log.quiet = 50 * time.Millisecond
+			if err := q.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { q.Close() })
+			if _, err := q.AwaitImage(t.Context(), func(i *image.Image) bool { return i.Features.MetadataVersion == 33 }); err != nil {
+				t.Fatal(err)
+			}
 			if err := setConfig(q, "a", "1"); err != nil {
 				t.Fatal(err)
 			}
