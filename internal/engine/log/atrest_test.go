@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,10 +33,8 @@ func newAtRest(t *testing.T, seed uint64, clean bool) *atRest {
 	for range 30 {
 		w.step()
 	}
-	w.txn()
-	w.appendPlain()
-	w.appendKeyed()
-	w.flush()
+	w.everyKind()
+	w.logs[plainTP].sawStart = w.log(plainTP).StartOffset()
 	if clean {
 		w.stop()
 	}
@@ -47,6 +46,50 @@ func newAtRest(t *testing.T, seed uint64, clean bool) *atRest {
 		a.files = append(a.files, path)
 	}
 	return a
+}
+
+// everyKind does what makes the files of which chance may have made none.
+func (w *matrix) everyKind() {
+	const pid = 77 // nobody else's
+	w.epochs[pid]++
+	s := batchSpec{records: 2, size: 60, ts: w.clock.ms, txn: true, pid: pid, epoch: w.epochs[pid]}
+	w.append(plainTP, s.build(w.t), AppendInfo{LeaderEpoch: w.epoch(w.log(plainTP))})
+	m, err := record.EndTxnMarker(pid, s.epoch, false, w.clock.ms, []byte{0, 0, 0, 0, 0, 3})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.append(plainTP, m, AppendInfo{LeaderEpoch: w.epoch(w.log(plainTP)), Origin: OriginCoordinator})
+	for range 3 { // the cleaner finds something
+		w.appendKeyed()
+		if err := w.log(keyedTP).Roll(); err != nil {
+			w.fail("roll: %v", err)
+		}
+	}
+	if err := w.log(plainTP).Roll(); err != nil {
+		w.fail("roll: %v", err)
+	}
+	w.txn()
+	w.appendPlain()
+	w.appendKeyed()
+	for _, l := range w.m.Logs() {
+		l.AdvanceHighWatermark(l.EndOffset())
+	}
+	w.m.Clean() // leaves .deleted files
+	w.recreate()
+	w.append(shortTP, batchSpec{records: 1, size: 100, ts: w.clock.ms}.build(w.t), AppendInfo{LeaderEpoch: 1})
+	for _, l := range w.m.Logs() {
+		if err := l.Flush(l.EndOffset()); err != nil {
+			w.fail("flush: %v", err)
+		}
+		e := w.logs[l.TopicPartition()]
+		e.durable, e.emptied, e.anyOld = e.end, false, nil
+	}
+	for _, d := range w.m.dirs {
+		d.hwChanged.Store(true)
+		if err := w.m.checkpointHighWatermarks(d); err != nil {
+			w.fail("checkpoint: %v", err)
+		}
+	}
 }
 
 func contents(t *testing.T, disk *vfs.Mem) map[string][]byte {
@@ -68,6 +111,26 @@ func contents(t *testing.T, disk *vfs.Mem) map[string][]byte {
 	}
 	walk("/data")
 	return out
+}
+
+// restKinds are the kinds of files of a log directory. A file of no kind in here fails TestAtRest, and so does a kind of which it found
+// no file. (The files of a metadata directory are damaged in engine/quorum.)
+var restKinds = []string{suffixLog, suffixIndex, suffixTime, suffixTxn, suffixSnapshot, suffixDeleted, fileEpochs, filePartitionMeta, fileRecoveryPoint,
+	fileStartOffset, fileHighWatermark, fileCleanerOffset, fileMetaProperties, fileCleanShutdown, fileLock, "of a log that goes"}
+
+// restKind names the kind of a file, or says that it has none.
+func restKind(path string) string {
+	name := filepath.Base(path)
+	if _, kind, ok := parseDirName(filepath.Base(filepath.Dir(path))); ok && kind == dirDelete {
+		return "of a log that goes"
+	}
+	if _, suffix, ok := parseSegmentName(name); ok {
+		if strings.HasSuffix(suffix, suffixDeleted) {
+			return suffixDeleted
+		}
+		return suffix
+	}
+	return name
 }
 
 // damage is one way in which a file was changed; nil bytes: it is away.
@@ -134,14 +197,14 @@ func TestAtRest(t *testing.T) {
 		a := newAtRest(t, seed+uint64(i), clean)
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
 		for _, path := range a.files {
-			if filepath.Base(path) == fileLock {
-				continue
-			}
 			b, err := vfs.ReadFile(a.disk, path, 1<<20)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, d := range a.damages(path, b, rng) {
+				if kind := restKind(path); (kind == suffixDeleted || kind == "of a log that goes") && rng.IntN(20) > 0 {
+					continue // nobody reads them
+				}
 				disk := a.disk.CrashClone(vfs.KeepUnsynced)
 				if d.bytes == nil {
 					err = disk.Remove(path)
@@ -151,7 +214,7 @@ func TestAtRest(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				kinds[fileKind(path)]++
+				kinds[restKind(path)]++
 				started, err := a.check(disk, path, d, clean)
 				if err != nil {
 					t.Errorf("clean stop %v, %s, %s: %v", clean, path, d.name, err)
@@ -170,9 +233,14 @@ func TestAtRest(t *testing.T) {
 		n += k
 	}
 	t.Logf("%d damages, %d starts refused: %v", n, refused, kinds)
-	for _, kind := range []string{".log", ".index", ".timeindex", ".snapshot", "checkpoint", fileMetaProperties, fileCleanShutdown} {
+	for _, kind := range restKinds {
 		if kinds[kind] == 0 {
-			t.Errorf("no %s was damaged", kind)
+			t.Errorf("no file of kind %s was damaged", kind)
+		}
+	}
+	for kind := range kinds {
+		if !slices.Contains(restKinds, kind) {
+			t.Errorf("a file of a kind that is not in the table: %s", kind)
 		}
 	}
 }
@@ -254,6 +322,9 @@ func (a *atRest) check(disk *vfs.Mem, path string, d damage, clean bool) (starte
 			}
 			next = last + 1
 		}
+		if err := a.checkTxns(l, e, mine, kind, d, clean); err != nil {
+			return true, err
+		}
 		if kind == ".log" && mine || strings.Contains(path, fileStartOffset) || d.name == "stale copy" && strings.Contains(path, fileRecoveryPoint) {
 			continue
 		}
@@ -267,6 +338,23 @@ func (a *atRest) check(disk *vfs.Mem, path string, d damage, clean bool) (starte
 		}
 	}
 	return true, nil
+}
+
+// checkTxns compares what is known of producers and transactions with the batches. As in Apache Kafka, a clean stop that left no
+// snapshot is one that had nothing to write.
+func (a *atRest) checkTxns(l *Log, e *expected, mine bool, kind string, d damage, clean bool) error {
+	if l.tp != plainTP || mine && (kind == suffixLog || kind == suffixSnapshot && clean) {
+		return nil
+	}
+	got, err := readFrom(l, l.StartOffset())
+	if err != nil {
+		return fmt.Errorf("read: %w", err)
+	}
+	l.AdvanceHighWatermark(l.EndOffset())
+	if err := checkProducers(l, got, e.sawStart); err != nil {
+		return err
+	}
+	return checkCommitted(l, got, e.sawStart)
 }
 
 // outside reports whether a batch differs from one that was written in fields that its checksum does not cover: base offset and
