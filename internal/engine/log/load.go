@@ -36,9 +36,9 @@ func (l *Log) load(o LogOptions, created bool) error {
 	l.setSegments(segs[below:])
 	l.producers.snapshots = dir.snapshots
 	// What lies below the log start was to be deleted. If a crash undid a part of that there are holes in it, which must not be
-	// taken for holes in the log.
+	// taken for holes in the log. It must not come back either: the checkpoints forget a log start that is a segment's beginning.
 	if below > 0 {
-		if err := l.discard(segs[:below]); err != nil {
+		if err := l.discardNow(segs[:below]); err != nil {
 			return l.storageError("delete segments of", err)
 		}
 	}
