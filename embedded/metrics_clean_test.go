@@ -37,6 +37,8 @@ func (w *watched) cleaner(t *testing.T) {
 
 	// Two batches are read for the map and once more for the copy, one of them is written: that is to take a second and a half.
 	size := sumOf(`kafka_log_log_size{topic="t"`)(before)
+	x.alter(2, "t", "retention.bytes", fmt.Sprint(2*size))
+	w.await(t, x.n, before, want{`kafka_log_log_retentionsizeinpercent{topic="t",partition="0"}`: is(50)})
 	x.alter(4, "", "log.cleaner.io.max.bytes.per.second", fmt.Sprint(size/3*5/1.5))
 	x.alter(2, "t", "cleanup.policy", "compact")
 	x.alter(4, "", "log.cleaner.backoff.ms", "10")

@@ -151,6 +151,8 @@ func (w *watched) await(t *testing.T, n *embedded.Node, before map[string]float6
 var elsewhere = map[string]string{
 	"moldau_server_shed_total{}":   "server.TestMemoryBoundShedsHolders, node.TestDoorFigures",
 	"moldau_server_panics_total{}": "server.TestMisbehavior, node.TestDoorFigures",
+
+	"kafka_log_logcleaner_deadthreadcount{}": "log.TestDeadWorkersAreCounted, node.TestCleanerFigures",
 }
 
 // TestEverySeriesMoves: what is served has been seen to take the value it should, every family of it.

@@ -100,6 +100,7 @@ func (m *requestMetrics) source(emit metric.Emit, summary metric.EmitSummary) {
 func (n *Node) addMetrics() {
 	n.metrics.Add(n.requests.source)
 	n.metrics.Add(n.replicaMetrics)
+	n.metrics.Add(n.logMetrics)
 	n.metrics.Add(n.cleanerMetrics)
 	n.metrics.Add(n.serverMetrics)
 	n.metrics.Add(n.groupMetrics)
@@ -129,32 +130,6 @@ func (n *Node) replicaMetrics(emit metric.Emit, _ metric.EmitSummary) {
 	purgatory := metric.Name("server", "DelayedOperationPurgatory", "PurgatorySize")
 	emit(purgatory, metric.Gauge, float64(g.WaitingProduces), "delayedOperation", "Produce")
 	emit(purgatory, metric.Gauge, float64(g.WaitingFetches), "delayedOperation", "Fetch")
-	for _, l := range n.logs.Logs() {
-		tp := l.TopicPartition()
-		labels := []string{"topic", tp.Topic, "partition", decimal(tp.Partition)}
-		emit(metric.Name("log", "Log", "Size"), metric.Gauge, float64(l.SizeBytes()), labels...)
-		emit(metric.Name("log", "Log", "LogEndOffset"), metric.Gauge, float64(l.EndOffset()), labels...)
-		emit(metric.Name("log", "Log", "LogStartOffset"), metric.Gauge, float64(l.StartOffset()), labels...)
-		emit(metric.Name("log", "Log", "NumLogSegments"), metric.Gauge, float64(l.Segments()), labels...)
-	}
-}
-
-// cleanerMetrics are Kafka's but for DeadThreadCount: a cleaner that panics outside of a log ends the node.
-func (n *Node) cleanerMetrics(emit metric.Emit, _ metric.EmitSummary) {
-	s := n.logs.CleanerStats()
-	gauge := func(group, name string, value float64, labels ...string) {
-		emit(metric.Name("log", group, name), metric.Gauge, value, labels...)
-	}
-	for _, d := range s.Dirs {
-		gauge("LogCleanerManager", "uncleanable-partitions-count", float64(d.UncleanablePartitions), "logDirectory", d.Path)
-		gauge("LogCleanerManager", "uncleanable-bytes", float64(d.UncleanableBytes), "logDirectory", d.Path)
-	}
-	gauge("LogCleanerManager", "max-dirty-percent", float64(s.MaxDirtyPercent))
-	gauge("LogCleanerManager", "time-since-last-run-ms", float64(s.SinceLastRun.Milliseconds()))
-	gauge("LogCleaner", "max-buffer-utilization-percent", float64(s.MaxBufferUtilizationPercent))
-	gauge("LogCleaner", "cleaner-recopy-percent", float64(s.RecopyPercent))
-	gauge("LogCleaner", "max-clean-time-secs", float64(int(s.MaxCleanTime.Seconds())))
-	gauge("LogCleaner", "max-compaction-delay-secs", float64(int(s.MaxCompactionDelay.Seconds())))
 }
 
 func (n *Node) serverMetrics(emit metric.Emit, _ metric.EmitSummary) {

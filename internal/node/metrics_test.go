@@ -1,12 +1,15 @@
 package node
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/moldau-io/moldau/internal/base/metric"
 	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/engine/log"
 )
 
 // TestDoorFigures: each count of the door has its series. That the counts move is seen by the server's own tests.
@@ -23,6 +26,30 @@ func TestDoorFigures(t *testing.T) {
 		"moldau_server_shed_total":                                     6,
 		"moldau_server_panics_total":                                   7,
 		"moldau_server_request_memory_bytes":                           8,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestCleanerFigures: each figure of the cleaner has its series.
+func TestCleanerFigures(t *testing.T) {
+	got := map[string]float64{}
+	cleanerFigures(func(name string, _ metric.Kind, value float64, labels ...string) {
+		got[strings.Join(append([]string{name}, labels...), " ")] = value
+	},
+		log.CleanerStats{Dirs: []log.CleanerDirStats{{Path: "/d", UncleanablePartitions: 1, UncleanableBytes: 2}}, MaxDirtyPercent: 3, SinceLastRun: 4 * time.Millisecond,
+			MaxBufferUtilizationPercent: 5, RecopyPercent: 6, MaxCleanTime: 7500 * time.Millisecond, MaxCompactionDelay: 8 * time.Second, DeadThreads: 9})
+	want := map[string]float64{
+		"kafka_log_logcleanermanager_uncleanable_partitions_count logDirectory /d": 1,
+		"kafka_log_logcleanermanager_uncleanable_bytes logDirectory /d":            2,
+		"kafka_log_logcleanermanager_max_dirty_percent":                            3,
+		"kafka_log_logcleanermanager_time_since_last_run_ms":                       4,
+		"kafka_log_logcleaner_max_buffer_utilization_percent":                      5,
+		"kafka_log_logcleaner_cleaner_recopy_percent":                              6,
+		"kafka_log_logcleaner_max_clean_time_secs":                                 7,
+		"kafka_log_logcleaner_max_compaction_delay_secs":                           8,
+		"kafka_log_logcleaner_deadthreadcount":                                     9,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -48,6 +48,15 @@ func (l *Log) retain(now time.Time) error {
 	return err
 }
 
+// RetentionSizePercent is how much of retention.bytes the log takes, 0 when there is no bound.
+func (l *Log) RetentionSizePercent() int {
+	limit := l.cfg.Load().RetentionBytes
+	if limit <= 0 {
+		return 0
+	}
+	return int(float64(l.SizeBytes()) * 100 / float64(limit))
+}
+
 func (l *Log) deleteBySize(limit int64) (int, error) {
 	excess := l.SizeBytes() - limit
 	if limit < 0 || excess < 0 {
