@@ -4,7 +4,7 @@ export CGO_ENABLED := 0
 GO ?= go
 ARGS ?=
 
-.PHONY: help run build test check-full race interop diff disk power soak lint generate bench demo clean
+.PHONY: help run build test check-full race interop diff disk power checker soak lint generate bench demo clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ test: ## unit, scenario, golden, seeded and embedded tests (<= 10 minutes on 2 c
 	$(GO) test -timeout 9m ./...
 	MOLDAU_EMBEDDED_LINE=tcp $(GO) test -timeout 3m ./embedded
 
-check-full: race diff disk power interop ## everything CI runs besides `test` (<= 30 minutes more)
+check-full: race diff disk power checker interop ## everything CI runs besides `test` (<= 45 minutes more)
 
 race: ## race detector over the concurrent rooms, without the crash matrices, which are of one goroutine
 	CGO_ENABLED=1 $(GO) test -race -timeout 12m -skip 'TestAtRest|TestCrashEverywhere|TestCleanerModel' ./internal/broker/... ./internal/engine/... ./internal/base/... ./internal/node/... ./embedded/...
@@ -39,8 +39,8 @@ power: ## the power goes, the disk fills, fsync fails, on real file systems (nee
 interop: build ## unmodified clients of other houses against a node
 	test/interop/run
 
-checker: build ## clients, kills and verdicts on the real process (3 minutes; FOR=2h for longer)
-	MOLDAU_CHECKER=1 $(GO) test -count=1 -timeout 10m ./test/checker
+checker: build ## faults the checker must find, then clients, kills and verdicts on the real process (FOR=2h for longer)
+	MOLDAU_CHECKER=1 $(GO) test -count=1 -timeout 15m ./test/checker
 	$(GO) run ./test/checker/run -for $(or $(FOR),3m)
 
 soak: build ## the long runs (hours), by hand: FUZZTIME=30m COUNT=500; record the figures in docs/evidence.md
