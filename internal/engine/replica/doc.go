@@ -5,7 +5,7 @@
 //	   │                            ├─ engine/log.Log         the bytes
 //	   │                            └─ waiting room           produces that wait for the watermark, fetches that wait for bytes
 //	   ├─ deadlines   one heap and one timer for every request that waits
-//	   └─ flusher     a few workers that make appends durable where flush.messages asks for it
+//	   └─ flusher     group commit, one for each log directory, where flush.messages asks for it
 //
 // What it refuses to be: it decodes no request and knows no connection, it opens no batch, and it decides nothing about metadata.
 // Changes of leadership come in one way only, through ApplyDelta; changes of the in-sync set leave through the ISRChanges

@@ -41,7 +41,9 @@ func TestPanicsAreFaults(t *testing.T) {
 	broken.Store(false)
 	r.deadlines.add(&deadline{at: time.Now(), expire: func() { panic("boom in a wait") }})
 	wantFault("the end of waits: panic: boom in a wait")
-	r.flusher.add(nil, id.Offset(1)) // no partition to flush
+	nobodys := &Partition{} // of no manager
+	nobodys.at.Store(r.partition("t", 0).log())
+	r.flusher.add(nobodys, id.Offset(1))
 	wantFault("the flusher: panic: ")
 }
 

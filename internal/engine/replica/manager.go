@@ -136,7 +136,7 @@ func (m *Manager) Close() {
 	close(m.stop)
 	m.deadlines.close()
 	m.stopped.Wait()
-	m.flusher.wait()
+	m.flusher.close()
 }
 
 // Self is the broker whose partitions these are.
