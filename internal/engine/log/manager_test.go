@@ -276,7 +276,7 @@ func TestStrangersInTheDirectory(t *testing.T) {
 	vfs.WriteFile(disk, "/data/recovery-point-offset-checkpoint", []byte("0\n1\nt 3\n"))
 	vfs.WriteFile(disk, "/data/replication-offset-checkpoint", []byte("garbage"))
 	m := mustOpen(t, managerOptions(t, disk, ck, "/data"))
-	if logs := m.Logs(); len(logs) != 1 || logs[0].TopicPartition() != partition("t", 3) {
+	if logs := m.Logs(); len(logs) != 2 || logs[0].TopicPartition() != partition("t", 1) || logs[1].TopicPartition() != partition("t", 3) {
 		t.Errorf("%v", logs)
 	}
 	m.Tick(ck.now())
@@ -287,7 +287,7 @@ func TestStrangersInTheDirectory(t *testing.T) {
 			names = append(names, e.Name())
 		}
 	}
-	if got := strings.Join(names, " "); got != "__cluster_metadata-0 lost+found remote-log-index-cache t-1.0123456789abcdef0123456789abcdef-future t-2.0123456789abcdef0123456789abcdef-stray t-3 t-x" {
+	if got := strings.Join(names, " "); got != "__cluster_metadata-0 lost+found remote-log-index-cache t-1 t-2.0123456789abcdef0123456789abcdef-stray t-3 t-x" {
 		t.Error(got)
 	}
 	m.Close(1)
