@@ -58,7 +58,7 @@ func (l *Log) load(o LogOptions, created bool) error {
 			return l.storageError("recover", err)
 		}
 	}
-	end, err := l.findEnd(max(o.LogStartOffset, 0))
+	end, err := l.findEnd(max(o.LogStartOffset, 0), o.CleanShutdown)
 	if err != nil {
 		return l.storageError("find the end of", err)
 	}
@@ -447,7 +447,9 @@ func (l *Log) recoverSegment(s *segment) error {
 }
 
 // findEnd returns the log end, after making sure that there is an active segment at it.
-func (l *Log) findEnd(start id.Offset) (id.Offset, error) {
+//
+// What says that the log was closed cleanly may be wrong, of a copy for one: the end of the last segment is checked all the same.
+func (l *Log) findEnd(start id.Offset, clean bool) (id.Offset, error) {
 	for {
 		segs := *l.segments.Load()
 		if len(segs) == 0 {
@@ -467,6 +469,9 @@ func (l *Log) findEnd(start id.Offset) (id.Offset, error) {
 		}
 		last := segs[len(segs)-1]
 		end, err := last.nextOffset(l.o.bufs)
+		if err == nil && clean {
+			err = last.checkTail(l.o.bufs)
+		}
 		if isBadBatch(err) {
 			l.o.Logger.Warn("the log does not end with a whole batch", "partition", l.tp.String(), "err", err)
 			if _, err = l.recoverAt(len(segs) - 1); err == nil {

@@ -15,12 +15,16 @@ import (
 
 func quiet(o *LogOptions) { o.Logger = slog.New(slog.DiscardHandler) }
 
-// The last batch is cut at every byte, with and without a tail of zeros behind: the log ends before it.
+// The last batch is cut at every byte, with and without a tail of zeros behind: the log ends before it, whether the directory says
+// that it was closed cleanly or not.
 func TestTornLastBatchAtEveryByte(t *testing.T) {
 	m := mem(t)
 	l := openTest(t, m, testConfig(), nil)
 	for i := range 3 {
 		mustAppend(t, l, batchSpec{records: 2, size: 100, leader: 1, idem: true, pid: 1, seq: int32(2 * i)})
+	}
+	if err := l.Close(); err != nil { // with its snapshot, which may be of more than there is
+		t.Fatal(err)
 	}
 	path := "/data/t-0/" + segmentName(0, suffixLog)
 	whole, err := vfs.ReadFile(m, path, 1<<20)
@@ -30,21 +34,26 @@ func TestTornLastBatchAtEveryByte(t *testing.T) {
 	last := 2 * len(whole) / 3
 	for cut := last; cut <= len(whole); cut++ {
 		for _, zeros := range []int{0, 1, 16, 5000} {
-			c := m.CrashClone(vfs.KeepUnsynced)
-			if err := vfs.WriteFile(c, path, append(bytes.Clone(whole[:cut]), make([]byte, zeros)...)); err != nil {
-				t.Fatal(err)
-			}
 			want, missing := id.Offset(4), len(whole)-cut
 			if cut == len(whole) || bytes.Equal(whole[cut:], make([]byte, missing)) && zeros >= missing {
 				want = 6
 			}
-			r := openTest(t, c, testConfig(), func(o *LogOptions) { o.CleanShutdown = false; quiet(o) })
-			got := readAll(t, r)
-			if r.EndOffset() != want || len(got) != int(want)/2 {
-				t.Fatalf("cut at %d of %d, %d zeros: end %d, %d batches", cut, len(whole), zeros, r.EndOffset(), len(got))
-			}
-			if f, _ := vfs.ReadFile(c, path, 1<<20); len(f) != int(want)/2*last/2 {
-				t.Fatalf("cut at %d: the file has %d bytes", cut, len(f))
+			for _, clean := range []bool{false, true} {
+				c := m.CrashClone(vfs.KeepUnsynced)
+				if err := vfs.WriteFile(c, path, append(bytes.Clone(whole[:cut]), make([]byte, zeros)...)); err != nil {
+					t.Fatal(err)
+				}
+				r := openTest(t, c, testConfig(), func(o *LogOptions) { o.CleanShutdown = clean; o.RecoveryPoint = 6; quiet(o) })
+				got := readAll(t, r)
+				if r.EndOffset() != want || len(got) != int(want)/2 {
+					t.Fatalf("cut at %d of %d, %d zeros, clean %t: end %d, %d batches", cut, len(whole), zeros, clean, r.EndOffset(), len(got))
+				}
+				if f, _ := vfs.ReadFile(c, path, 1<<20); len(f) != int(want)/2*last/2 {
+					t.Fatalf("cut at %d, clean %t: the file has %d bytes", cut, clean, len(f))
+				}
+				if p := r.Producers(); len(p) != 1 || p[0].LastSequence != int32(want)-1 {
+					t.Fatalf("cut at %d, clean %t: producers %+v", cut, clean, p)
+				}
 			}
 		}
 	}

@@ -326,6 +326,28 @@ func (s *segment) nextOffset(bufs *buffers) (id.Offset, error) {
 	}
 }
 
+// maxTailCheck bounds what is read of a segment to check its end: a batch of the default size, and an index interval.
+const maxTailCheck = 1<<20 + 8192
+
+// checkTail checks the batches behind the last index entry, an *errBadBatch if one is damaged.
+func (s *segment) checkTail(bufs *buffers) error {
+	size := s.size.Load()
+	start, err := s.index.lookupPosition(size)
+	if err != nil || start < 0 || start >= size {
+		start = 0
+	}
+	if size == 0 || size-start > maxTailCheck {
+		return nil
+	}
+	f, err := s.log.acquire(false)
+	if err != nil {
+		return err
+	}
+	defer s.log.release()
+	_, err = scanBatches(bufs, f, start, size, func(h header, b []byte) error { return checkBatch(b, h) })
+	return err
+}
+
 // truncateTo removes the batches from the one that holds offset on, and returns where the log ends now: at offset, unless that
 // was inside of a batch, which then is gone as a whole. Nothing is done when offset is beyond the segment's batches.
 func (s *segment) truncateTo(offset id.Offset, bufs *buffers, nowMs int64) (id.Offset, error) {
