@@ -311,7 +311,8 @@ func (mv *Move) Finish() (*Log, error) {
 		mv.unsettle()
 		return nil, err
 	}
-	if err := mv.rename(); err != nil {
+	left, err := mv.rename()
+	if err != nil {
 		mv.unsettle()
 		return nil, err
 	}
@@ -319,9 +320,11 @@ func (mv *Move) Finish() (*Log, error) {
 	to.future.Store(false)
 	mv.end(to)
 	old.taken.Add(1) // Tick makes the rest durable
-	m.mu.Lock()
-	m.deleting = append(m.deleting, deletion{at: m.o.Now().Add(deleteDelay(to.Config())), path: from.Path(), dir: old, log: from})
-	m.mu.Unlock()
+	if left {
+		m.mu.Lock()
+		m.deleting = append(m.deleting, deletion{at: m.o.Now().Add(deleteDelay(to.Config())), path: from.Path(), dir: old, log: from})
+		m.mu.Unlock()
+	}
 	to.dir.hwChanged.Store(true)
 	to.dir.durableChanged.Store(true)
 	to.dir.startsChanged.Store(true)
@@ -391,8 +394,9 @@ func (p *producerState) copied() producerState {
 	return out
 }
 
-// rename gives the old directory up and the copy its name.
-func (mv *Move) rename() error {
+// rename gives the old directory up and the copy its name. left says that the old directory is still to be removed: a log that was
+// never written to may have had none, and its name may be another log's soon.
+func (mv *Move) rename() (left bool, err error) {
 	from, to, fsys := mv.from, mv.to, mv.m.o.FS
 	from.setGone(ErrDeleted) // who syncs it right now is forgiven
 	from.swap.Lock()
@@ -407,7 +411,7 @@ func (mv *Move) rename() error {
 	moved := from.born || vfs.Exists(fsys, path)
 	if moved {
 		if err := fsys.Rename(path, away); err != nil {
-			return from.dir.fail("move", path, err)
+			return false, from.dir.fail("move", path, err)
 		}
 		from.at.dir.Store(&away)
 		if err := fsys.SyncDir(from.dir.path); err != nil {
@@ -418,20 +422,20 @@ func (mv *Move) rename() error {
 	if err := fsys.Rename(to.Path(), name); err != nil {
 		err = to.dir.fail("move", to.Path(), err)
 		if !moved || from.dir.err() != nil {
-			return err
+			return moved, err
 		}
 		if back := errors.Join(fsys.Rename(away, path), fsys.SyncDir(from.dir.path)); back != nil {
-			return errors.Join(err, from.dir.fail("take back a move", path, back))
+			return moved, errors.Join(err, from.dir.fail("take back a move", path, back))
 		}
 		from.at.dir.Store(&path)
 		from.gone.Store(nil)
-		return err
+		return moved, err
 	}
 	to.at.dir.Store(&name)
 	if err := fsys.SyncDir(to.dir.path); err != nil {
 		to.dir.fail("move", name, err)
 	}
-	return nil
+	return moved, nil
 }
 
 // Abandon ends the move and throws the copy away.

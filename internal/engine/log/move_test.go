@@ -370,3 +370,33 @@ func TestMovesThatCannotBe(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A log that has no directory yet leaves nothing behind that would be removed later: its name may be another log's by then, or its own.
+func TestMoveOfANewLog(t *testing.T) {
+	disk, ck := mem(t), &clock{ms: epochMs}
+	m := mustOpen(t, managerOptions(t, disk, ck, "/data", "/more"))
+	tp := partition("t", 0)
+	if _, err := m.Create(tp, CreateOptions{TopicID: id.UUID{7}, Config: testConfig(), DirectoryID: m.dirs[0].id}); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{"/more", "/data"} {
+		mv, err := m.BeginMove(tp, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := mv.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, l, batchSpec{size: 10})
+	}
+	m.Tick(ck.now())
+	ck.advance(time.Hour)
+	m.Tick(ck.now())
+	m.Close(1)
+	m = mustOpen(t, managerOptions(t, disk, ck, "/data", "/more"))
+	defer m.Close(1)
+	if l, ok := m.Get(tp); !ok || l.EndOffset() != 2 || l.Path() != "/data/t-0" {
+		t.Errorf("%v, %v", ok, l)
+	}
+}
