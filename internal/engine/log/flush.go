@@ -110,6 +110,9 @@ func (l *Log) syncOnce() error {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err := l.dir.err(); err != nil {
+		return err // another log's fsync failed meanwhile: nothing is acknowledged in this directory any more
+	}
 	for i := from; i < len(segs); i++ {
 		segs[i].needsDirSync = segs[i].needsDirSync && !dirSync && !names
 	}

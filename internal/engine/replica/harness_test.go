@@ -6,6 +6,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -78,7 +79,7 @@ func (r *rig) awaitRecovered() {
 func bootEarly(t testing.TB, fs vfs.FS, dir string, change func(*Options), metadata func(r *rig) []logrec.MetadataRecord) *rig {
 	t.Helper()
 	r := &rig{t: t, img: image.Empty(), configs: map[string]TopicConfig{}, ids: map[string]id.UUID{}}
-	logs, err := log.Open(log.Options{FS: fs, Dirs: []string{dir}, Config: log.DefaultConfig(), ClusterID: "c", NodeID: self, AutoFormat: true, Deferred: true,
+	logs, err := log.Open(log.Options{FS: fs, Dirs: strings.Split(dir, ","), Config: log.DefaultConfig(), ClusterID: "c", NodeID: self, AutoFormat: true, Deferred: true,
 		RetentionCheckInterval: time.Hour, FlushCheckInterval: log.Forever, RecoveryPointInterval: time.Hour,
 		StartOffsetInterval: time.Hour, HighWatermarkInterval: time.Hour, ProducerExpiration: 24 * time.Hour, ProducerExpirationInterval: time.Hour})
 	if err != nil {
