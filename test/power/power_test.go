@@ -54,6 +54,7 @@ type ledger struct {
 	mu     sync.Mutex
 	acked  []ack
 	closed bool
+	first  chan struct{} // closed with the first; may be nil
 }
 
 func (l *ledger) add(a ack) {
@@ -61,6 +62,9 @@ func (l *ledger) add(a ack) {
 	defer l.mu.Unlock()
 	if !l.closed {
 		l.acked = append(l.acked, a)
+		if len(l.acked) == 1 && l.first != nil {
+			close(l.first)
+		}
 	}
 }
 
@@ -153,15 +157,20 @@ func TestPowerLoss(t *testing.T) {
 	acked := map[int32]map[int64]uint64{}
 	total, beyond := 0, 0
 	for round := 1; round <= *rounds; round++ {
-		stop, l := make(chan struct{}), &ledger{}
+		stop, l := make(chan struct{}), &ledger{first: make(chan struct{})}
 		failed := make(chan error, 1)
-		// The moment is never the same: between 300 and 700 ms after the load began.
-		time.AfterFunc(300*time.Millisecond+time.Duration(round*7919%400)*time.Millisecond, func() {
+		go func() {
+			select {
+			case <-l.first:
+			case <-time.After(time.Minute):
+			}
+			// The moment is never the same: between 200 and 600 ms after the first acknowledgement.
+			<-time.After(200*time.Millisecond + time.Duration(round*7919%400)*time.Millisecond)
 			l.close()
 			failed <- v.powerOff()
 			n.kill()
 			close(stop)
-		})
+		}()
 		load(t, n.addr, 64, &next, l, stop)
 		got := l.acked
 		if err := <-failed; err != nil {
