@@ -149,8 +149,10 @@ func (w *watched) await(t *testing.T, n *embedded.Node, before map[string]float6
 
 // elsewhere are the series that a node cannot be brought to move from outside, and the tests that see them move.
 var elsewhere = map[string]string{
-	"moldau_server_shed_total{}":   "server.TestMemoryBoundShedsHolders, node.TestDoorFigures",
-	"moldau_server_panics_total{}": "server.TestMisbehavior, node.TestDoorFigures",
+	"moldau_server_shed_total{}":                        "server.TestMemoryBoundShedsHolders, node.TestDoorFigures",
+	"moldau_server_panics_total{}":                      "server.TestMisbehavior, node.TestDoorFigures",
+	groupFigures + "event_queue_size{}":                 "coord.TestMetrics, node.TestCoordinatorFigures",
+	groupFigures + "batch_buffer_cache_discard_count{}": "coord.TestMetrics, node.TestCoordinatorFigures",
 
 	"kafka_log_logcleaner_deadthreadcount{}": "log.TestDeadWorkersAreCounted, node.TestCleanerFigures",
 }
@@ -163,6 +165,8 @@ func TestEverySeriesMoves(t *testing.T) {
 	t.Run("connections", w.connections)
 	t.Run("quorum", w.quorum)
 	t.Run("cleaner", w.cleaner)
+	t.Run("groups", w.groups)
+	t.Run("transactions", w.transactions)
 	for family := range w.shown {
 		if !w.moved[family] && elsewhere[family] == "" {
 			t.Errorf("%s is served, and no scenario has seen it move", family)

@@ -173,7 +173,7 @@ func (n *Node) openBroker(context.Context) error {
 	n.metrics, n.requests = metric.NewRegistry(), newRequestMetrics()
 	n.replicas = replica.New(replica.Options{Self: n.nodeID, Logs: n.logs, Configs: topicConfigs{n, new(sync.Map)}, Logger: n.log.With("component", "replica"),
 		LagMax: b.Millis("replica.lag.time.max.ms"), Fault: n.fail, Directories: movedReplicas{n}})
-	n.groups = coord.NewGroups(b, n.replicas, n.log.With("component", "groups"))
+	n.groups = coord.NewGroups(b, n.replicas, n.log.With("component", "groups"), &n.groupMeters)
 	n.pids = handler.NewProducerIDBlocks(allocator{n}, nil, n.log.With("component", "producer-ids"))
 	n.txns, n.markers = coord.NewTxns(coord.TxnDeps{Config: b, Replicas: n.replicas, Groups: n.groups, NextProducerID: n.pids.TryNext,
 		Logger: n.log.With("component", "transactions")})

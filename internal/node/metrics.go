@@ -6,7 +6,6 @@ import (
 
 	"github.com/moldau-io/moldau/internal/base/metric"
 	"github.com/moldau-io/moldau/internal/broker/server"
-	"github.com/moldau-io/moldau/internal/core/group"
 	"github.com/moldau-io/moldau/internal/engine/replica"
 	"github.com/moldau-io/moldau/internal/wire"
 )
@@ -104,6 +103,7 @@ func (n *Node) addMetrics() {
 	n.metrics.Add(n.cleanerMetrics)
 	n.metrics.Add(n.serverMetrics)
 	n.metrics.Add(n.groupMetrics)
+	n.metrics.Add(n.txnMetrics)
 	n.metrics.Add(n.controllerMetrics)
 }
 
@@ -145,23 +145,6 @@ func doorMetrics(emit metric.Emit, s server.Stats, requestMemory int64) {
 	emit("moldau_server_shed_total", metric.Counter, float64(s.Shed))
 	emit("moldau_server_panics_total", metric.Counter, float64(s.Panics))
 	emit("moldau_server_request_memory_bytes", metric.Gauge, float64(requestMemory))
-}
-
-func (n *Node) groupMetrics(emit metric.Emit, _ metric.EmitSummary) {
-	all, byState := 0, map[string]int{}
-	code := n.groups.ReadAll(func(s *group.Shard) {
-		for _, g := range s.ListGroups(nil, nil) {
-			all++
-			byState[g.GroupState]++
-		}
-	})
-	if code != wire.ErrNone {
-		return // groups still load: no figure is better than a wrong one
-	}
-	emit(metric.Name("coordinator_group", "GroupMetadataManager", "NumGroups"), metric.Gauge, float64(all))
-	for _, state := range []string{"Stable", "Empty"} {
-		emit(metric.Name("coordinator_group", "GroupMetadataManager", "NumGroups"+state), metric.Gauge, float64(byState[state]))
-	}
 }
 
 func (n *Node) controllerMetrics(emit metric.Emit, _ metric.EmitSummary) {

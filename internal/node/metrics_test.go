@@ -1,6 +1,8 @@
 package node
 
 import (
+	"math"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/moldau-io/moldau/internal/base/metric"
 	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/engine/coord"
 	"github.com/moldau-io/moldau/internal/engine/log"
 )
 
@@ -53,5 +56,42 @@ func TestCleanerFigures(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestCoordinatorFigures: each count of a coordinator's runtime has its series. That the counts move is seen by its own tests.
+func TestCoordinatorFigures(t *testing.T) {
+	now := time.Unix(30_000_000, 0)
+	m := new(coord.Metrics)
+	for i, r := range []*metric.Recent{&m.QueueTime, &m.ProcessingTime, &m.PurgatoryTime, &m.LingerTime, &m.FlushTime, &m.LoadTime} {
+		r.Observe(now, int64(i+1)<<21)
+	}
+	m.Flushes.Mark(now, 60)
+	m.Busy.Mark(now, int64(runtime.GOMAXPROCS(0))*int64(3*time.Second))
+	m.DroppedBuffers.Store(7)
+	got := map[string]float64{}
+	emit := func(name string, _ metric.Kind, value float64, labels ...string) {
+		got[strings.Join(append([]string{strings.TrimPrefix(name, "kafka_server_x_")}, labels...), " ")] = value
+	}
+	runtimeMetrics(emit, "x", m, coord.Gauges{Loading: 1, Active: 2, Failed: 3, Queued: 4, BufferBytes: 5}, now)
+	want := map[string]float64{
+		"num_partitions state loading": 1, "num_partitions state active": 2, "num_partitions state failed": 3, "event_queue_size": 4,
+		"batch_buffer_cache_size_bytes": 5, "batch_buffer_cache_discard_count": 7, "batch_flush_rate": 2, "thread_idle_ratio_avg": 0.9,
+		"partition_load_time_max": 6 * 2.097152, "partition_load_time_avg": 6 * 2.097152,
+	}
+	for i, name := range []string{"event_queue", "event_processing", "event_purgatory", "batch_linger", "batch_flush"} {
+		want[name+"_time_ms_max"] = float64(i+1) * 2.097152
+		for _, suffix := range []string{"p50", "p95", "p99", "p999"} {
+			want[name+"_time_ms_"+suffix] = float64(i+1) * 2.097152 // where a bucket begins
+		}
+	}
+	close := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) < 1e-9 })
+	if diff := cmp.Diff(want, got, close); diff != "" {
+		t.Error(diff)
+	}
+	got = map[string]float64{}
+	loadMetrics(emit, "x", new(metric.Recent), now)
+	if v, ok := got["partition_load_time_max"]; !ok || !math.IsNaN(v) {
+		t.Errorf("the load time of nothing is %v", v)
 	}
 }

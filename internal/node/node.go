@@ -59,24 +59,25 @@ type Node struct {
 
 	config atomic.Pointer[conf.Broker] // with the dynamic layers of the newest image
 
-	metaLock io.Closer // of a metadata directory that is no log directory
-	logs     *log.Manager
-	quorum   *quorum.Quorum
-	memory   *server.Memory
-	decoding *wire.Pool
-	ctl      *server.Server
-	line     *forward.Client
-	replicas *replica.Manager
-	groups   *coord.Groups
-	pids     *handler.ProducerIDBlocks
-	txns     *coord.Txns
-	markers  *coord.Markers
-	life     *lifecycle.Manager
-	ctlLife  *lifecycle.ControllerRegistration
-	assigns  *lifecycle.Assignments
-	srv      *server.Server
-	desk     *handler.ReplicaDesk
-	publish  *publisher
+	metaLock    io.Closer // of a metadata directory that is no log directory
+	logs        *log.Manager
+	quorum      *quorum.Quorum
+	memory      *server.Memory
+	decoding    *wire.Pool
+	ctl         *server.Server
+	line        *forward.Client
+	replicas    *replica.Manager
+	groupMeters coord.GroupMeters
+	groups      *coord.Groups
+	pids        *handler.ProducerIDBlocks
+	txns        *coord.Txns
+	markers     *coord.Markers
+	life        *lifecycle.Manager
+	ctlLife     *lifecycle.ControllerRegistration
+	assigns     *lifecycle.Assignments
+	srv         *server.Server
+	desk        *handler.ReplicaDesk
+	publish     *publisher
 
 	listeners listeners
 	metrics   *metric.Registry

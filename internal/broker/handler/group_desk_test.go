@@ -117,7 +117,7 @@ func newGroupRig(t *testing.T, overrides ...string) *groupRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.groups = coord.NewGroups(c, r.manager, nil)
+	r.groups = coord.NewGroups(c, r.manager, nil, nil)
 	r.replay(&logrec.RegisterBrokerRecord{BrokerID: 1, BrokerEpoch: 100, IncarnationID: id.UUID{9},
 		EndPoints: []logrec.RegisterBrokerRecordEndPoint{{Name: "PLAINTEXT", Host: "here", Port: 9092}}})
 	reg := server.NewRegistry()

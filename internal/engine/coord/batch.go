@@ -127,7 +127,7 @@ func (c *cell[M]) flush() wire.ErrorCode {
 	b := c.batch
 	var err error
 	began := time.Now()
-	c.rt.metrics.LingerTime.Observe(began, began.Sub(b.began).Microseconds())
+	c.rt.metrics.LingerTime.Observe(began, began.Sub(b.began).Nanoseconds())
 	out := Batch{Bytes: b.marker, TransactionVersion: b.version, Guard: b.guard}
 	if b.marker == nil {
 		if out.Bytes, err = c.builder.AppendTo(c.wire[:0]); err == nil {
@@ -159,7 +159,7 @@ func (c *cell[M]) flush() wire.ErrorCode {
 		return wire.ErrNotCoordinator
 	}
 	now := time.Now()
-	c.rt.metrics.FlushTime.Observe(now, now.Sub(began).Microseconds())
+	c.rt.metrics.FlushTime.Observe(now, now.Sub(began).Nanoseconds())
 	c.rt.metrics.Flushes.Mark(now, 1)
 	c.batch = nil
 	for _, o := range b.ops {

@@ -288,7 +288,7 @@ func (c *cell[M]) commit(hw id.Offset) {
 // meet tells a decision its fate.
 func (c *cell[M]) meet(now time.Time, f fate) {
 	if f.op.required > 0 {
-		c.rt.metrics.PurgatoryTime.Observe(now, now.Sub(f.op.deadline.Add(-c.rt.opts.WriteTimeout)).Microseconds())
+		c.rt.metrics.PurgatoryTime.Observe(now, now.Sub(f.op.deadline.Add(-c.rt.opts.WriteTimeout)).Nanoseconds())
 	}
 	if f.op.then != nil {
 		c.carry(now, shard.NoTicket, f.op.then(now, f.code))

@@ -80,7 +80,7 @@ func (c *cell[M]) events() {
 			return
 		}
 		now := time.Now()
-		c.rt.metrics.QueueTime.Observe(now, now.Sub(p.at).Microseconds())
+		c.rt.metrics.QueueTime.Observe(now, now.Sub(p.at).Nanoseconds())
 		c.carry(now, shard.NoTicket, p.event(c.core, now))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/conf"
+	"github.com/moldau-io/moldau/internal/base/metric"
 	"github.com/moldau-io/moldau/internal/core/group"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/shard"
@@ -22,9 +23,18 @@ type Groups = Runtime[*group.Shard]
 // OffsetsTopic is the topic of the group coordinator.
 const OffsetsTopic = "__consumer_offsets"
 
-// NewGroups returns the group coordinator of a broker, which follows the leadership of __consumer_offsets by itself.
-func NewGroups(c *conf.Broker, m *replica.Manager, logger *slog.Logger) *Groups {
+// GroupMeters count what the group coordinator does; they outlive its partitions.
+type GroupMeters [group.Figures]metric.Meter
+
+// NewGroups returns the group coordinator of a broker, which follows the leadership of __consumer_offsets by itself. It counts with
+// meters, if they are not nil.
+func NewGroups(c *conf.Broker, m *replica.Manager, logger *slog.Logger, meters *GroupMeters) *Groups {
 	o := GroupOptions(c)
+	if meters != nil {
+		cfg := GroupConfig(c)
+		cfg.Count = func(what group.Figure, n int) { meters[what].Mark(time.Now(), int64(n)) }
+		o.New = newGroup(cfg)
+	}
 	l := ReplicaLog{Manager: m, Topic: OffsetsTopic}
 	empty := o.New
 	o.New = func(partition int32) *group.Shard {
@@ -43,15 +53,19 @@ func NewGroups(c *conf.Broker, m *replica.Manager, logger *slog.Logger) *Groups 
 func GroupOptions(c *conf.Broker) Options[*group.Shard] {
 	cfg := GroupConfig(c)
 	return Options[*group.Shard]{
-		New: func(int32) *group.Shard {
-			var seed [32]byte
-			_, _ = crand.Read(seed[:]) // never fails
-			return group.New(cfg, rand.New(rand.NewChaCha8(seed)))
-		},
+		New:             newGroup(cfg),
 		Linger:          time.Duration(c.Int("group.coordinator.append.linger.ms")) * time.Millisecond,
 		WriteTimeout:    c.Millis("offsets.commit.timeout.ms"),
 		LoadBufferBytes: int(c.Int("offsets.load.buffer.size")),
 		Compression:     record.Compression{Codec: record.Codec(c.Int("offsets.topic.compression.codec"))},
+	}
+}
+
+func newGroup(cfg group.Config) func(int32) *group.Shard {
+	return func(int32) *group.Shard {
+		var seed [32]byte
+		_, _ = crand.Read(seed[:]) // never fails
+		return group.New(cfg, rand.New(rand.NewChaCha8(seed)))
 	}
 }
 

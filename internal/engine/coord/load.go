@@ -56,7 +56,7 @@ func (c *cell[M]) load() {
 	now := time.Now()
 	c.state, c.core, c.next, c.since = active, core, next, now
 	c.up.Store(true)
-	c.rt.metrics.LoadTime.Observe(now, now.Sub(began).Microseconds())
+	c.rt.metrics.LoadTime.Observe(now, now.Sub(began).Nanoseconds())
 	c.rt.opts.Logger.Info("coordinator loaded", "partition", c.partition, "leader_epoch", c.epoch, "records", records, "took", now.Sub(began))
 	c.decide(shard.NoTicket, func(m M, now time.Time, _ shard.Ticket) shard.Result { return m.Loaded(now, next) })
 	c.leave()

@@ -8,7 +8,7 @@ import (
 )
 
 // Metrics are what a Runtime counts: Kafka's CoordinatorRuntimeMetrics, where an event is one turn at a partition. Times are in
-// microseconds.
+// nanoseconds.
 type Metrics struct {
 	// QueueTime is how long an event waits for its turn, ProcessingTime how long the turn takes, with the write if there is one.
 	QueueTime, ProcessingTime metric.Recent
@@ -61,7 +61,7 @@ func (r *Runtime[M]) Gauges() Gauges {
 func (c *cell[M]) begun(asked time.Time) {
 	c.turn = time.Now()
 	if !asked.IsZero() {
-		c.rt.metrics.QueueTime.Observe(c.turn, c.turn.Sub(asked).Microseconds())
+		c.rt.metrics.QueueTime.Observe(c.turn, c.turn.Sub(asked).Nanoseconds())
 	}
 }
 
@@ -69,7 +69,7 @@ func (c *cell[M]) begun(asked time.Time) {
 func (c *cell[M]) over() {
 	now := time.Now()
 	took := now.Sub(c.turn)
-	c.rt.metrics.ProcessingTime.Observe(now, took.Microseconds())
+	c.rt.metrics.ProcessingTime.Observe(now, took.Nanoseconds())
 	c.rt.metrics.Busy.Mark(now, int64(took))
 }
 
