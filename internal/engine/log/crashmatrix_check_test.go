@@ -30,7 +30,7 @@ func (w *matrix) check(disk *vfs.Mem, fsys vfs.FS, power bool) (err error) {
 	if err := w.leftovers(disk, false); err != nil {
 		return err
 	}
-	for _, tp := range []id.TopicPartition{plainTP, keyedTP, shortTP} {
+	for _, tp := range append([]id.TopicPartition{plainTP, keyedTP, shortTP}, w.strict...) {
 		if err := w.checkLog(m, tp, power); err != nil {
 			return fmt.Errorf("%v: %w", tp, err)
 		}

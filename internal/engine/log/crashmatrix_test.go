@@ -24,12 +24,12 @@ func crashes() int {
 // A machine may stop before any change of its disk, and in the middle of any write. The work of a node is done once, and at each
 // of these moments four disks are looked at: without anything that was not synced, with all of it, and with two random parts of
 // it; now and then the start on such a disk is itself stopped at every change.
-func TestCrashEverywhere(t *testing.T) { crashTest(t, crashes()) }
+func TestCrashEverywhere(t *testing.T) { crashTest(t, crashes(), nil) }
 
 // The same with two log directories between which logs move.
-func TestCrashEverywhereInTwoDirectories(t *testing.T) { crashTest(t, crashes()*2/5, "/more") }
+func TestCrashEverywhereInTwoDirectories(t *testing.T) { crashTest(t, crashes()*2/5, nil, "/more") }
 
-func crashTest(t *testing.T, n int, more ...string) {
+func crashTest(t *testing.T, n int, change func(*matrix), more ...string) {
 	seed := rand.Uint64()
 	if v, err := strconv.ParseUint(os.Getenv("MOLDAU_SEED"), 10, 64); err == nil {
 		seed = v
@@ -38,6 +38,9 @@ func crashTest(t *testing.T, n int, more ...string) {
 	runs, moved := 0, 0
 	for ; tried < n || len(more) > 0 && moved == 0; runs++ {
 		w := newMatrix(t, seed+uint64(runs), more...)
+		if change != nil {
+			change(w)
+		}
 		tried += w.crashEverywhere(90, 300)
 		if w.failed != nil {
 			t.Fatalf("MOLDAU_SEED=%d: %v\nlast steps: %s", w.seed, w.failed, strings.Join(w.trace[max(0, len(w.trace)-40):], "; "))
@@ -49,7 +52,7 @@ func crashTest(t *testing.T, n int, more ...string) {
 	}
 	t.Logf("seed %d: %d runs, %d crashes, %d logs moved: %v", seed, runs, tried, moved, ops)
 	covered := []string{"write .log", "sync .log", "rename partition", "mkdir partition", "syncdir directory", "write checkpoint"}
-	if len(more) == 0 {
+	if len(more) == 0 && change == nil {
 		covered = append(covered, "write .index", "write .timeindex", "write .snapshot", "create .log", "truncate .log", "rename .log",
 			"write .cleaned", "rename .cleaned", "rename .swap", "remove .deleted", "rename checkpoint", "syncdir partition", "write meta.properties")
 	}

@@ -58,8 +58,9 @@ type matrix struct {
 	leader id.LeaderEpoch
 	m      *Manager
 	dirs   []string
-	mv     *Move // of one log to another directory
-	moved  int   // logs that arrived
+	mv     *Move               // of one log to another directory
+	moved  int                 // logs that arrived
+	strict []id.TopicPartition // see makeStrict; usually none
 
 	logs     map[id.TopicPartition]*expected
 	shortIDs []id.UUID             // of the incarnations of short, newest last
@@ -80,6 +81,8 @@ func matrixConfig(tp string) Config {
 		c.MinCompactionLag, c.MaxCompactionLag, c.MinCleanableRatio, c.DeleteRetention = 0, Forever, 0, Forever
 	case plainTP.Topic:
 		c.RetentionBytes = 9000
+	case strictTP.Topic:
+		c.FlushMessages = 1
 	}
 	return c
 }
@@ -150,7 +153,7 @@ func (w *matrix) start() {
 		w.fail("start: %v", err)
 		return
 	}
-	for _, tp := range []id.TopicPartition{plainTP, keyedTP} {
+	for _, tp := range append([]id.TopicPartition{plainTP, keyedTP}, w.strict...) {
 		if _, err := w.m.Create(tp, CreateOptions{TopicID: id.MetadataTopicID, Config: matrixConfig(tp.Topic)}); err != nil {
 			w.fail("create: %v", err)
 			return
@@ -190,6 +193,10 @@ func (w *matrix) step() {
 		w.move()
 		return
 	}
+	if len(w.strict) > 0 && w.rng.IntN(2) == 0 {
+		w.strictStep()
+		return
+	}
 	switch n := w.rng.IntN(100); {
 	case n < 18:
 		w.appendPlain()
@@ -210,7 +217,7 @@ func (w *matrix) step() {
 		w.logs[plainTP].maxStart = max(w.logs[plainTP].maxStart, l.active().base)
 		w.m.Tick(w.clock.now())
 	case n < 76:
-		w.truncate()
+		w.truncate(plainTP)
 	case n < 78:
 		w.empty()
 	case n < 82:
@@ -336,9 +343,9 @@ func (w *matrix) flush() {
 	}
 }
 
-// truncate cuts the plain log somewhere, while a reader holds a section of what goes.
-func (w *matrix) truncate() {
-	e, l := w.logs[plainTP], w.log(plainTP)
+// truncate cuts a log somewhere, while a reader holds a section of what goes.
+func (w *matrix) truncate(tp id.TopicPartition) {
+	e, l := w.logs[tp], w.log(tp)
 	if e.end <= l.StartOffset() {
 		return
 	}
@@ -349,7 +356,7 @@ func (w *matrix) truncate() {
 			end = b.BaseOffset()
 		}
 	}
-	w.say("truncate from %d to %d", e.end, to)
+	w.say("truncate %v from %d to %d", tp, e.end, to)
 	var want []byte
 	r, err := l.Read(ReadRequest{Offset: l.StartOffset(), MaxBytes: 1 << 20, Isolation: ReadLogEnd, Reader: Reader{ReplicaID: 2}, LastFetchedEpoch: id.NoLeaderEpoch})
 	if err != nil {
@@ -427,7 +434,8 @@ func (w *matrix) beginMove(tp id.TopicPartition, dir string) {
 // move does a step of a move, or begins one.
 func (w *matrix) move() {
 	if w.mv == nil || w.mv.Over() {
-		w.beginMove([]id.TopicPartition{plainTP, keyedTP, shortTP}[w.rng.IntN(3)], w.dirs[w.rng.IntN(len(w.dirs))])
+		all := append([]id.TopicPartition{plainTP, keyedTP, shortTP}, w.strict...)
+		w.beginMove(all[w.rng.IntN(len(all))], w.dirs[w.rng.IntN(len(w.dirs))])
 		return
 	}
 	var err error
