@@ -120,6 +120,16 @@ func (b *bench) open(p *place, who product, extra ...string) *node {
 	return n
 }
 
+// reopen is open for a writer, who goes on with what he knows.
+func (b *bench) reopen(p *place, w *writer, who product, extra ...string) {
+	b.Helper()
+	n := b.open(p, who, extra...)
+	if w.node != nil {
+		n.others = w.node.others
+	}
+	w.node = n
+}
+
 // compare reads everything and fails where it is not as the model says.
 func (b *bench) compare(n *node, m *model, what string, skip func(string) bool) facts {
 	b.Helper()
@@ -144,9 +154,10 @@ func (b *bench) learn(n *node, m *model, what string) {
 	if diff := m.missing(n, got, 12); len(diff) > 0 {
 		b.Errorf("%s: acknowledged, and not to be read:\n\t%s", what, strings.Join(diff, "\n\t"))
 	}
-	have, ok := got["log/"+topicTxn+"/0/committed"]
-	if want := fmt.Sprintf("%d records,", m.committed); ok && !strings.HasPrefix(have, want) {
-		b.Errorf("%s: read_committed shows %s, want %s", what, have, want)
+	for path, records := range m.committed {
+		if want := fmt.Sprintf("%d records,", records); !strings.HasPrefix(got[path], want) {
+			b.Errorf("%s: read_committed of %s shows %s, want %s", what, path, got[path], want)
+		}
 	}
 	// What this product could not be asked about stays as it was known.
 	for path, value := range m.facts {

@@ -22,6 +22,8 @@ type writer struct {
 	rnd *rand.Rand
 	tag string // of this opening: names that begin with it are new
 	ms  int64  // the record time, which moves on
+
+	across travellers
 }
 
 // Topics that every opening writes to.
@@ -52,14 +54,19 @@ func (w *writer) create(ctx context.Context) error {
 		topicStamped: {"message.timestamp.type": ptr("LogAppendTime")},
 		topicCompact: compactConfigs(),
 		topicTrim:    {"segment.bytes": ptr("1048576"), "index.interval.bytes": ptr("256")},
-		topicTxn:     {},
+		topicTxn:     {"segment.ms": ptr("100")},
 		topicLoad:    {},
+		topicAcross:  {"segment.ms": ptr("50")},
 	}
 	for c := range codecs() {
-		all["codec-"+c] = map[string]*string{"index.interval.bytes": ptr("512")}
+		all["codec-"+c] = map[string]*string{"index.interval.bytes": ptr("512"), "segment.ms": ptr("200")}
 	}
 	for name, configs := range all {
-		if err := w.topic(ctx, name, 2, configs); err != nil {
+		partitions := int32(2)
+		if name == topicAcross {
+			partitions = acrossPartitions
+		}
+		if err := w.topic(ctx, name, partitions, configs); err != nil {
 			return err
 		}
 	}
@@ -85,14 +92,14 @@ func (w *writer) topic(ctx context.Context, name string, partitions int32, confi
 	return nil
 }
 
-// change writes a bit of everything.
+// change ends what was begun elsewhere and writes a bit of everything.
 func (w *writer) change(ctx context.Context) error {
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
 	}{
-		{"topics", w.topics}, {"records", w.records}, {"records by keys", w.keyed}, {"deleted records", w.trim}, {"commits", w.commits},
-		{"configs", w.configs}, {"quotas and users", w.security}, {"transactions", w.transactions},
+		{"what was begun elsewhere", w.arrive}, {"topics", w.topics}, {"records", w.records}, {"records by keys", w.keyed}, {"deleted records", w.trim}, {"commits", w.commits},
+		{"configs", w.configs}, {"quotas and users", w.security}, {"transactions", w.transactions}, {"what is to be ended elsewhere", w.depart},
 	} {
 		if err := step.do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
@@ -359,7 +366,58 @@ func (w *writer) configs(ctx context.Context) error {
 		}
 	}
 	w.m.forget("config/brokers/", "config/broker/")
+	for _, c := range []struct {
+		kind             kmsg.ConfigResourceType
+		name, key, value string
+	}{
+		{groupConfig, "modern", "consumer.session.timeout.ms", fmt.Sprint(45_000 + w.rnd.IntN(1000))},
+		{groupConfig, w.tag, "consumer.heartbeat.interval.ms", fmt.Sprint(5_000 + w.rnd.IntN(1000))},
+		{clientMetrics, w.tag, "interval.ms", fmt.Sprint(1000 * (1 + w.rnd.IntN(100)))},
+	} {
+		if err := w.setResource(ctx, c.kind, c.name, c.key, c.value); err != nil {
+			return fmt.Errorf("%s of %v %s: %w", c.key, c.kind, c.name, err)
+		}
+	}
 	return nil
+}
+
+// Kinds of resources that have configurations, beside topics and brokers.
+const (
+	clientMetrics kmsg.ConfigResourceType = 16
+	groupConfig   kmsg.ConfigResourceType = 32
+)
+
+// setResource sets a configuration of a group or of client metrics.
+func (w *writer) setResource(ctx context.Context, kind kmsg.ConfigResourceType, name, key, value string) error {
+	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	r := kmsg.NewIncrementalAlterConfigsRequestResource()
+	r.ResourceType, r.ResourceName = kind, name
+	c := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+	c.Name, c.Value = key, &value
+	r.Configs = append(r.Configs, c)
+	req.Resources = append(req.Resources, r)
+	resp, err := req.RequestWith(ctx, w.kgo)
+	if err != nil {
+		return err
+	}
+	for _, r := range resp.Resources {
+		if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+			return fmt.Errorf("%w %s", err, deref(r.ErrorMessage))
+		}
+	}
+	w.m.set(fmt.Sprintf("config/%d/%s/%s", kind, name, key), value)
+	if w.others == nil {
+		w.others = map[kmsg.ConfigResourceType]map[string]bool{clientMetrics: {}, groupConfig: {}}
+	}
+	w.others[kind][name] = true
+	return nil
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 func altered(all kadm.AlterConfigsResponses, err error) error {
@@ -466,14 +524,17 @@ func (w *writer) transaction(ctx context.Context, txnID, end string, i int) erro
 			return err
 		}
 		w.m.set(fmt.Sprintf("log/%s/%d/@%d", topicTxn, r.Partition, r.Offset), recordFact(r))
-		if end == "commit" && partition == 0 {
-			w.m.committed++
-		}
 	}
 	if end == leftOpen {
 		return nil
 	}
-	return cl.EndTransaction(ctx, kgo.TransactionEndTry(end == "commit"))
+	if err := cl.EndTransaction(ctx, kgo.TransactionEndTry(end == "commit")); err != nil {
+		return err
+	}
+	if end == "commit" {
+		w.m.addCommitted(topicTxn, 0, 3)
+	}
+	return nil
 }
 
 // load writes until the node is gone and notes what was acknowledged. stop is called once enough was.

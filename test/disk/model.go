@@ -13,8 +13,17 @@ type model struct {
 	// loose are paths' beginnings under which more may be found than was acknowledged: something was on its way when the node was
 	// killed. Everything acknowledged must be there all the same.
 	loose []string
-	// committed counts the records of committed transactions in the first partition of the transactions' topic, where none is open.
-	committed int
+	// committed counts the records of committed transactions by the path of their partition, for those that no other open
+	// transaction holds back.
+	committed map[string]int
+}
+
+// addCommitted notes that a transaction with so many records was committed.
+func (m *model) addCommitted(topic string, partition int32, records int) {
+	if m.committed == nil {
+		m.committed = map[string]int{}
+	}
+	m.committed[fmt.Sprintf("log/%s/%d/committed", topic, partition)] += records
 }
 
 // difference is the list of facts that are not as the model has them, at most most of them. skip leaves facts out on both sides.

@@ -81,6 +81,7 @@ type place struct {
 	dir, addr string
 	port      int
 	props     []string // beside the common ones
+	logDirs   []string // below dir; the first has the metadata log
 	dynamic   bool     // the quorum's voters are in the log, not in the configuration
 	oracle    *oracle
 	moldau    string // the binary
@@ -97,11 +98,19 @@ func newPlace(dir string, o *oracle, binary string, rnd *rand.Rand, dynamic bool
 	if err != nil {
 		return nil, err
 	}
-	return &place{dir: dir, port: port, addr: fmt.Sprintf("localhost:%d", port), props: props, dynamic: dynamic, oracle: o, moldau: binary}, nil
+	return &place{dir: dir, port: port, addr: fmt.Sprintf("localhost:%d", port), props: props, logDirs: []string{"data"},
+		dynamic: dynamic, oracle: o, moldau: binary}, nil
 }
 
-// data is the log directory; metadata the metadata log's.
-func (p *place) data() string     { return filepath.Join(p.dir, "data") }
+// dirs are the log directories, data the first; metadata is the metadata log's.
+func (p *place) dirs() []string {
+	var out []string
+	for _, d := range p.logDirs {
+		out = append(out, filepath.Join(p.dir, d))
+	}
+	return out
+}
+func (p *place) data() string     { return p.dirs()[0] }
 func (p *place) metadata() string { return filepath.Join(p.data(), "__cluster_metadata-0") }
 
 // configure writes the server.properties that both products start with; extra lines are for one of them.
@@ -113,7 +122,7 @@ func (p *place) configure(extra ...string) (string, error) {
 		"advertised.listeners=PLAINTEXT://" + p.addr + ",CONTROLLER://" + controller,
 		"controller.listener.names=CONTROLLER",
 		"listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-		"log.dirs=" + p.data(),
+		"log.dirs=" + strings.Join(p.dirs(), ","),
 		"offsets.topic.replication.factor=1", "offsets.topic.num.partitions=4",
 		"transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1", "transaction.state.log.num.partitions=4",
 		"share.coordinator.state.topic.replication.factor=1", "share.coordinator.state.topic.min.isr=1",
@@ -218,6 +227,13 @@ func (p *place) logTail() string {
 func tail(s string) string {
 	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-25):], "\n")
+}
+
+// gone takes note of a process that has ended by itself.
+func (p *place) gone() error {
+	<-p.done
+	p.proc = nil
+	return nil
 }
 
 // stop ends the process cleanly, kill by SIGKILL. Both return when it is gone.

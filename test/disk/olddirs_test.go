@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // snapshotOften makes both products write a metadata snapshot every few records.
@@ -47,8 +48,9 @@ func (b *bench) oldDirectory(release string, level int16, dynamic bool) {
 	b.must(p.format(release), "format")
 	m := &model{facts: facts{}}
 	w := &writer{m: m, rnd: b.rnd, tag: "k0"}
+	defer w.across.close()
 
-	w.node = b.open(p, kafka, withACLs()...)
+	b.reopen(p, w, kafka, withACLs()...)
 	b.must(w.create(b.ctx), "create")
 	b.must(w.change(b.ctx), "change by Kafka")
 	b.learn(w.node, m, "read from Kafka")
@@ -57,7 +59,8 @@ func (b *bench) oldDirectory(release string, level int16, dynamic bool) {
 	}
 	b.leave(p, w.node, m)
 
-	w.node, w.tag = b.open(p, moldau), "m1"
+	w.tag = "m1"
+	b.reopen(p, w, moldau)
 	b.compare(w.node, m, "opened by Moldau", nil)
 	b.must(w.change(b.ctx), "change by Moldau")
 	b.learn(w.node, m, "read from Moldau")
@@ -68,7 +71,8 @@ func (b *bench) oldDirectory(release string, level int16, dynamic bool) {
 	b.recordVersions(level, b.inspect(p))
 	b.shell(p, level, m)
 
-	w.node, w.tag = b.open(p, moldau), "m2"
+	w.tag = "m2"
+	b.reopen(p, w, moldau)
 	b.compare(w.node, m, "opened by Moldau again", nil)
 	b.upgrade(p)
 	m.forget("feature/", "config/brokers/", "config/broker/") // ELR makes min.insync.replicas one value for all
@@ -80,7 +84,8 @@ func (b *bench) oldDirectory(release string, level int16, dynamic bool) {
 	b.leave(p, w.node, m)
 	b.snapshotsWritten(p)
 
-	w.node, w.tag = b.open(p, kafka, withACLs()...), "k3"
+	w.tag = "k3"
+	b.reopen(p, w, kafka, withACLs()...)
 	b.compare(w.node, m, "opened by Kafka again", nil)
 	b.must(w.change(b.ctx), "change by Kafka at the end")
 	b.learn(w.node, m, "read from Kafka at the end")
@@ -111,7 +116,7 @@ func TestNewerLevel(t *testing.T) {
 		if after := b.metadataBytes(p); !strings.HasPrefix(after, before) {
 			b.Errorf("%s: the metadata log was changed", what)
 		}
-		w.node = b.open(p, kafka, unstable)
+		b.reopen(p, w, kafka, unstable)
 		if what == "formatted" {
 			b.must(w.topic(b.ctx, "t", 1, nil), "create")
 			b.must(w.produce(b.ctx, "t", codecs()["zstd"], 30, nil), "produce")
@@ -235,11 +240,17 @@ func (b *bench) shell(p *place, level int16, m *model) {
 func (b *bench) inspect(p *place) (metadataDump string) {
 	b.Helper()
 	var metadata, logs, offsets, txns, indexes []string
-	all, err := filepath.Glob(filepath.Join(p.data(), "*", "*"))
-	b.must(err, "list files")
+	b.kindsIn(p, time.Time{})
+	var all []string
+	for _, d := range p.dirs() {
+		found, err := filepath.Glob(filepath.Join(d, "*", "*"))
+		b.must(err, "list files")
+		all = append(all, found...)
+	}
 	for _, f := range all {
 		dir, name := filepath.Base(filepath.Dir(f)), filepath.Base(f)
-		if info, err := os.Stat(f); err != nil || info.Size() == 0 || strings.HasSuffix(dir, "-delete") {
+		if info, err := os.Stat(f); err != nil || info.Size() == 0 || strings.HasSuffix(dir, "-delete") || strings.HasSuffix(dir, "-stray") || strings.HasSuffix(dir, "-future") ||
+			dir == "remote-log-index-cache" || damaged(dir) {
 			continue
 		}
 		switch ext := filepath.Ext(name); {
@@ -276,11 +287,20 @@ func complaints() []string {
 		"Failed to decode", "mismatch", "is not a valid"}
 }
 
+// dumpAtOnce bounds the files that one dump-log is given: the kernel bounds an argument to 128 KiB.
+const dumpAtOnce = 700
+
 func (b *bench) dump(mode string, files []string) string {
 	b.Helper()
-	if len(files) == 0 {
-		return ""
+	var all strings.Builder
+	for some := range slices.Chunk(files, dumpAtOnce) {
+		all.WriteString(b.dumpSome(mode, some))
 	}
+	return all.String()
+}
+
+func (b *bench) dumpSome(mode string, files []string) string {
+	b.Helper()
 	out, err := b.o.tool("dump-log", mode, "--files", strings.Join(files, ","))
 	if err != nil {
 		b.Errorf("dump-log %s: %v", mode, err)

@@ -37,7 +37,7 @@ func TestOldFormats(t *testing.T) {
 	b.must(p.format(""), "format")
 	m := &model{facts: facts{}}
 	w := &writer{m: m, rnd: b.rnd, tag: "old", ms: firstMs + 100_000}
-	w.node = b.open(p, kafka)
+	b.reopen(p, w, kafka)
 	for _, name := range names {
 		if topic := strings.TrimSuffix(filepath.Base(name), "-0"); topic != "__consumer_offsets" {
 			b.must(w.topic(b.ctx, topic, 1, nil), "create")
@@ -56,7 +56,7 @@ func TestOldFormats(t *testing.T) {
 	twin.port, twin.addr = p.port, p.addr
 	b.must(os.RemoveAll(twin.data()), "clear")
 	b.must(exec.Command("cp", "-a", p.data(), twin.data()).Run(), "copy")
-	w.node = b.open(twin, kafka)
+	b.reopen(twin, w, kafka)
 	b.learn(w.node, m, "read from Kafka")
 	w.kgo.Close()
 	b.must(twin.stop(), "stop")
@@ -66,12 +66,12 @@ func TestOldFormats(t *testing.T) {
 	}
 
 	for _, what := range []string{"recovered by Moldau", "opened by Moldau again"} {
-		w.node = b.open(p, moldau)
+		b.reopen(p, w, moldau)
 		b.compare(w.node, m, what, nil)
 		w.kgo.Close()
 		b.must(p.stop(), "stop")
 	}
-	w.node = b.open(p, moldau)
+	b.reopen(p, w, moldau)
 	for _, name := range names {
 		if topic := strings.TrimSuffix(filepath.Base(name), "-0"); strings.HasPrefix(topic, "old-") {
 			b.must(w.produce(b.ctx, topic, kgo.GzipCompression(), 30, nil), "produce")
@@ -89,7 +89,7 @@ func TestOldFormats(t *testing.T) {
 	}
 	b.leave(p, w.node, m)
 	b.inspectOld(p)
-	w.node = b.open(p, kafka)
+	b.reopen(p, w, kafka)
 	b.compare(w.node, m, "opened by Kafka at the end", nil)
 	b.leave(p, w.node, m)
 }

@@ -17,6 +17,7 @@ func TestPingPong(t *testing.T) {
 	b.must(p.format(""), "format")
 	m := &model{facts: facts{}}
 	w := &writer{m: m, rnd: b.rnd}
+	defer w.across.close()
 	for round := range *rounds {
 		for _, who := range []product{kafka, moldau} {
 			b.turn(p, w, who, round)
@@ -29,8 +30,10 @@ func TestPingPong(t *testing.T) {
 		}
 	}
 	// The last word is Kafka's.
-	w.node = b.open(p, kafka, withACLs()...)
+	b.reopen(p, w, kafka, withACLs()...)
 	b.compare(w.node, m, "opened by kafka at the end", nil)
+	b.must(w.arrive(b.ctx), "end what was begun under Moldau")
+	b.learn(w.node, m, "read at the end")
 	w.kgo.Close()
 	b.must(p.stop(), "stop")
 	b.inspect(p)
@@ -42,7 +45,7 @@ func (b *bench) turn(p *place, w *writer, who product, round int) {
 		extra = withACLs()
 	}
 	w.tag = fmt.Sprintf("%c%d", who[0], round)
-	w.node = b.open(p, who, extra...)
+	b.reopen(p, w, who, extra...)
 	if round == 0 && who == kafka {
 		b.must(w.create(b.ctx), "create")
 	} else {

@@ -44,6 +44,10 @@ type node struct {
 	keys map[int16]bool // the APIs it serves
 	// noACLs: it runs without an authorizer, and keeps what ACLs it has to itself.
 	noACLs bool
+	// leaveOut, if set, names topics that read leaves alone.
+	leaveOut func(topic string) bool
+	// others are the names of groups and client metrics that may have configurations.
+	others map[kmsg.ConfigResourceType]map[string]bool
 }
 
 // dial connects to a node that is ready.
@@ -105,6 +109,7 @@ func (n *node) read(ctx context.Context, times []int64) (facts, error) {
 	if err != nil {
 		return nil, err
 	}
+	maps.DeleteFunc(topics, func(topic string, _ kadm.TopicDetail) bool { return n.leaveOut != nil && n.leaveOut(topic) })
 	for _, step := range []func() error{
 		func() error { return n.readTopics(ctx, f, topics) },
 		func() error { return n.readConfigs(ctx, f, topics.Names()) },
@@ -182,8 +187,47 @@ func (n *node) readConfigs(ctx context.Context, f facts, topics []string) error 
 	if err != nil {
 		return err
 	}
-	return keep("brokers", all, kmsg.ConfigSourceDynamicDefaultBrokerConfig)
+	if err := keep("brokers", all, kmsg.ConfigSourceDynamicDefaultBrokerConfig); err != nil {
+		return err
+	}
+	return n.readOtherConfigs(ctx, f)
 }
+
+// readOtherConfigs notes the configurations of groups and of client metrics.
+func (n *node) readOtherConfigs(ctx context.Context, f facts) error {
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	for kind, names := range n.others {
+		for name := range names {
+			r := kmsg.NewDescribeConfigsRequestResource()
+			r.ResourceType, r.ResourceName = kind, name
+			req.Resources = append(req.Resources, r)
+		}
+	}
+	if len(req.Resources) == 0 {
+		return nil
+	}
+	resp, err := req.RequestWith(ctx, n.kgo)
+	if err != nil {
+		return err
+	}
+	for _, r := range resp.Resources {
+		if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+			return fmt.Errorf("configs of %v %s: %w %s", r.ResourceType, r.ResourceName, err, deref(r.ErrorMessage))
+		}
+		for _, c := range r.Configs {
+			if c.Source == dynamicClientMetrics || c.Source == dynamicGroup {
+				f[fmt.Sprintf("config/%d/%s/%s", r.ResourceType, r.ResourceName, c.Name)] = deref(c.Value)
+			}
+		}
+	}
+	return nil
+}
+
+// Where a configuration that was set for one group, or for one kind of client metrics, comes from (KIP-714, KIP-848).
+const (
+	dynamicClientMetrics kmsg.ConfigSource = 7
+	dynamicGroup         kmsg.ConfigSource = 8
+)
 
 // internal topics are written by the node itself.
 func internal(topic string) bool { return strings.HasPrefix(topic, "__") }
@@ -354,7 +398,7 @@ func (n *node) fetch(ctx context.Context, topic string, topicID kadm.TopicID, pa
 		if isolation == 1 {
 			bound = part.LastStableOffset
 		}
-		next := nextOffset(part.RecordBatches)
+		next, whole := nextOffset(part.RecordBatches)
 		if next < 0 {
 			if offset < bound && isolation == 0 {
 				return nil, fmt.Errorf("nothing at %d, below the high watermark %d", offset, bound)
@@ -365,7 +409,7 @@ func (n *node) fetch(ctx context.Context, topic string, topicID kadm.TopicID, pa
 		for _, a := range part.AbortedTransactions {
 			aborted[fmt.Sprintf("%d@%d", a.ProducerID, a.FirstOffset)] = true
 		}
-		out.bytes = append(out.bytes, part.RecordBatches...)
+		out.bytes = append(out.bytes, part.RecordBatches[:whole]...) // the last batch may be cut
 		o := kgo.ProcessFetchPartitionOpts{Offset: offset, Topic: topic, Partition: partition, KeepControlRecords: isolation == 0,
 			IsolationLevel: kgo.ReadUncommitted()}
 		if isolation == 1 {
@@ -388,21 +432,23 @@ func (n *node) fetch(ctx context.Context, topic string, topicID kadm.TopicID, pa
 // on the right one. Their bytes are compared all the same.
 func unreadable(topic string) bool { return strings.HasPrefix(topic, "old-0-lz4-") }
 
-// nextOffset is the offset after the last entry; -1 without any. Entries of the old formats carry their last offset.
-func nextOffset(b []byte) int64 {
-	next := int64(-1)
-	for len(b) >= 17 {
-		size := 12 + int(binary.BigEndian.Uint32(b[8:]))
-		if size > len(b) {
+// nextOffset is the offset after the last whole entry, and how far it reaches; -1 without any. Entries of the old formats carry their
+// last offset.
+func nextOffset(b []byte) (next int64, whole int) {
+	next = -1
+	for len(b) >= whole+17 {
+		x := b[whole:]
+		size := 12 + int(binary.BigEndian.Uint32(x[8:]))
+		if size > len(x) {
 			break
 		}
-		next = int64(binary.BigEndian.Uint64(b)) + 1
-		if b[16] == 2 {
-			next += int64(int32(binary.BigEndian.Uint32(b[23:])))
+		next = int64(binary.BigEndian.Uint64(x)) + 1
+		if x[16] == 2 {
+			next += int64(int32(binary.BigEndian.Uint32(x[23:])))
 		}
-		b = b[size:]
+		whole += size
 	}
-	return next
+	return next, whole
 }
 
 // recordFact says what a consumer sees of a record, but its offset.
