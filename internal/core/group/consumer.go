@@ -1,12 +1,9 @@
 package group
 
 import (
-	"cmp"
-	"maps"
 	"slices"
 
 	"github.com/moldau-io/moldau/internal/base/id"
-	"github.com/moldau-io/moldau/internal/core/assignor"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
@@ -35,33 +32,6 @@ func memberStateOf(n int8) memberState {
 		return s
 	}
 	return memberUnknown
-}
-
-// partitionEpochs are partitions by topic, each with the epoch at which it was assigned. Never changed once made; no topic is
-// without partitions.
-type partitionEpochs map[id.UUID]map[int32]int32
-
-func (a partitionEpochs) has(topic id.UUID, p int32) bool { _, ok := a[topic][p]; return ok }
-
-func (a partitionEpochs) equal(b partitionEpochs) bool {
-	return maps.EqualFunc(a, b, func(x, y map[int32]int32) bool { return maps.Equal(x, y) })
-}
-
-// topics returns the topics in order, so that records are the same for the same assignment.
-func (a partitionEpochs) topics() []id.UUID { return slices.SortedFunc(maps.Keys(a), compareUUID) }
-
-func compareUUID(a, b id.UUID) int { return slices.Compare(a[:], b[:]) }
-
-// withEpoch returns the same partitions, all with that epoch.
-func (a partitionEpochs) withEpoch(epoch int32) partitionEpochs {
-	b := make(partitionEpochs, len(a))
-	for t, list := range a {
-		b[t] = make(map[int32]int32, len(list))
-		for p := range list {
-			b[t][p] = epoch
-		}
-	}
-	return b
 }
 
 // consumerMember is one member of a consumer group. It is never changed once made.
@@ -123,7 +93,7 @@ type consumerGroup struct {
 	epoch       int32
 	hash        int64 // of the metadata of all subscribed topics
 	members     image.Map[string, *consumerMember]
-	target      image.Map[string, assignor.Assignment] // by member; the inner maps are never changed
+	target      image.Map[string, partitionList] // by member
 	targetEpoch int32
 	targetMs    int64 // when the target was computed; 0: nobody waits for the next
 	regexes     image.Map[string, *resolvedRegex]
@@ -143,12 +113,14 @@ type consumerSoft struct {
 	topics    *image.Topics
 	cluster   *image.Cluster
 	checkedAt int32
+	// like is the member that was changed last. The next one mostly says the same of itself, and shares it.
+	like *consumerMember
 }
 
 func newConsumerGroup(name string) *consumerGroup {
 	return &consumerGroup{
 		name: name, epoch: 1, targetEpoch: 1, members: image.NewMap[string, *consumerMember](image.HashString),
-		target: image.NewMap[string, assignor.Assignment](image.HashString), regexes: image.NewMap[string, *resolvedRegex](image.HashString),
+		target: image.NewMap[string, partitionList](image.HashString), regexes: image.NewMap[string, *resolvedRegex](image.HashString),
 		view: newConsumerView(), soft: &consumerSoft{},
 	}
 }
@@ -174,8 +146,24 @@ func (g *consumerGroup) dropMember(memberID string) {
 	g.members = g.members.Without(memberID)
 }
 
+// share lets m have in common with the member before what both say of themselves.
+func (g *consumerGroup) share(m *consumerMember) {
+	if o := g.soft.like; o != nil {
+		if m.clientID == o.clientID {
+			m.clientID = o.clientID
+		}
+		if m.clientHost == o.clientHost {
+			m.clientHost = o.clientHost
+		}
+		if slices.Equal(m.topics, o.topics) {
+			m.topics = o.topics
+		}
+	}
+	g.soft.like = m
+}
+
 // targetOf returns the target assignment of a member; it is nil if there is none.
-func (g *consumerGroup) targetOf(memberID string) assignor.Assignment {
+func (g *consumerGroup) targetOf(memberID string) partitionList {
 	a, _ := g.target.Get(memberID)
 	return a
 }
@@ -287,8 +275,4 @@ func (g *consumerGroup) memberIDs() []string {
 	}
 	slices.Sort(ids)
 	return ids
-}
-
-func sortedPartitions[V any](m map[int32]V) []int32 {
-	return slices.SortedFunc(maps.Keys(m), cmp.Compare[int32])
 }

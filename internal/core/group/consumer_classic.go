@@ -4,7 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/moldau-io/moldau/internal/core/assignor"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
@@ -229,13 +228,9 @@ func (s *Shard) syncConsumer(t Turn, g *consumerGroup, req *api.SyncGroupRequest
 		s.answer(t.Ticket, syncError(code))
 		return
 	}
-	has := make(assignor.Assignment, len(m.assigned))
-	for topic, list := range m.assigned {
-		has[topic] = sortedPartitions(list)
-	}
 	version, _ := classicVersion(m.classic.SupportedProtocols[0].Metadata)
 	resp := api.NewSyncGroupResponse()
-	resp.ProtocolType, resp.ProtocolName, resp.Assignment = req.ProtocolType, req.ProtocolName, s.encodeAssignment(has, version)
+	resp.ProtocolType, resp.ProtocolName, resp.Assignment = req.ProtocolType, req.ProtocolName, s.encodeAssignment(m.assigned.list(), version)
 	s.res.Reply = resp
 	name := g.name
 	s.chain(func(now time.Time, code wire.ErrorCode) {

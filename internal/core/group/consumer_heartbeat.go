@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/moldau-io/moldau/internal/base/id"
-	"github.com/moldau-io/moldau/internal/core/assignor"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
@@ -185,16 +184,17 @@ func (s *Shard) consumerHeartbeat(t Turn, req *api.ConsumerGroupHeartbeatRequest
 	if d.done != nil {
 		d.done()
 	}
-	s.restartConsumerSession(req.GroupID, after)
+	s.restartConsumerSession(d.g.name, after)
 	resp := api.NewConsumerGroupHeartbeatResponse()
 	resp.MemberID, resp.MemberEpoch = &after.id, after.epoch
 	resp.HeartbeatIntervalMs = int32(s.consumerHeartbeatInterval(req.GroupID).Milliseconds())
 	whole := req.RebalanceTimeoutMs != -1 && (req.SubscribedTopicNames != nil || req.SubscribedTopicRegex != nil) && req.TopicPartitions != nil
-	if joins || whole || !samePartitions(m.assigned, after.assigned) {
+	if joins || whole || !m.assigned.same(after.assigned) {
 		resp.Assignment = &api.ConsumerGroupHeartbeatResponseAssignment{TopicPartitions: []api.ConsumerGroupHeartbeatResponseTopicPartition{}}
-		for _, topic := range after.assigned.topics() {
+		for i := range after.assigned {
+			t := &after.assigned[i]
 			resp.Assignment.TopicPartitions = append(resp.Assignment.TopicPartitions, api.ConsumerGroupHeartbeatResponseTopicPartition{
-				TopicID: topic, Partitions: sortedPartitions(after.assigned[topic])})
+				TopicID: t.topic, Partitions: t.partitions()})
 		}
 	}
 	s.res.Reply = resp
@@ -221,24 +221,6 @@ func updateFrom(m *consumerMember, req *api.ConsumerGroupHeartbeatRequest) {
 	if req.SubscribedTopicRegex != nil {
 		m.regex = *req.SubscribedTopicRegex
 	}
-}
-
-// samePartitions compares without regard to epochs.
-func samePartitions(a, b partitionEpochs) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for t, list := range a {
-		if len(list) != len(b[t]) {
-			return false
-		}
-		for p := range list {
-			if !b.has(t, p) {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // consumerUpdate carries a member that says something new about itself through all that may follow: its record, the group's
@@ -357,7 +339,7 @@ func checkMemberEpoch(m *consumerMember, epoch int32, has []api.ConsumerGroupHea
 	case epoch > m.epoch:
 		return fenced("greater")
 	case epoch == m.previousEpoch && has != nil && !slices.ContainsFunc(has, func(t api.ConsumerGroupHeartbeatRequestTopicPartition) bool {
-		return len(m.assigned[t.TopicID]) == 0 || slices.ContainsFunc(t.Partitions, func(p int32) bool { return !m.assigned.has(t.TopicID, p) })
+		return len(m.assigned.of(t.TopicID)) == 0 || slices.ContainsFunc(t.Partitions, func(p int32) bool { return !m.assigned.has(t.TopicID, p) })
 	}):
 		return nil
 	}
@@ -379,16 +361,4 @@ func (s *Shard) newUUID() string {
 			return text // a dash in front would look like an option on a command line
 		}
 	}
-}
-
-// assignmentTopics returns the topics of a target assignment in order.
-func assignmentTopics(a assignor.Assignment) []id.UUID {
-	topics := make([]id.UUID, 0, len(a))
-	for t, list := range a {
-		if len(list) > 0 {
-			topics = append(topics, t)
-		}
-	}
-	slices.SortFunc(topics, compareUUID)
-	return topics
 }

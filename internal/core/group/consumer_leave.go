@@ -70,8 +70,14 @@ func (s *Shard) fence(d *consumerStep, members ...*consumerMember) {
 	s.chain(func(now time.Time, code wire.ErrorCode) {
 		if e := s.groups[name]; code != wire.ErrNone && e != nil && e.consumer != nil {
 			for _, m := range members {
-				if e.consumer.member(m.id) != nil && !s.timers.Has(timerKey{timerMember, name, m.id}) {
-					s.timers.Set(timerKey{timerMember, name, m.id}, now.Add(retryFence), struct{}{})
+				still := e.consumer.member(m.id)
+				if still == nil {
+					continue
+				}
+				for _, kind := range []timerKind{timerMember, timerRevoke} {
+					if key := (timerKey{kind, name, m.id}); !s.timers.Has(key) && (kind == timerMember || still.owesPartitions()) {
+						s.timers.Set(key, now.Add(retryFence), struct{}{})
+					}
 				}
 			}
 		}
@@ -91,7 +97,7 @@ func (s *Shard) expireMember(name, memberID string) {
 // expireRevocation removes a member that has not given its partitions back within its rebalance timeout.
 func (s *Shard) expireRevocation(name, memberID string) {
 	if e := s.groups[name]; e != nil && e.consumer != nil {
-		if m := e.consumer.member(memberID); m != nil && m.state == memberUnrevoked && m.classic == nil {
+		if m := e.consumer.member(memberID); m != nil && m.owesPartitions() {
 			s.fence(&consumerStep{s: s, g: e.consumer}, m)
 			s.res.Atomic = true
 		}
@@ -101,10 +107,18 @@ func (s *Shard) expireRevocation(name, memberID string) {
 // loadedConsumer starts the deadlines of a group that was loaded.
 func (s *Shard) loadedConsumer(g *consumerGroup) {
 	for _, memberID := range g.memberIDs() {
-		m := g.member(memberID)
-		s.restartConsumerSession(g.name, m)
-		if m.state == memberUnrevoked && m.classic == nil {
-			s.timers.Set(timerKey{timerRevoke, g.name, m.id}, s.now.Add(time.Duration(m.rebalanceTimeoutMs)*time.Millisecond), struct{}{})
-		}
+		s.watchConsumer(g.name, g.member(memberID))
 	}
 }
+
+// watchConsumer starts the deadlines of a member.
+func (s *Shard) watchConsumer(group string, m *consumerMember) {
+	s.restartConsumerSession(group, m)
+	if m.owesPartitions() {
+		s.timers.Set(timerKey{timerRevoke, group, m.id}, s.now.Add(time.Duration(m.rebalanceTimeoutMs)*time.Millisecond), struct{}{})
+	}
+}
+
+// owesPartitions says whether the member has a deadline for giving partitions back. One of the classic protocol has one for joining
+// again instead.
+func (m *consumerMember) owesPartitions() bool { return m.state == memberUnrevoked && m.classic == nil }

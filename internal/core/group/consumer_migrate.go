@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/core/assignor"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
@@ -47,14 +46,14 @@ func decodeAssignment(b []byte) (a logrec.ConsumerProtocolAssignment, ok bool) {
 }
 
 // encodeAssignment writes an assignment as classic consumers of that version read it. Topics that are gone are left out.
-func (s *Shard) encodeAssignment(a assignor.Assignment, version int16) []byte {
+func (s *Shard) encodeAssignment(list partitionList, version int16) []byte {
 	value := &logrec.ConsumerProtocolAssignment{AssignedPartitions: []logrec.ConsumerProtocolAssignmentAssignedPartition{}}
-	for _, t := range assignmentTopics(a) {
+	for _, t := range list {
 		if s.image == nil {
 			break
 		}
-		if topic := s.image.Topics.ByID(t); topic != nil {
-			value.AssignedPartitions = append(value.AssignedPartitions, logrec.ConsumerProtocolAssignmentAssignedPartition{Topic: topic.Name, Partitions: a[t]})
+		if topic := s.image.Topics.ByID(t.topic); topic != nil {
+			value.AssignedPartitions = append(value.AssignedPartitions, logrec.ConsumerProtocolAssignmentAssignedPartition{Topic: topic.Name, Partitions: t.partitions})
 		}
 	}
 	return logrec.EncodeVersioned(value, version)
@@ -74,7 +73,7 @@ func (s *Shard) upgrade(g *classicGroup) (*consumerStep, *refusal) {
 	case len(g.members) > s.cfg.Consumer.MaxSize:
 		return nil, why("the group size exceeds the consumer group maximum size")
 	}
-	members, targets := make([]*consumerMember, 0, len(g.members)), make([]assignor.Assignment, 0, len(g.members))
+	members, targets := make([]*consumerMember, 0, len(g.members)), make([]partitionList, 0, len(g.members))
 	for _, m := range g.members {
 		c, target, text := s.upgradedMember(g, m)
 		if text != "" {
@@ -105,7 +104,7 @@ func (s *Shard) upgrade(g *classicGroup) (*consumerStep, *refusal) {
 }
 
 // upgradedMember makes a member of the consumer protocol of a classic one.
-func (s *Shard) upgradedMember(g *classicGroup, m *member) (c *consumerMember, target assignor.Assignment, why string) {
+func (s *Shard) upgradedMember(g *classicGroup, m *member) (c *consumerMember, target partitionList, why string) {
 	const malformed = "the embedded consumer protocol is malformed"
 	name := ""
 	if g.protocol != nil {
@@ -117,7 +116,7 @@ func (s *Shard) upgradedMember(g *classicGroup, m *member) (c *consumerMember, t
 	if !ok {
 		return nil, nil, malformed
 	}
-	target = make(assignor.Assignment)
+	given := make(assignor.Assignment)
 	if len(m.assignment) > 0 {
 		a, ok := decodeAssignment(m.assignment)
 		switch {
@@ -128,11 +127,9 @@ func (s *Shard) upgradedMember(g *classicGroup, m *member) (c *consumerMember, t
 		}
 		for _, tp := range a.AssignedPartitions {
 			for _, topic := range s.topicIDs([]string{tp.Topic}) {
-				list := slices.Concat(target[topic], tp.Partitions)
+				list := slices.Concat(given[topic], tp.Partitions)
 				slices.Sort(list)
-				if list = slices.Compact(list); len(list) > 0 {
-					target[topic] = list
-				}
+				given[topic] = slices.Compact(list)
 			}
 		}
 	}
@@ -142,13 +139,14 @@ func (s *Shard) upgradedMember(g *classicGroup, m *member) (c *consumerMember, t
 		c.rack = sub.RackID
 	}
 	c.clientID, c.clientHost, c.topics = m.clientID, m.clientHost, uniqueSorted(sub.Topics)
-	c.assigned = make(partitionEpochs, len(target))
-	for t, list := range target {
-		c.assigned[t] = make(map[int32]int32, len(list))
-		for _, p := range list {
-			c.assigned[t][p] = g.generation
+	target = newPartitionList(given)
+	var has epochs
+	for _, t := range target {
+		for _, p := range t.partitions {
+			has.put(t.topic, p, g.generation)
 		}
 	}
+	c.assigned = has.done()
 	c.classic = &logrec.ConsumerGroupMemberMetadataValueClassicMemberMetadata{
 		SessionTimeoutMs:   m.sessionTimeoutMs,
 		SupportedProtocols: []logrec.ConsumerGroupMemberMetadataValueClassicMemberMetadataSupportedProtocol{},
@@ -208,7 +206,7 @@ func (s *Shard) downgradeAfter(g *consumerGroup, leaving []*consumerMember) bool
 
 // downgrade makes a classic group of those members that stay. before is the group as it is, now what becomes of it; stays are its
 // members, in order, and assignments theirs by id.
-func (s *Shard) toClassic(before *consumerGroup, epoch int32, stays []*consumerMember, targetOf func(memberID string) assignor.Assignment) *classicGroup {
+func (s *Shard) toClassic(before *consumerGroup, epoch int32, stays []*consumerMember, targetOf func(memberID string) partitionList) *classicGroup {
 	g := newClassicGroup(before.name, s.now)
 	g.state, g.previous, g.generation = Stable, Empty, epoch
 	for _, c := range stays {
@@ -268,7 +266,7 @@ func (s *Shard) undoDowngrade(before *consumerGroup) {
 		if e := s.groups[before.name]; code != wire.ErrNone && e != nil && e.consumer != nil {
 			for _, m := range e.consumer.members.All() {
 				s.timers.Cancel(timerKey{timerSession, before.name, m.id})
-				s.restartConsumerSession(before.name, m)
+				s.watchConsumer(before.name, m)
 			}
 			s.timers.Cancel(timerKey{kind: timerJoin, group: before.name})
 		}
@@ -306,13 +304,7 @@ func (g *consumerGroup) waitsForRelease(m *consumerMember) bool {
 	if m.state != memberUnreleased {
 		return false
 	}
-	missing := func(t id.UUID) bool {
-		return slices.ContainsFunc(g.targetOf(m.id)[t], func(p int32) bool { return !m.assigned.has(t, p) && g.isOwned(t, p) })
-	}
-	for t := range g.targetOf(m.id) {
-		if missing(t) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(g.targetOf(m.id), func(t topicPartitions) bool {
+		return slices.ContainsFunc(t.partitions, func(p int32) bool { return !m.assigned.has(t.topic, p) && g.isOwned(t.topic, p) })
+	})
 }

@@ -110,14 +110,12 @@ func (s *simConsumers) exclusive() error {
 	for _, memberID := range e.consumer.memberIDs() {
 		m := e.consumer.member(memberID)
 		for _, a := range []partitionEpochs{m.assigned, m.revoking} {
-			for t, list := range a {
-				for p := range list {
-					at := fmt.Sprintf("%s-%d", topicName(t), p)
-					if other, ok := owners[at]; ok {
-						return fmt.Errorf("%s belongs to %s and %s", at, other, memberID)
-					}
-					owners[at] = memberID
+			for p := range a.all() {
+				at := fmt.Sprintf("%s-%d", topicName(p.topic), p.partition)
+				if other, ok := owners[at]; ok {
+					return fmt.Errorf("%s belongs to %s and %s", at, other, memberID)
 				}
+				owners[at] = memberID
 			}
 		}
 	}
@@ -453,12 +451,10 @@ func (s *simConsumers) settleDown() error {
 			return fmt.Errorf("client %s is not in the group", c.name)
 		}
 		n := 0
-		for t, list := range m.assigned {
-			for p := range list {
-				n++
-				if at := fmt.Sprintf("%s-%d", topicName(t), p); !c.has[at] {
-					return fmt.Errorf("client %s does not know that it has %s", c.name, at)
-				}
+		for p := range m.assigned.all() {
+			n++
+			if at := fmt.Sprintf("%s-%d", topicName(p.topic), p.partition); !c.has[at] {
+				return fmt.Errorf("client %s does not know that it has %s", c.name, at)
 			}
 		}
 		if n != len(c.has) {

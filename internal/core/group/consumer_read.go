@@ -58,11 +58,11 @@ func (s *Shard) describeConsumer(one *api.ConsumerGroupDescribeResponseGroup, g 
 		d.ClientID, d.ClientHost, d.SubscribedTopicNames, d.SubscribedTopicRegex = m.clientID, m.clientHost, m.topics, &m.regex
 		has := make(assignor.Assignment)
 		for _, a := range []partitionEpochs{m.assigned, m.revoking} {
-			for t, list := range a {
-				has[t] = append(has[t], sortedPartitions(list)...)
+			for i := range a {
+				has[a[i].topic] = append(has[a[i].topic], a[i].partitions()...)
 			}
 		}
-		d.Assignment, d.TargetAssignment = described(has, img), described(g.targetOf(memberID), img)
+		d.Assignment, d.TargetAssignment = described(newPartitionList(has), img), described(g.targetOf(memberID), img)
 		d.MemberType = 1
 		if m.classic != nil {
 			d.MemberType = 0
@@ -71,11 +71,11 @@ func (s *Shard) describeConsumer(one *api.ConsumerGroupDescribeResponseGroup, g 
 	}
 }
 
-func described(a assignor.Assignment, img *image.Image) api.ConsumerGroupDescribeResponseAssignment {
+func described(list partitionList, img *image.Image) api.ConsumerGroupDescribeResponseAssignment {
 	out := api.ConsumerGroupDescribeResponseAssignment{TopicPartitions: []api.ConsumerGroupDescribeResponseTopicPartition{}}
-	for _, t := range assignmentTopics(a) {
-		if topic := img.Topics.ByID(t); topic != nil {
-			out.TopicPartitions = append(out.TopicPartitions, api.ConsumerGroupDescribeResponseTopicPartition{TopicID: t, TopicName: topic.Name, Partitions: a[t]})
+	for _, t := range list {
+		if topic := img.Topics.ByID(t.topic); topic != nil {
+			out.TopicPartitions = append(out.TopicPartitions, api.ConsumerGroupDescribeResponseTopicPartition{TopicID: t.topic, TopicName: topic.Name, Partitions: t.partitions})
 		}
 	}
 	return out
@@ -104,9 +104,9 @@ func checkConsumerCommit(g *consumerGroup, memberID string, instance *string, ep
 		return stale, nil
 	}
 	return wire.ErrNone, func(topic id.UUID, p int32) wire.ErrorCode {
-		since, ok := m.assigned[topic][p]
+		since, ok := m.assigned.epoch(topic, p)
 		if !ok {
-			since, ok = m.revoking[topic][p]
+			since, ok = m.revoking.epoch(topic, p)
 		}
 		if !ok || epoch < since {
 			return stale

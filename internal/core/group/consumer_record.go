@@ -84,6 +84,7 @@ func onMember(memberID string, v *logrec.ConsumerGroupMemberMetadataValue) func(
 			m.regex = *v.SubscribedTopicRegex
 		}
 		m.rebalanceTimeoutMs, m.assignor, m.classic = v.RebalanceTimeoutMs, v.ServerAssignor, v.ClassicMemberMetadata
+		g.share(m)
 		g.setMember(m)
 		return false
 	}
@@ -136,10 +137,10 @@ func consumerTargetTombstone(group string) shard.Record {
 
 func onNoTarget(g *consumerGroup) bool { g.targetEpoch, g.targetMs = noTargetEpoch, 0; return false }
 
-func consumerTargetOfRecord(group, memberID string, a assignor.Assignment) shard.Record {
+func consumerTargetOfRecord(group, memberID string, target partitionList) shard.Record {
 	value := &logrec.ConsumerGroupTargetAssignmentMemberValue{TopicPartitions: []logrec.ConsumerGroupTargetAssignmentMemberValueTopicPartition{}}
-	for _, t := range assignmentTopics(a) {
-		value.TopicPartitions = append(value.TopicPartitions, logrec.ConsumerGroupTargetAssignmentMemberValueTopicPartition{TopicID: t, Partitions: a[t]})
+	for _, t := range target {
+		value.TopicPartitions = append(value.TopicPartitions, logrec.ConsumerGroupTargetAssignmentMemberValueTopicPartition{TopicID: t.topic, Partitions: t.partitions})
 	}
 	return consumerRecord(group, &logrec.ConsumerGroupTargetAssignmentMemberKey{GroupID: group, MemberID: memberID}, value, onTargetOf(memberID, value))
 }
@@ -147,11 +148,10 @@ func consumerTargetOfRecord(group, memberID string, a assignor.Assignment) shard
 func onTargetOf(memberID string, v *logrec.ConsumerGroupTargetAssignmentMemberValue) func(*consumerGroup) bool {
 	a := make(assignor.Assignment, len(v.TopicPartitions))
 	for _, t := range v.TopicPartitions {
-		list := slices.Clone(t.Partitions)
-		slices.Sort(list)
-		a[t.TopicID] = slices.Compact(list)
+		a[t.TopicID] = t.Partitions
 	}
-	return func(g *consumerGroup) bool { g.target = g.target.With(memberID, a); return false }
+	target := newPartitionList(a)
+	return func(g *consumerGroup) bool { g.target = g.target.With(memberID, target); return false }
 }
 
 func consumerTargetOfTombstone(group, memberID string) shard.Record {
@@ -172,11 +172,11 @@ func consumerCurrentRecord(group string, m *consumerMember) shard.Record {
 
 func partitionsInRecord(a partitionEpochs) []logrec.ConsumerGroupCurrentMemberAssignmentValueTopicPartition {
 	list := make([]logrec.ConsumerGroupCurrentMemberAssignmentValueTopicPartition, 0, len(a))
-	for _, t := range a.topics() {
-		one := logrec.ConsumerGroupCurrentMemberAssignmentValueTopicPartition{TopicID: t}
-		for _, p := range sortedPartitions(a[t]) {
-			one.Partitions = append(one.Partitions, p)
-			one.AssignmentEpochs = append(one.AssignmentEpochs, a[t][p])
+	for _, t := range a {
+		one := logrec.ConsumerGroupCurrentMemberAssignmentValueTopicPartition{TopicID: t.topic}
+		for _, e := range t.list {
+			one.Partitions = append(one.Partitions, e.partition)
+			one.AssignmentEpochs = append(one.AssignmentEpochs, e.epoch)
 		}
 		list = append(list, one)
 	}
@@ -185,21 +185,17 @@ func partitionsInRecord(a partitionEpochs) []logrec.ConsumerGroupCurrentMemberAs
 
 // partitionsFromRecord gives partitions without an epoch of their own, from releases before there was one, the member's.
 func partitionsFromRecord(list []logrec.ConsumerGroupCurrentMemberAssignmentValueTopicPartition, otherwise int32) partitionEpochs {
-	a := make(partitionEpochs, len(list))
+	var a epochs
 	for _, t := range list {
-		if len(t.Partitions) == 0 {
-			continue
-		}
-		at := make(map[int32]int32, len(t.Partitions))
 		for i, p := range t.Partitions {
-			at[p] = max(otherwise, 0)
+			epoch := max(otherwise, 0)
 			if len(t.AssignmentEpochs) == len(t.Partitions) {
-				at[p] = t.AssignmentEpochs[i]
+				epoch = t.AssignmentEpochs[i]
 			}
+			a.put(t.TopicID, p, epoch)
 		}
-		a[t.TopicID] = at
 	}
-	return a
+	return a.done()
 }
 
 func onCurrent(memberID string, v *logrec.ConsumerGroupCurrentMemberAssignmentValue) func(*consumerGroup) bool {

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/moldau-io/moldau/internal/base/id"
-	"github.com/moldau-io/moldau/internal/core/assignor"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
@@ -17,7 +16,7 @@ func TestConsumerRecords(t *testing.T) {
 	m := newConsumerMember("m1")
 	m.epoch, m.previousEpoch, m.state, m.instance, m.rack, m.rebalanceTimeoutMs = 5, 4, memberUnrevoked, new("i"), new("r"), 45_000
 	m.clientID, m.clientHost, m.topics, m.regex, m.assignor = "c", "/h", []string{"a", "b"}, "x.*", new("range")
-	m.assigned, m.revoking = partitionEpochs{topic: {0: 3, 2: 5}}, partitionEpochs{topic: {1: 4}}
+	m.assigned, m.revoking = partitionEpochs{{topic, []partitionEpoch{{0, 3}, {2, 5}}}}, partitionEpochs{{topic, []partitionEpoch{{1, 4}}}}
 	m.classic = &logrec.ConsumerGroupMemberMetadataValueClassicMemberMetadata{SessionTimeoutMs: 10_000,
 		SupportedProtocols: []logrec.ConsumerGroupMemberMetadataValueClassicMemberMetadataSupportedProtocol{{Name: "range", Metadata: []byte{1, 2}}}}
 	e := newConsumerMember("m2")
@@ -25,7 +24,7 @@ func TestConsumerRecords(t *testing.T) {
 	records := map[string]shard.Record{
 		"member": consumerMemberRecord("g", m), "plain member": consumerMemberRecord("g", e), "member gone": consumerMemberTombstone("g", "m1"),
 		"epoch": consumerEpochRecord("g", 7, -5), "epoch gone": consumerEpochTombstone("g"),
-		"target": consumerTargetOfRecord("g", "m1", assignor.Assignment{topic: {0, 2}}), "no target": consumerTargetOfRecord("g", "m1", nil),
+		"target": consumerTargetOfRecord("g", "m1", partitionList{{topic, []int32{0, 2}}}), "no target": consumerTargetOfRecord("g", "m1", nil),
 		"target gone": consumerTargetOfTombstone("g", "m1"), "target epoch": consumerTargetRecord("g", 7, 1234567),
 		"target epoch at no time": consumerTargetRecord("g", 7, 0), "target epoch gone": consumerTargetTombstone("g"),
 		"current": consumerCurrentRecord("g", m), "nothing current": consumerCurrentRecord("g", e), "current gone": consumerCurrentTombstone("g", "m1"),
@@ -61,7 +60,7 @@ func TestConsumerRecords(t *testing.T) {
 		before, after := newConsumerGroup("g"), newConsumerGroup("g")
 		for _, g := range []*consumerGroup{before, after} {
 			g.setMember(newConsumerMember("m1"))
-			g.target = g.target.With("m1", assignor.Assignment{})
+			g.target = g.target.With("m1", nil)
 			g.setPattern("x.*", &resolvedRegex{})
 		}
 		gone := r.Change.(consumerChange).on(before)

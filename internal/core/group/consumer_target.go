@@ -1,7 +1,6 @@
 package group
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -48,7 +47,7 @@ func (s *Shard) consumerTarget(d *consumerStep) *refusal {
 	in := assignor.Input{Homogeneous: g.homogeneous(), Partitions: s.partitionCount}
 	for _, memberID := range g.memberIDs() {
 		m := g.member(memberID)
-		in.Members = append(in.Members, assignor.Member{ID: m.id, Instance: m.instance, Topics: s.topicIDs(g.memberTopics(m)), Assigned: g.targetOf(memberID)})
+		in.Members = append(in.Members, assignor.Member{ID: m.id, Instance: m.instance, Topics: s.topicIDs(g.memberTopics(m)), Assigned: g.targetOf(memberID).assignment()})
 	}
 	result, err := assignor.ByName(s.assignorOf(g))(in)
 	if err != nil {
@@ -56,16 +55,13 @@ func (s *Shard) consumerTarget(d *consumerStep) *refusal {
 	}
 	for i := range in.Members {
 		m := &in.Members[i]
-		if old, ok := g.target.Get(m.ID); !ok || !sameTarget(old, result[m.ID]) {
-			d.add(consumerTargetOfRecord(g.name, m.ID, result[m.ID]))
+		next := newPartitionList(result[m.ID])
+		if old, ok := g.target.Get(m.ID); !ok || !old.equal(next) {
+			d.add(consumerTargetOfRecord(g.name, m.ID, next))
 		}
 	}
 	d.add(consumerTargetRecord(g.name, g.epoch, s.now.UnixMilli()))
 	return nil
-}
-
-func sameTarget(a, b assignor.Assignment) bool {
-	return maps.EqualFunc(a, b, func(x, y []int32) bool { return slices.Equal(x, y) })
 }
 
 // topicIDs returns the ids of those topics that exist.
@@ -129,7 +125,7 @@ func (s *Shard) reconcile(d *consumerStep, m *consumerMember, subscriptionChange
 		return m, nil
 	}
 	d.add(consumerCurrentRecord(g.name, next))
-	if next.classic == nil && next.state == memberUnrevoked {
+	if next.owesPartitions() {
 		// The deadline of a former time stays: it finds a member that has nothing to give back, unless this record is lost.
 		s.timers.Set(timerKey{timerRevoke, g.name, next.id}, s.now.Add(time.Duration(next.rebalanceTimeoutMs)*time.Millisecond), struct{}{})
 	}
@@ -184,87 +180,60 @@ func (s *Shard) reads(g *consumerGroup, m *consumerMember) map[id.UUID]bool {
 // dropUnsubscribed takes partitions of topics that the member does not read any more, without waiting for the next target.
 func (s *Shard) dropUnsubscribed(g *consumerGroup, m *consumerMember, has owned) *consumerMember {
 	reads := s.reads(g, m)
-	assigned, revoking := make(partitionEpochs), maps.Clone(m.revoking)
-	if revoking == nil {
-		revoking = make(partitionEpochs)
-	}
+	var assigned, revoking epochs
 	changed := false
-	for t, list := range m.assigned {
-		if reads[t] {
-			assigned[t] = list
-			continue
+	for at, epoch := range m.assigned.all() {
+		if reads[at.topic] {
+			assigned.put(at.topic, at.partition, epoch)
+		} else {
+			changed = true
+			revoking.put(at.topic, at.partition, epoch)
 		}
-		changed = true
-		both := maps.Clone(list)
-		for p, epoch := range revoking[t] {
-			if _, ok := both[p]; !ok {
-				both[p] = epoch
-			}
-		}
-		revoking[t] = both
+	}
+	for at, epoch := range m.revoking.all() {
+		revoking.put(at.topic, at.partition, epoch)
 	}
 	if !changed {
 		return m
 	}
-	if has.any(revoking) {
-		return m.moved(memberUnrevoked, m.epoch, assigned, revoking)
+	if back := revoking.done(); has.any(back) {
+		return m.moved(memberUnrevoked, m.epoch, assigned.done(), back)
 	}
-	return m.moved(m.state, m.epoch, assigned, m.revoking)
+	return m.moved(m.state, m.epoch, assigned.done(), m.revoking)
 }
 
 func (s *Shard) computeNext(g *consumerGroup, m *consumerMember, epoch int32, has owned) *consumerMember {
 	reads := s.reads(g, m)
 	target := g.targetOf(m.id)
-	assigned, revoking, pending := make(partitionEpochs), make(partitionEpochs), make(partitionEpochs)
+	var assigned, revoking, pending epochs
+	for at, epoch := range m.assigned.all() {
+		if _, wanted := slices.BinarySearch(target.of(at.topic), at.partition); wanted && reads[at.topic] {
+			assigned.put(at.topic, at.partition, epoch)
+		} else {
+			revoking.put(at.topic, at.partition, epoch)
+		}
+	}
 	unreleased := false
-	put := func(a partitionEpochs, t id.UUID, p, epoch int32) {
-		if a[t] == nil {
-			a[t] = make(map[int32]int32)
-		}
-		a[t][p] = epoch
-	}
-	wanted := func(t id.UUID, p int32) bool {
-		_, ok := slices.BinarySearch(target[t], p)
-		return ok && reads[t]
-	}
-	for t, list := range m.assigned {
-		for p, at := range list {
-			if wanted(t, p) {
-				put(assigned, t, p, at)
-			} else {
-				put(revoking, t, p, at)
-			}
-		}
-	}
-	for t, list := range target {
-		if !reads[t] {
+	for _, t := range target {
+		if !reads[t.topic] {
 			continue
 		}
-		for _, p := range list {
+		for _, p := range t.partitions {
 			switch {
-			case assigned.has(t, p):
-			case g.isOwned(t, p) && !m.revoking.has(t, p):
+			case m.assigned.has(t.topic, p):
+			case g.isOwned(t.topic, p) && !m.revoking.has(t.topic, p):
 				unreleased = true
 			default:
-				put(pending, t, p, g.targetEpoch)
+				pending.put(t.topic, p, g.targetEpoch)
 			}
 		}
 	}
-	switch {
-	case len(revoking) > 0 && has.any(revoking):
-		return m.moved(memberUnrevoked, epoch, assigned, revoking)
-	case unreleased:
-		for t, list := range pending {
-			for p, at := range list {
-				put(assigned, t, p, at)
-			}
-		}
-		return m.moved(memberUnreleased, g.targetEpoch, assigned, nil)
+	if back := revoking.done(); len(back) > 0 && has.any(back) {
+		return m.moved(memberUnrevoked, epoch, assigned.done(), back)
 	}
-	for t, list := range pending {
-		for p, at := range list {
-			put(assigned, t, p, at)
-		}
+	state := memberStable
+	if unreleased {
+		state = memberUnreleased
 	}
-	return m.moved(memberStable, g.targetEpoch, assigned, nil)
+	return m.moved(state, g.targetEpoch, append(assigned, pending...).done(), nil)
 }

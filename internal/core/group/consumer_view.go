@@ -10,12 +10,6 @@ import (
 // subscribers counts how a topic is subscribed to: by how many members by name, and by how many patterns.
 type subscribers struct{ byName, byRegex int }
 
-// place is one partition of a topic.
-type place struct {
-	topic     id.UUID
-	partition int32
-}
-
 func hashPlace(p place) uint64 {
 	return image.HashUUID(p.topic) + uint64(uint32(p.partition))*0x9e3779b97f4a7c15 // an odd factor: neighbours part at the first level
 }
@@ -121,18 +115,14 @@ func (v *consumerView) speak(m *consumerMember, by int) {
 
 // own counts the partitions that m has and not other.
 func (v *consumerView) own(m, other *consumerMember, by int) {
-	for t, list := range m.assigned {
-		for p := range list {
-			if !other.owns(t, p) {
-				v.owned = counted(v.owned, place{t, p}, by)
-			}
+	for at := range m.assigned.all() {
+		if !other.owns(at.topic, at.partition) {
+			v.owned = counted(v.owned, at, by)
 		}
 	}
-	for t, list := range m.revoking {
-		for p := range list {
-			if !other.owns(t, p) && !m.assigned.has(t, p) {
-				v.owned = counted(v.owned, place{t, p}, by)
-			}
+	for at := range m.revoking.all() {
+		if !other.owns(at.topic, at.partition) && !m.assigned.has(at.topic, at.partition) {
+			v.owned = counted(v.owned, at, by)
 		}
 	}
 }
