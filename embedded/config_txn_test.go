@@ -71,6 +71,14 @@ func txnProofs() []proof {
 				w.stop()
 			}
 		}},
+		staticProof("unstable.api.versions.enable", "true", one, func(w *world) {
+			w.txnCoordinator()
+			w.want(w.initTwoPhase("a").ErrorCode, wire.ErrTransactionalIDAuthorizationFailed)
+		}),
+		staticProof("transaction.two.phase.commit.enable", "true", and("unstable.api.versions.enable", "true"), func(w *world) {
+			w.txnCoordinator()
+			w.want(w.initTwoPhase("a").ErrorCode, wire.ErrNone)
+		}),
 		{key: "add.partitions.to.txn.retry.backoff.ms", how: static, elsewhere: "internal/broker/handler.TestGateBackoff"},
 		{key: "add.partitions.to.txn.retry.backoff.max.ms", how: static, elsewhere: "internal/broker/handler.TestGateLimit"},
 	}
@@ -111,6 +119,14 @@ func (w *world) initTxn(name string, timeoutMs int32) api.InitProducerIDResponse
 	w.t.Helper()
 	var a api.InitProducerIDResponse
 	w.call(4, &api.InitProducerIDRequest{TransactionalID: &name, TransactionTimeoutMs: timeoutMs, ProducerID: -1, ProducerEpoch: -1}, &a)
+	return a
+}
+
+// initTwoPhase asks for transactions without timeout.
+func (w *world) initTwoPhase(name string) api.InitProducerIDResponse {
+	w.t.Helper()
+	var a api.InitProducerIDResponse
+	w.call(6, &api.InitProducerIDRequest{TransactionalID: &name, ProducerID: -1, ProducerEpoch: -1, Enable2Pc: true}, &a)
 	return a
 }
 

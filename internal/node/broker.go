@@ -190,7 +190,8 @@ func (n *Node) openBroker(context.Context) error {
 		NoConsumers: !slices.Contains(b.List("group.coordinator.rebalance.protocols"), "consumer"), Gate: gate, Replicas: n.replicas}).Register(reg)
 	handler.NewTxnDesk(handler.TxnDeps{Txns: n.txns, Groups: n.groups, Replicas: n.replicas, ProducerIDs: n.pids,
 		Partitions: b.Int("transaction.state.log.num.partitions"), GroupPartitions: b.Int("offsets.topic.num.partitions"),
-		Limits: coord.TxnConfig(b), MarkerTimeout: b.Millis("request.timeout.ms"), Logger: n.log.With("component", "transactions")}).Register(reg)
+		Limits: coord.TxnConfig(b), MarkerTimeout: b.Millis("request.timeout.ms"), UnstableVersions: b.Bool("unstable.api.versions.enable"),
+		Logger: n.log.With("component", "transactions")}).Register(reg)
 	handler.NewAdminDesk(handler.AdminDeps{NodeID: n.nodeID, ClusterID: n.format.clusterID, Image: n.replicas.Image, Config: n.config.Load,
 		Line: n.line, Creation: creation, Features: brokerFeatures(), KRaftVersion: func() int16 { return n.quorum.Status().KRaftVersion }, Level: n.o.Level, Logger: n.log.With("component", "admin-desk")}).Register(reg)
 	n.srv = n.newServer(b, reg, "server")

@@ -9,7 +9,7 @@ func otherBrokerKeys() []Key {
 			Doc: "Rack or zone of the broker, used for placing replicas and for reading from the nearest."},
 		{Name: "config.providers", Type: List, Default: "", Rule: distinct(), Mode: ClusterWide, State: Done,
 			Doc: "Names of config providers whose variables may stand in other values; the file, directory and environment providers are built in."},
-		{Name: "unstable.api.versions.enable", Type: Boolean, Default: "false", Internal: true,
+		{Name: "unstable.api.versions.enable", Type: Boolean, Default: "false", Internal: true, State: Done,
 			Doc: "Whether API versions in development are offered."},
 		{Name: "unstable.feature.versions.enable", Type: Boolean, Default: "false", Internal: true,
 			Doc: "Whether feature levels in development are allowed."},

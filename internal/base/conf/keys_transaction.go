@@ -29,8 +29,8 @@ func transactionKeys() []Key {
 			Doc: "Replication factor of the transaction state topic."},
 		{Name: "transaction.state.log.segment.bytes", Type: Int, Default: "104857600", Rule: atLeast(1), State: Done,
 			Doc: "Segment size of the transaction state topic."},
-		{Name: "transaction.two.phase.commit.enable", Type: Boolean, Default: "false",
-			Doc: "Whether producers may keep transactions open without timeout for a two-phase commit."},
+		{Name: "transaction.two.phase.commit.enable", Type: Boolean, Default: "false", State: Done,
+			Doc: "Whether producers may keep transactions open without timeout for a two-phase commit (with unstable.api.versions.enable)."},
 		{Name: "transactional.id.expiration.ms", Type: Int, Default: "604800000", Rule: atLeast(1), State: Done,
 			Doc: "How long an unused transactional id is remembered."},
 	}

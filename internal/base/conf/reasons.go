@@ -26,7 +26,6 @@ var reasons = []reason{
 		"names a Java class, and going on without it would allow what it is there to forbid"},
 	{"authorizer.class.name$", "asks for access control, and going on without it would let everybody in"},
 	{"remote.log.storage.system.enable$", "asks for tiered storage, and data believed to be there would be deleted here"},
-	{"transaction.two.phase.commit.enable$", "waits for the version of InitProducerId that asks for it, which Kafka calls unstable"},
 	{"ssl. security.providers$", waitsForTLS},
 	{"sasl. connections.max.reauth.ms$ connection.failed.authentication.delay.ms$ delegation.token.", waitsForSASL},
 	{"group.consumer.assignor.offload.enable$ consumer.assignor.offload.enable$", "is not needed: the decision that needs an assignment computes it, and other groups' partitions do not wait"},
@@ -45,7 +44,7 @@ var reasons = []reason{
 	{"preallocate$ log.preallocate$", "waits: files grow as they are written"},
 	{"cordoned.log.dirs$", "waits: new partitions go to the directory with the fewest"},
 	{"early.start.listeners$", "waits for authorizers: every client listener opens when the broker is unfenced"},
-	{"server.max.startup.time.ms$ internal.metadata. unstable.", "is for tests and experts, and waits"},
+	{"server.max.startup.time.ms$ internal.metadata. unstable.feature.", "is for tests and experts, and waits"},
 	{"auto.leader.rebalance. leader.imbalance. unclean.leader. replica. controller.socket. controller.quorum. num.replica.fetchers$ request.timeout.ms$ socket.connection.setup. log.dir.failure.timeout.ms$",
 		waitsForNodes},
 }

@@ -28,6 +28,8 @@ type TxnDeps struct {
 	Partitions, GroupPartitions int32
 	// Limits says which InitProducerId requests are refused by anybody.
 	Limits txn.Config
+	// UnstableVersions serves InitProducerId 6, the flags of two-phase commit (KIP-939; unstable.api.versions.enable).
+	UnstableVersions bool
 	// MarkerTimeout is request.timeout.ms.
 	MarkerTimeout time.Duration
 	Logger        *slog.Logger
@@ -48,8 +50,12 @@ func NewTxnDesk(d TxnDeps) *TxnDesk {
 
 // Register adds the desk's APIs.
 func (d *TxnDesk) Register(reg *server.Registry) {
+	init := server.API{Key: wire.InitProducerID, Min: 0, Max: 5, Handle: d.initProducerID}
+	if d.d.UnstableVersions {
+		init.Max = 6
+	}
 	for _, a := range []server.API{
-		{Key: wire.InitProducerID, Min: 0, Max: 5, Handle: d.initProducerID},
+		init,
 		{Key: wire.AddPartitionsToTxn, Min: 0, Max: 5, Handle: d.addPartitionsToTxn},
 		{Key: wire.AddOffsetsToTxn, Min: 0, Max: 4, Handle: d.addOffsetsToTxn},
 		{Key: wire.EndTxn, Min: 0, Max: 5, Handle: d.endTxn},
