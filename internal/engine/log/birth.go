@@ -26,7 +26,7 @@ func (l *Log) ensure() error {
 	if err := l.Err(); err != nil {
 		return err
 	}
-	if l.dir.unsettled() {
+	if l.dir.settleNow != nil {
 		if err := l.dir.settleNow(); err != nil {
 			return err
 		}

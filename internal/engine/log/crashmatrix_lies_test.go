@@ -3,6 +3,7 @@ package log
 import (
 	"bytes"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/moldau-io/moldau/internal/base/vfs"
@@ -15,38 +16,43 @@ func TestCrashEverywhereFindsMistakes(t *testing.T) {
 	for _, mistake := range []struct {
 		name string
 		rule vfs.Rule
+		more []string // log directories
 	}{
-		{"the log is not synced", vfs.Rule{Op: vfs.OpSync, Path: "*.log", Skip: true}},
-		{"a checkpoint is renamed before it is synced", vfs.Rule{Op: vfs.OpSync, Path: "*checkpoint.tmp", Skip: true}},
-		{"the names in a partition's directory are not synced", vfs.Rule{Op: vfs.OpSyncDir, Path: "plain-0", Skip: true}},
-		{"the names of partitions are not synced", vfs.Rule{Op: vfs.OpSyncDir, Path: "data", Skip: true}},
-		{"a cleaned segment is not synced", vfs.Rule{Op: vfs.OpSync, Path: "*.log.cleaned", Skip: true}},
-		{"the names of a cleaned segment are not synced", vfs.Rule{Op: vfs.OpSyncDir, Path: "keyed-0", Skip: true}},
-		{"a finished segment's time index is not synced", vfs.Rule{Op: vfs.OpSync, Path: "*.timeindex", Skip: true}},
-		{"the clean shutdown mark stays", vfs.Rule{Op: vfs.OpRemove, Path: fileCleanShutdown, Skip: true}},
+		{"the log is not synced", vfs.Rule{Op: vfs.OpSync, Path: "*.log", Skip: true}, nil},
+		{"a checkpoint is renamed before it is synced", vfs.Rule{Op: vfs.OpSync, Path: "*checkpoint.tmp", Skip: true}, nil},
+		{"the names in a partition's directory are not synced", vfs.Rule{Op: vfs.OpSyncDir, Path: "plain-0", Skip: true}, nil},
+		{"the names of partitions are not synced", vfs.Rule{Op: vfs.OpSyncDir, Path: "data", Skip: true}, nil},
+		{"a cleaned segment is not synced", vfs.Rule{Op: vfs.OpSync, Path: "*.log.cleaned", Skip: true}, nil},
+		{"the names of a cleaned segment are not synced", vfs.Rule{Op: vfs.OpSyncDir, Path: "keyed-0", Skip: true}, nil},
+		{"a finished segment's time index is not synced", vfs.Rule{Op: vfs.OpSync, Path: "*.timeindex", Skip: true}, nil},
+		{"the clean shutdown mark stays", vfs.Rule{Op: vfs.OpRemove, Path: fileCleanShutdown, Skip: true}, nil},
 		{"recovery points are ahead of the data", vfs.Rule{Op: vfs.OpWrite, Path: fileRecoveryPoint + "*", Alter: func(b []byte) []byte {
 			return ahead.ReplaceAll(b, []byte("$1 0 100000"))
-		}}},
-		{"a cut of the log does not reach the disk", vfs.Rule{Op: vfs.OpTruncate, Path: "*.log", Skip: true}},
-		{"log start offsets are not written", vfs.Rule{Op: vfs.OpWrite, Path: fileStartOffset + "*", Alter: func([]byte) []byte { return []byte("0\n0\n") }}},
-		{"topic ids get lost", vfs.Rule{Op: vfs.OpWrite, Path: "partition.metadata*", Alter: func(b []byte) []byte { return bytes.Repeat([]byte{0}, len(b)) }}},
-		{"leader epochs are not written", vfs.Rule{Op: vfs.OpWrite, Path: fileEpochs + "*", Alter: func([]byte) []byte { return []byte("0\n0\n") }}},
-		{"no mistake", vfs.Rule{Op: vfs.OpSync, Path: "no such file", Skip: true}},
+		}}, nil},
+		{"a cut of the log does not reach the disk", vfs.Rule{Op: vfs.OpTruncate, Path: "*.log", Skip: true}, nil},
+		{"log start offsets are not written", vfs.Rule{Op: vfs.OpWrite, Path: fileStartOffset + "*", Alter: func([]byte) []byte { return []byte("0\n0\n") }}, nil},
+		{"topic ids get lost", vfs.Rule{Op: vfs.OpWrite, Path: "partition.metadata*", Alter: func(b []byte) []byte { return bytes.Repeat([]byte{0}, len(b)) }}, nil},
+		{"leader epochs are not written", vfs.Rule{Op: vfs.OpWrite, Path: fileEpochs + "*", Alter: func([]byte) []byte { return []byte("0\n0\n") }}, nil},
+		{"the directory that a log left is not synced", vfs.Rule{Op: vfs.OpSyncDir, Path: "data", Skip: true}, []string{"/more"}},
+		{"the directory that a log went to is not synced", vfs.Rule{Op: vfs.OpSyncDir, Path: "more", Skip: true}, []string{"/more"}},
+		{"the copy of a log is not synced", vfs.Rule{Op: vfs.OpSync, Path: "0*.log", Skip: true}, []string{"/more"}},
+		{"no mistake in two directories", vfs.Rule{Op: vfs.OpSync, Path: "no such file", Skip: true}, []string{"/more"}},
+		{"no mistake", vfs.Rule{Op: vfs.OpSync, Path: "no such file", Skip: true}, nil},
 	} {
 		t.Run(mistake.name, func(t *testing.T) {
-			tried := 0
+			tried, none := 0, strings.HasPrefix(mistake.name, "no mistake")
 			for seed := uint64(1); seed <= 12; seed++ {
-				w := newMatrix(t, seed)
+				w := newMatrix(t, seed, mistake.more...)
 				w.fault.Add(mistake.rule)
 				tried += w.crashEverywhere(90, 1<<30)
 				if w.failed != nil {
-					if mistake.name == "no mistake" {
+					if none {
 						t.Fatal(w.failed)
 					}
 					t.Logf("found after %d crashes: %.150s", tried, w.failed)
 					return
 				}
-				if mistake.name == "no mistake" && seed == 2 {
+				if none && int(seed)+len(mistake.more) == 2 {
 					return
 				}
 			}

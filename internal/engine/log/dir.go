@@ -41,7 +41,7 @@ type logDir struct {
 	onWork        func(*Log)
 	checkpointNow func() error // writes the recovery points
 	startsNow     func() error // writes the log start offsets
-	settleNow     func() error // makes durable that logs were taken away
+	settleNow     func() error // makes durable that logs were taken away, here and elsewhere
 }
 
 // unsettled reports whether logs were taken away that a power loss may bring back.

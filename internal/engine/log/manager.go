@@ -177,7 +177,7 @@ func (m *Manager) openDirs() error {
 		}
 		d := &logDir{path: path, o: m.o, onFail: m.dirFailed, onWork: m.logWants}
 		d.checkpointNow = func() error { return errors.Join(m.checkpointRecoveryPoints(d), m.checkpointClean(d)) }
-		d.settleNow = func() error { return m.settle(d) }
+		d.settleNow = func() error { return m.settleFor(d) }
 		d.startsNow = func() error { return m.checkpointStartOffsets(d) }
 		m.dirs = append(m.dirs, d)
 		if err := d.open(); err != nil && !IsOffline(err) {
@@ -472,6 +472,20 @@ func (m *Manager) takeAwayFrom(d *logDir, logs []*Log, suffix string) error {
 
 // deleteDelay is file.delete.delay.ms; centuries become a year.
 func deleteDelay(c Config) time.Duration { return min(c.FileDeleteDelay, 365*24*time.Hour) }
+
+// settleFor is settle for all directories before a new log gets a name in d: an earlier one of the same name may have been in another
+// directory. One that is offline by then is for the next start to judge.
+func (m *Manager) settleFor(d *logDir) error {
+	for _, other := range m.dirs {
+		if !other.unsettled() {
+			continue
+		}
+		if err := m.settle(other); err != nil && (other == d || other.err() == nil) {
+			return err
+		}
+	}
+	return nil
+}
 
 // settle makes durable that logs were taken away from a directory. It happens before a new log gets a directory there: the
 // checkpoints must not speak of an earlier one of the same name.

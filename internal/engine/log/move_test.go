@@ -400,3 +400,29 @@ func TestMoveOfANewLog(t *testing.T) {
 		t.Errorf("%v, %v", ok, l)
 	}
 }
+
+// A partition that is deleted in one directory and made again in another is in one of them after a power loss.
+func TestMadeAgainElsewhere(t *testing.T) {
+	disk, ck := mem(t), &clock{ms: epochMs}
+	m := mustOpen(t, managerOptions(t, disk, ck, "/data", "/more"))
+	tp := partition("t", 0)
+	for i, d := range m.dirs {
+		l, err := m.Create(tp, CreateOptions{TopicID: id.UUID{7, byte(i)}, Config: testConfig(), DirectoryID: d.id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, l, batchSpec{size: 10})
+		if err := l.Flush(1); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			if err := m.Delete(tp); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	m = mustOpen(t, managerOptions(t, disk.CrashClone(vfs.LoseUnsynced), ck, "/data", "/more"))
+	if l, ok := m.Get(tp); !ok || l.Path() != "/more/t-0" {
+		t.Errorf("%v, %v", ok, l)
+	}
+}
