@@ -198,7 +198,7 @@ func (l *Log) scanHeaders(s *segment, visit func(h header) bool) error {
 // repairIndexes rebuilds the indexes of segments of which one is missing or cannot be right. The active segment's are looked into,
 // and every transaction index; of the others only the sizes are, and a lookup that leads nowhere falls back to the log.
 func (l *Log) repairIndexes(d found, clean bool) error {
-	segs := *l.segments.Load()
+	segs, left := *l.segments.Load(), maxTxnChecks
 	for i := 0; i < len(segs); i++ {
 		s := segs[i]
 		if !clean && i == len(segs)-1 {
@@ -216,7 +216,7 @@ func (l *Log) repairIndexes(d found, clean bool) error {
 		default:
 			var errs []error
 			if fsg.txnBytes > 0 { // few segments have one, and a reader of committed records has nothing else to go by
-				errs = append(errs, s.txns.check())
+				errs = append(errs, l.checkTxns(s, segmentEnd(segs, i), &left))
 			}
 			if i == len(segs)-1 {
 				errs = append(errs, s.index.check(s.size.Load()), s.times.check())

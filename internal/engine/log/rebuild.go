@@ -131,10 +131,8 @@ func (l *Log) rebuildTxns(s *segment, cut bool) error {
 	if err != nil && !isBadBatch(err) {
 		return err
 	}
-	for _, t := range old {
-		if t.LastOffset > last && !cut {
-			txns = append(txns, t)
-		}
+	if err != nil && !cut {
+		txns = append(txns, slices.DeleteFunc(slices.Clone(old), func(t AbortedTxn) bool { return t.LastOffset <= last })...)
 	}
 	if n, err := s.txns.count(); err != nil || len(txns) == n && slices.Equal(txns, old) {
 		return err

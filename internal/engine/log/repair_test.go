@@ -87,6 +87,10 @@ func TestTransactionIndexIsRebuilt(t *testing.T) {
 		"impossible end": {true, func(disk *vfs.Mem, path string) error {
 			return flipIn(disk, path, suffixTxn, 18)
 		}},
+		"another producer":  {true, func(disk *vfs.Mem, path string) error { return flipIn(disk, path, suffixTxn, 9) }},
+		"another beginning": {true, func(disk *vfs.Mem, path string) error { return flipIn(disk, path, suffixTxn, 17) }},
+		"another end":       {true, func(disk *vfs.Mem, path string) error { return flipIn(disk, path, suffixTxn, 25) }},
+		"stable for longer": {true, func(disk *vfs.Mem, path string) error { return flipIn(disk, path, suffixTxn, 33) }},
 		"torn": {true, func(disk *vfs.Mem, path string) error {
 			if !strings.HasSuffix(path, suffixTxn) {
 				return nil
