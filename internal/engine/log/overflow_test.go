@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -52,9 +53,11 @@ func overflowed(t testing.TB) []spread {
 	return []spread{{0, sample(t, 0)}, {m, append(sample(t, m), sample(t, 2*m)...)}, {3 * m, sample(t, 3*m)}}
 }
 
-func layOut(t testing.TB, disk *vfs.Mem, segs []spread) {
+func layOut(t testing.TB, disk *vfs.Mem, segs []spread) { layOutIn(t, disk, "/data/t-0", segs) }
+
+func layOutIn(t testing.TB, disk vfs.FS, dir string, segs []spread) {
 	t.Helper()
-	if err := disk.MkdirAll("/data/t-0", 0o755); err != nil {
+	if err := disk.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range segs {
@@ -66,15 +69,15 @@ func layOut(t testing.TB, disk *vfs.Mem, segs []spread) {
 			binary.BigEndian.PutUint32(times[8:], uint32(min(last.LastOffset()-s.base, math.MaxInt32)))
 		}
 		for name, b := range map[string][]byte{suffixLog: bytes.Join(s.batches, nil), suffixIndex: nil, suffixTime: times[:]} {
-			if err := vfs.WriteFile(disk, "/data/t-0/"+segmentName(s.base, name), b); err != nil {
+			if err := vfs.WriteFile(disk, filepath.Join(dir, segmentName(s.base, name)), b); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if err := disk.SyncDir("/data/t-0"); err != nil {
+	if err := disk.SyncDir(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := disk.SyncDir("/data"); err != nil {
+	if err := disk.SyncDir(filepath.Dir(dir)); err != nil {
 		t.Fatal(err)
 	}
 }
