@@ -3,11 +3,15 @@ package replica
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/base/vfs"
+	"github.com/moldau-io/moldau/internal/engine/log"
 	"github.com/moldau-io/moldau/internal/record"
 	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
@@ -91,6 +95,41 @@ func BenchmarkApplyDelta(b *testing.B) {
 				r.stop()
 				b.StartTimer()
 			}
+		})
+	}
+}
+
+// BenchmarkCommit is flush.messages=1 on disk: producers that wait for each record, in turn to all partitions.
+func BenchmarkCommit(b *testing.B) {
+	for _, shape := range []struct{ producers, partitions int }{{1, 1}, {64, 1}, {64, 8}, {64, 64}} {
+		b.Run(fmt.Sprintf("%d/%d", shape.producers, shape.partitions), func(b *testing.B) {
+			r := newRigOn(b, vfs.OS(), b.TempDir(), nil)
+			c := TopicConfig{Log: log.DefaultConfig(), MinInSyncReplicas: 1}
+			c.Log.FlushMessages = 1
+			r.configs["t"] = c
+			r.topic("t", shape.partitions)
+			data := batch(b, 1, 100, record.NewOptions())
+			b.ReportAllocs()
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			var wg sync.WaitGroup
+			for g := range shape.producers {
+				wg.Go(func() {
+					done := make(chan error, 1)
+					answer := func(res []AppendResult) { done <- res[0].Err }
+					req := &AppendRequest{Acks: -1, Timeout: time.Minute, Partitions: []AppendPartition{{Topic: "t", Batches: slices.Clone(data)}}}
+					for i := g; left.Add(-1) >= 0; i++ {
+						rewind(req)
+						req.Partitions[0].Partition = int32(i % shape.partitions)
+						r.Append(req, nil, answer)
+						if err := <-done; err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
 		})
 	}
 }
