@@ -77,7 +77,7 @@ func (l *Log) load(o LogOptions, created bool) error {
 	if before := l.epochs.snapshot(); l.epochs.truncateEnd(end) {
 		l.epochsDirty, l.staleEpochs = true, before[l.epochs.len():]
 	}
-	if err := l.keepSegmentSnapshots(); err != nil {
+	if err := l.keepSegmentSnapshots(end); err != nil {
 		return l.storageError("remove producer snapshots of", err)
 	}
 	if recovered := l.producersLoaded && l.producers.end == end; recovered && !o.CleanShutdown {

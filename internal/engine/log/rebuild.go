@@ -177,14 +177,16 @@ func (l *Log) replay(s *segment, h header, bytes []byte) error {
 }
 
 // keepSegmentSnapshots removes the snapshots that no recovery would start from: all but those at the beginning of a segment,
-// and the newest if it is beyond the last segment's beginning.
-func (l *Log) keepSegmentSnapshots() error {
+// and the newest that is not beyond the log end if it is beyond the last segment's beginning.
+func (l *Log) keepSegmentSnapshots(end id.Offset) error {
 	p := &l.producers
-	if len(p.snapshots) == 0 {
-		return nil
-	}
 	segs := *l.segments.Load()
-	newest, last := p.snapshots[len(p.snapshots)-1], segs[len(segs)-1].base
+	newest, last := id.NoOffset, segs[len(segs)-1].base
+	for _, at := range p.snapshots {
+		if at <= end {
+			newest = at
+		}
+	}
 	return p.keepSnapshots(l.at, func(at id.Offset) bool {
 		return at == newest && at > last || slices.ContainsFunc(segs, func(s *segment) bool { return s.base == at })
 	})
