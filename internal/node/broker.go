@@ -172,7 +172,8 @@ func (n *Node) openBroker(context.Context) error {
 	b := n.o.Config
 	n.metrics, n.requests = metric.NewRegistry(), newRequestMetrics()
 	n.replicas = replica.New(replica.Options{Self: n.nodeID, Logs: n.logs, Configs: topicConfigs{n, new(sync.Map)}, Logger: n.log.With("component", "replica"),
-		LagMax: b.Millis("replica.lag.time.max.ms"), Fault: n.fail, Directories: movedReplicas{n}})
+		LagMax: b.Millis("replica.lag.time.max.ms"), Fault: n.fail, Directories: movedReplicas{n},
+		Recovered: func() { n.considerUnfencing(n.replicas.Image()) }})
 	n.groups = coord.NewGroups(b, n.replicas, n.log.With("component", "groups"), &n.groupMeters)
 	n.pids = handler.NewProducerIDBlocks(allocator{n}, nil, n.log.With("component", "producer-ids"))
 	n.txns, n.markers = coord.NewTxns(coord.TxnDeps{Config: b, Replicas: n.replicas, Groups: n.groups, NextProducerID: n.pids.TryNext,
@@ -224,7 +225,8 @@ func (n *Node) newLifecycle(b *conf.Broker) error {
 		rack = &text
 	}
 	rng := rand.New(rand.NewPCG(seed(), seed()))
-	n.life = lifecycle.New(lifecycle.Options{NodeID: n.nodeID, ClusterID: n.format.clusterID, IncarnationID: quorum.NewDirectoryID(rng),
+	n.incarnation = quorum.NewDirectoryID(rng)
+	n.life = lifecycle.New(lifecycle.Options{NodeID: n.nodeID, ClusterID: n.format.clusterID, IncarnationID: n.incarnation,
 		Endpoints: n.advertised(b.AdvertisedListeners()), Features: brokerFeatures(), Rack: rack, LogDirs: dirs, PreviousBrokerEpoch: previous,
 		HeartbeatInterval: b.Millis("broker.heartbeat.interval.ms"), SessionTimeout: b.Millis("broker.session.timeout.ms"),
 		RegistrationTimeout: b.Millis("initial.broker.registration.timeout.ms"), Line: n.line, Logger: n.log.With("component", "lifecycle")})
@@ -257,7 +259,10 @@ func (n *Node) serve(ctx context.Context) error {
 		return fmt.Errorf("wait for the metadata: %w", err)
 	}
 	n.life.Start()
-	n.life.ReadyToUnfence()
+	n.running.Go(func() {
+		defer n.panicked("the watch over the node's parts")
+		n.watch()
+	})
 	select {
 	case <-n.life.Unfenced():
 	case <-n.life.Failed():
@@ -270,14 +275,24 @@ func (n *Node) serve(ctx context.Context) error {
 		return ctx.Err()
 	}
 	n.serveListeners(false)
-	if err := n.serveMetrics(ctx); err != nil {
-		return err
+	return n.serveMetrics(ctx)
+}
+
+// considerUnfencing says that the broker may be unfenced when it can do for its partitions what other brokers could: as soon as the
+// image has its registration, and the logs are there of all partitions that have other replicas. Apache Kafka waits for all logs;
+// but a partition that is only here is not served any earlier because its broker is fenced, and all the others could be.
+func (n *Node) considerUnfencing(img *image.Image) {
+	b := img.Cluster.Broker(n.nodeID)
+	if n.ready.Load() || b == nil || b.IncarnationID != n.incarnation {
+		return
 	}
-	n.running.Go(func() {
-		defer n.panicked("the watch over the node's parts")
-		n.watch()
-	})
-	return nil
+	if waiting := n.replicas.RecoveringShared(); waiting > 0 {
+		n.log.Info("the broker stays fenced until the logs of partitions with other replicas are recovered", "partitions", waiting)
+		return
+	}
+	if n.ready.CompareAndSwap(false, true) {
+		n.life.ReadyToUnfence()
+	}
 }
 
 func (n *Node) serveMetrics(ctx context.Context) error {
@@ -315,6 +330,7 @@ func (n *Node) watch() {
 			return
 		case <-n.logs.Failures():
 			n.replicas.CheckDirectories()
+			n.considerUnfencing(n.replicas.Image())
 			var offline []id.UUID
 			working := 0
 			for _, d := range n.logs.Dirs() {
@@ -364,6 +380,7 @@ func (n *Node) applyGroups(delta *image.Delta, _ *image.Image) error {
 }
 
 func (n *Node) applyLifecycle(delta *image.Delta, img *image.Image) error {
+	n.considerUnfencing(img)
 	n.life.ImagePublished(img)
 	n.assigns.ImagePublished(delta, img)
 	n.ctlLife.ImagePublished(img)

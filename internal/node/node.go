@@ -73,6 +73,8 @@ type Node struct {
 	txns        *coord.Txns
 	markers     *coord.Markers
 	life        *lifecycle.Manager
+	incarnation id.UUID     // of this start of the broker
+	ready       atomic.Bool // to be unfenced
 	ctlLife     *lifecycle.ControllerRegistration
 	assigns     *lifecycle.Assignments
 	srv         *server.Server

@@ -36,7 +36,26 @@ func (m *Manager) adoptRecovered() {
 		m.recoveredLogs = nil
 		m.recovered.Unlock()
 		m.adopt(tps)
+		m.adopted()
 	}
+}
+
+// RecoveringShared is how many replicas that are not the only ones of their partitions wait for the recovery of their logs. One whose
+// directory has failed does not wait any more.
+func (m *Manager) RecoveringShared() int {
+	m.apply.Lock()
+	defer m.apply.Unlock()
+	img, n := m.image.Load(), 0
+	for tp, topicID := range m.recovering {
+		t := img.Topics.ByID(topicID)
+		if t == nil {
+			continue
+		}
+		if p := t.Partition(tp.Partition); p != nil && len(p.Replicas) > 1 && !m.logs.RecoveryFailed(tp) {
+			n++
+		}
+	}
+	return n
 }
 
 // isRecovering reports whether the replica's log is not there yet, and remembers it. apply must be held.

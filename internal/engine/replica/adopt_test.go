@@ -3,6 +3,8 @@ package replica
 import (
 	"os"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -84,6 +86,41 @@ func TestRecoveryBehindTheStart(t *testing.T) {
 		tp := id.TopicPartition{Topic: "slowgone", Partition: p}
 		if _, ok := r.logs.Get(tp); ok || r.logs.Recovering(tp) {
 			t.Errorf("%v was deleted and has a log", tp)
+		}
+	}
+}
+
+// TestRecoveringShared: replicas with others beside them are counted until they are there, or their directory has failed.
+func TestRecoveringShared(t *testing.T) {
+	mem := vfs.NewMem()
+	first := newRigOn(t, mem, "/data", nil)
+	first.topic("slow", 2)
+	first.mustProduce("slow", 4)
+	first.topic("slowtoo", 1)
+	first.mustProduce("slowtoo", 4)
+	first.logs.Tick(time.Now())
+	first.stop = func() { first.Close() }
+	for _, fails := range []bool{false, true} {
+		faults := vfs.NewFaults(mem.CrashClone(1))
+		disk := &slowDisk{FS: faults, release: make(chan struct{})}
+		told := make(chan struct{}, 100)
+		r := bootEarly(t, disk, "/data", func(o *Options) { o.Recovered = func() { told <- struct{}{} } }, func(r *rig) []logrec.MetadataRecord {
+			return append(r.topicRecords("slow", 2, int32(self), 2), r.topicRecords("slowtoo", 1)...)
+		})
+		if n := r.RecoveringShared(); n != 2 {
+			t.Errorf("%d shared replicas recover", n)
+		}
+		if fails {
+			faults.Add(vfs.Rule{Op: vfs.OpAny, Path: "*.log", Err: syscall.EIO})
+			r.stop = sync.OnceFunc(func() { r.Close(); r.logs.Close(id.NoBrokerEpoch) })
+		}
+		close(disk.release)
+		for r.RecoveringShared() > 0 {
+			if fails {
+				<-r.logs.Failures()
+			} else {
+				<-told
+			}
 		}
 	}
 }

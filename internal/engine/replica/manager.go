@@ -50,6 +50,8 @@ type Options struct {
 	InternalTopics []string
 	// Fault hears that a goroutine of the manager has panicked: the node should end. May be nil.
 	Fault func(error)
+	// Recovered is called, with no lock held, whenever logs were recovered and their replicas are there. May be nil.
+	Recovered func()
 }
 
 // Manager holds the partitions of one broker. See the package comment for its concurrency.
@@ -63,6 +65,7 @@ type Manager struct {
 	changes  ISRChanges
 	internal []string
 	fault    func(error)
+	adopted  func()
 
 	topics    *topicTable
 	image     atomic.Pointer[image.Image]
@@ -114,6 +117,10 @@ func New(o Options) *Manager {
 		m.internal = internalTopics
 	}
 	m.image.Store(image.Empty())
+	m.adopted = o.Recovered
+	if m.adopted == nil {
+		m.adopted = func() {}
+	}
 	m.fault = o.Fault
 	if m.fault == nil {
 		m.fault = func(error) {}
