@@ -43,6 +43,12 @@
 // file.delete.delay.ms, "-stray" ones (found on disk, but not this node's by the metadata) are kept for ever. A rename is made
 // durable, and the checkpoints forget the log, before another log gets a directory.
 //
+// # Moves
+//
+// A log moves to another directory of the node as a copy, in a "-future" directory, that is appended to beside it (Move). At the end
+// the owner keeps everybody from changing the log, the rest is copied and made durable, and two renames, each durable before the
+// next, put the copy in its place. A start makes sense of what it finds of either, also where Apache Kafka left it.
+//
 // # Disk faults
 //
 // An append that fails (full disk, short write) is taken back by truncating the file to its old end; it returns a StorageError
