@@ -65,6 +65,8 @@ func TestValidateRefuses(t *testing.T) {
 	noKey[1].Key, noKey[2].Key, noKey[3].Key, noKey[4].Key = nil, nil, nil, nil
 	late := simple(2)
 	late[1].TimestampMs = testNow + 3_600_001
+	mixed := simple(3)
+	mixed[1].Key, mixed[2].TimestampMs = nil, testNow+3_600_001
 	idem := NewOptions()
 	idem.ProducerID, idem.ProducerEpoch = 7, 0
 	old := append([]byte(nil), good...)
@@ -127,6 +129,8 @@ func TestValidateRefuses(t *testing.T) {
 			[]RecordError{{1, "Timestamp 1700003600001 of message with offset 1 is out of range. The timestamp should be within [-9223370336854775807, 1700003600000]"}}},
 		{"from the past", withCodec(t, Snappy, simple(1)), opt(func(o *ValidateOptions) { o.TimestampBeforeMs = 999 }), wire.ErrInvalidTimestamp, "One or more records have been rejected due to invalid timestamp",
 			[]RecordError{{0, "Timestamp 1699999999000 of message with offset 0 is out of range. The timestamp should be within [1699999999001, 1700003600000]"}}},
+		{"a key missing and a time wrong", withCodec(t, None, mixed), compacted, wire.ErrInvalidTimestamp, "One or more records have been rejected due to invalid timestamp",
+			[]RecordError{{1, noKeyMsg}, {2, "Timestamp 1700003600001 of message with offset 2 is out of range. The timestamp should be within [-9223370336854775807, 1700003600000]"}}},
 		{"log append time from a client", edit(good, setAttr(AttrLogAppendTime)), opt(func(o *ValidateOptions) { o.TimestampType = LogAppendTime }), wire.ErrInvalidTimestamp, "One or more records have been rejected due to invalid timestamp",
 			[]RecordError{
 				{0, "Invalid timestamp type in message DefaultRecord(offset=0, timestamp=1699999999002, key=1 bytes, value=0 bytes). Producer should not set timestamp type to LogAppendTime."},
