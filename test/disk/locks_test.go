@@ -154,6 +154,15 @@ func (b *bench) tooLate(first product) {
 	b.inspect(p)
 	b.reopen(p, w, kafka)
 	b.compare(w.node, m, "opened by Kafka at the end", nil)
+	// Moldau asks for the lock first.
+	was := b.metadataBytes(p)
+	if text := b.refused(p, moldau); !strings.Contains(strings.ToLower(text), "lock") {
+		b.Errorf("Moldau does not speak of a lock:\n%s", tail(text))
+	}
+	if !strings.HasPrefix(b.metadataBytes(p), was) {
+		b.Error("Moldau has changed the metadata log of a running Kafka")
+	}
+	b.compare(w.node, m, "Kafka after Moldau came", nil)
 	b.leave(p, w.node, m)
 }
 
