@@ -295,7 +295,7 @@ func (w *world) setTopic(ctx context.Context, c *raw, proc int, topic string, th
 			code = resp.(*kmsg.DeleteTopicsResponse).Topics[0].ErrorCode
 		}
 	}
-	return w.ended(op, err, kerr.ErrorForCode(code), kerr.TopicAlreadyExists, kerr.UnknownTopicOrPartition)
+	return w.ended(op, err, kerr.ErrorForCode(code), kerr.TopicAlreadyExists, kerr.UnknownTopicOrPartition, kerr.InvalidReplicationFactor)
 }
 
 // ended records the end of a change; some refusals prove that nothing happened.

@@ -40,6 +40,12 @@ type Pauser interface {
 	Resume() error
 }
 
+// Upsetter is a place whose node can be upset without being killed. Upset begins something and returns what it is called and what
+// ends it.
+type Upsetter interface {
+	Upset(rnd *rand.Rand) (what string, calm func())
+}
+
 // Options say what a run does. A zero interval means never.
 type Options struct {
 	Generators []string // names, each as often as it is to run
@@ -54,9 +60,9 @@ type Options struct {
 	Enough   func(h *History, lies int64) bool
 	KillLast bool // kill the node once more after all work, before everything is read
 
-	KillNode, KillClients, Pause time.Duration // mean intervals
-	Down                         time.Duration // at most how long the node stays away
-	Drop, Repeat                 int64         // of 1000 produce answers and requests
+	KillNode, KillClients, Pause, Upset time.Duration // mean intervals
+	Down                                time.Duration // how long about the node stays away or upset
+	Drop, Repeat                        int64         // of 1000 produce answers and requests
 
 	Say func(format string, args ...any) // told of what is done to the node; nil: nobody
 }
@@ -135,7 +141,7 @@ func (r *run) harm(ctx context.Context) {
 	over := time.After(r.o.For)
 	look := time.NewTicker(3 * time.Millisecond)
 	defer look.Stop()
-	node, clients, pause := timer(r.o.KillNode), timer(r.o.KillClients), timer(r.o.Pause)
+	node, clients, pause, upset := timer(r.o.KillNode), timer(r.o.KillClients), timer(r.o.Pause), timer(r.o.Upset)
 	for {
 		select {
 		case <-ctx.Done():
@@ -157,6 +163,16 @@ func (r *run) harm(ctx context.Context) {
 		case <-pause:
 			r.pause(ctx)
 			pause = timer(r.o.Pause)
+		case <-upset:
+			if p, ok := r.place.(Upsetter); ok {
+				op := r.w.h.Begin(&Op{F: Crash})
+				what, calm := p.Upset(r.rnd)
+				op.Key = what
+				r.w.wait(ctx, max(r.o.Down, time.Millisecond))
+				calm()
+				r.w.h.End(op, OK, nil)
+			}
+			upset = timer(r.o.Upset)
 		}
 	}
 }
