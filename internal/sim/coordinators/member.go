@@ -13,13 +13,14 @@ import (
 	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
 
-const sessionTimeout = 10 * time.Second
+const sessionTimeout = 6 * time.Second
 
 // member is a consumer in a group. Those of the group "work" consume, transform and produce; those of "plain" only commit.
 type member struct {
 	group, topic string
 	id           string
 	modern       bool  // the consumer protocol
+	life         int   // of the group in which it got its epoch
 	epoch        int32 // member epoch, or generation; 0: has to join
 	synced       bool  // a classic member that has its assignment
 	leads        []api.JoinGroupResponseMember
@@ -96,7 +97,7 @@ func (m *member) step(w *World) {
 	switch {
 	case m.gone:
 	case !m.busy && w.rnd.IntN(3) == 0:
-		if w.rnd.IntN(150) == 0 {
+		if w.rnd.IntN(150) == 0 || w.opts.Restless && m.ending() && w.rnd.IntN(2) == 0 {
 			m.leave(w)
 		} else if m.modern {
 			m.heartbeat(w)
@@ -108,6 +109,11 @@ func (m *member) step(w *World) {
 	default:
 		m.commit(w)
 	}
+}
+
+// ending says that the member's transaction has all it needs and waits for its end.
+func (m *member) ending() bool {
+	return m.p != nil && m.p.txn != nil && len(m.p.script) > 0 && m.p.script[0].end && m.p.script[0].commit
 }
 
 func (m *member) send(w *World, doubled bool, version int16, decide func(s *group.Shard, t group.Turn) shard.Result, done func(body any)) {
@@ -269,6 +275,9 @@ func (m *member) leave(w *World) {
 	}
 	m.forget()
 	m.gone = true
+	if m.p != nil && m.p.txn != nil { // its transaction goes on without it
+		w.enlist(m.p)
+	}
 }
 
 // offsets are what a member wants to commit for one partition.
@@ -277,11 +286,12 @@ type offsets struct {
 	partition  int32
 	next       int
 	memberID   string
+	life       int
 	generation int32
 }
 
 func (m *member) offsets(p int32, next int) *offsets {
-	return &offsets{m: m, partition: p, next: next, memberID: m.id, generation: m.epoch}
+	return &offsets{m: m, partition: p, next: next, memberID: m.id, generation: m.epoch, life: m.life}
 }
 
 // commit is OffsetCommit of a plain member.

@@ -38,7 +38,7 @@ func (p *producers) state(pid id.ProducerID) *producerState {
 func (p *producers) ask(w *World, pid id.ProducerID, epoch id.ProducerEpoch, bumps bool) (guard uint64, code wire.ErrorCode) {
 	s := p.state(pid)
 	switch {
-	case s.known && epoch < s.epoch && !w.bugs.NoEpochs:
+	case s.known && epoch < s.epoch:
 		return 0, wire.ErrInvalidProducerEpoch
 	case s.open && epoch == s.epoch:
 		return 0, wire.ErrNone
@@ -54,7 +54,7 @@ func (p *producers) ask(w *World, pid id.ProducerID, epoch id.ProducerEpoch, bum
 // check says whether data may be appended, and whether it has been before.
 func (p *producers) check(w *World, pid id.ProducerID, epoch id.ProducerEpoch, sequence int32, guard uint64) (again bool, code wire.ErrorCode) {
 	s := p.state(pid)
-	if s.known && epoch < s.epoch && !w.bugs.NoEpochs {
+	if s.known && epoch < s.epoch {
 		return false, wire.ErrInvalidProducerEpoch
 	}
 	if sequence != noSequence && s.known && epoch == s.epoch && sequence <= s.sequence && !w.bugs.NoSequences {

@@ -287,7 +287,9 @@ func (p *producer) sendOffsets(w *World, a action) {
 	p.busy = true
 	w.ask(p.version >= 2, func(r reply) {
 		c := w.newCommit(a.offsets, x)
-		sent = c
+		if sent == nil {
+			sent = c
+		}
 		req := c.request(w)
 		refuse := func(code wire.ErrorCode) { w.deliver(r, group.CommitError(req, code), wire.ErrNone) }
 		by := shard.Producer{ID: who.ID, Epoch: who.Epoch}

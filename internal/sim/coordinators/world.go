@@ -22,7 +22,6 @@ type Bugs struct {
 	DropMarkers     bool // a marker is reported as written and is not
 	KeepLost        bool // a batch that could not be written is not taken back
 	OldCoordinators bool // markers of former coordinators count
-	NoEpochs        bool // partitions do not look at producer epochs
 	NoGuards        bool // partitions take what the coordinator has not allowed
 	NoSequences     bool // partitions take a value twice
 	AboveStable     bool // readers get what is not decided
@@ -36,9 +35,11 @@ type Bugs struct {
 
 // Options make a World.
 type Options struct {
-	Seed  uint64
-	Bugs  Bugs
-	Trace func(format string, args ...any) // nil: silence
+	Seed uint64
+	Bugs Bugs
+	// Restless members come and go, and an Echo brings markers again and again while coordinators change. Some seeds have them anyway.
+	Restless, Echo bool
+	Trace          func(format string, args ...any) // nil: silence
 }
 
 // Counts say what happened in a run.
@@ -133,6 +134,8 @@ func New(o Options) *World {
 	w := &World{opts: o, bugs: o.Bugs, rnd: rand.New(rand.NewPCG(o.Seed, 17)), now: time.UnixMilli(1_700_000_000_000), runs: map[string]int{},
 		claims: map[claim]string{}, newest: map[claimed]claimant{}, results: map[place]int{}, pids: 1000}
 	w.level = []int16{2, 2, 2, 1, 0}[w.rnd.IntN(5)]
+	w.opts.Restless = o.Restless || w.rnd.IntN(4) == 0
+	w.opts.Echo = o.Echo || w.rnd.IntN(4) == 0
 	d := image.NewDelta(image.Empty())
 	topic := func(name string, n int) (all []*partition) {
 		w.must(d.Replay(&logrec.TopicRecord{Name: name, TopicID: topicID(name)}))
@@ -291,7 +294,7 @@ func (w *World) step() {
 			change(w, w.groups)
 		}
 	case n < 128:
-		if n < 100 || !w.txns.up {
+		if n < 98+w.echo(2, 20) || !w.txns.up {
 			change(w, w.txns)
 		}
 	case n < 131:
@@ -310,7 +313,7 @@ func (w *World) step() {
 			w.late = w.late[:len(w.late)-1]
 			f()
 		}
-	case n < 297:
+	case n < 297, n < 305 && w.opts.Restless:
 		w.newcomer()
 	case n < 305:
 		w.readers[w.rnd.IntN(len(w.readers))].step(w)
@@ -373,6 +376,14 @@ func (w *World) advance(d time.Duration) {
 	w.now = end
 }
 
+// echo is one of two numbers.
+func (w *World) echo(without, with int) int {
+	if w.opts.Echo {
+		return with
+	}
+	return without
+}
+
 // flight are markers under way, with the epoch of the coordinator that sent them.
 type flight struct {
 	txn.Markers
@@ -383,7 +394,7 @@ type flight struct {
 func (w *World) arrive(i int) {
 	f := w.flying[i]
 	// Sometimes they come once more. Without epoch bumps only for lack of a report, while the transaction cannot go on.
-	again := w.rnd.IntN(4) == 0 && !w.calm
+	again := w.rnd.IntN(4) < w.echo(1, 3) && !w.calm
 	if again {
 		w.Doubled++
 	} else {
@@ -442,18 +453,22 @@ var offsetsPartition = id.TopicPartition{Topic: "__consumer_offsets", Partition:
 func (w *World) newcomer() {
 	switch w.rnd.IntN(4) {
 	case 0, 1:
-		w.producers = append(w.producers, w.newProducer([]string{"p0", "p1", "p2"}[w.rnd.IntN(3)]))
-		if len(w.producers) > 6 {
-			w.producers = w.producers[1:]
-		}
+		w.enlist(w.newProducer([]string{"p0", "p1", "p2", "p3", "p4"}[w.rnd.IntN(5)]))
 	case 2:
-		w.members = append(w.members, w.newMember("work", w.newProducer([]string{"w0", "w1", "w2"}[w.rnd.IntN(3)])))
+		w.members = append(w.members, w.newMember("work", w.newProducer([]string{"w0", "w1", "w2", "w3", "w4"}[w.rnd.IntN(5)])))
 	case 3:
 		w.members = append(w.members, w.newMember("plain", nil))
 	}
 	if len(w.members) > 8 {
 		i := w.rnd.IntN(4) // one of the older ones crashes without a word
 		w.members = append(w.members[:i:i], w.members[i+1:]...)
+	}
+}
+
+// enlist lets a producer work by itself; the oldest one dies when there are too many.
+func (w *World) enlist(p *producer) {
+	if w.producers = append(w.producers, p); len(w.producers) > 6 {
+		w.producers = w.producers[1:]
 	}
 }
 
