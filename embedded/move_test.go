@@ -261,11 +261,13 @@ func TestStartWithoutADirectory(t *testing.T) {
 	for p := range int32(2) {
 		w.must("t", batch{partition: p})
 	}
+	codes := map[string]wire.ErrorCode{}
 	in := func() map[string][]int32 { // partitions by directory
 		var a api.DescribeLogDirsResponse
 		w.call(4, &api.DescribeLogDirsRequest{}, &a)
 		out := map[string][]int32{}
 		for _, d := range a.Results {
+			codes[d.LogDir] = d.ErrorCode
 			for _, x := range d.Topics {
 				for _, p := range x.Partitions {
 					out[d.LogDir] = append(out[d.LogDir], p.PartitionIndex)
@@ -301,8 +303,8 @@ func TestStartWithoutADirectory(t *testing.T) {
 	if _, code := w.produce("t", batch{partition: lost}); code == wire.ErrNone {
 		t.Error("a partition was made anew")
 	}
-	if got := in(); len(got["/one"]) != 1 {
-		t.Errorf("partitions are in %v", got)
+	if got := in(); len(got["/one"]) != 1 || codes["/one"] != wire.ErrNone || codes["/two"] != wire.ErrKafkaStorageError {
+		t.Errorf("partitions are in %v, %v", got, codes)
 	}
 	w.stop()
 	w = rawNode(t, mem, dirs)
