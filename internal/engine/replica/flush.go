@@ -1,6 +1,11 @@
 package replica
 
-import "github.com/moldau-io/moldau/internal/base/id"
+import (
+	"errors"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/engine/log"
+)
 
 // flush makes everything below upTo durable and tells who waited for it. A failed fsync has taken the directory offline.
 func (p *Partition) flush(upTo id.Offset) {
@@ -10,7 +15,9 @@ func (p *Partition) flush(upTo id.Offset) {
 		l, err = now, now.Flush(upTo)
 	}
 	if err != nil {
-		p.m.logger.Error("flush failed", "partition", p.tp.String(), "error", err)
+		if !errors.Is(err, log.ErrDeleted) && !errors.Is(err, log.ErrClosed) {
+			p.m.logger.Error("flush failed", "partition", p.tp.String(), "error", err)
+		}
 		p.checkDirectory()
 		p.settleAll()
 		return
