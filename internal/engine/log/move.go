@@ -215,7 +215,7 @@ func (mv *Move) copy(maxBytes int) (int, error) {
 		mv.begun, mv.truncations = true, truncations
 	}
 	if len(b) > 0 {
-		if _, err := to.AppendAsLeader(b, AppendInfo{LeaderEpoch: math.MaxInt32, Origin: OriginReplication, DeferFlush: true}); err != nil {
+		if err := to.appendCopied(b, AppendInfo{LeaderEpoch: math.MaxInt32, Origin: OriginReplication, DeferFlush: true}); err != nil {
 			return 0, err
 		}
 	} else if end := from.EndOffset(); end > to.EndOffset() && from.Err() == nil {

@@ -426,3 +426,51 @@ func TestMadeAgainElsewhere(t *testing.T) {
 		t.Errorf("%v, %v", ok, l)
 	}
 }
+
+// What an old release wrote moves as it is.
+func TestMoveOfOldFormats(t *testing.T) {
+	for name, segment := range legacySegments(t) {
+		want := readLegacy(t, segment)
+		disk, ck := mem(t), &clock{ms: epochMs}
+		if err := disk.MkdirAll("/data/t-0", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := vfs.WriteFile(disk, "/data/t-0/00000000000000000000.log", segment); err != nil {
+			t.Fatal(err)
+		}
+		o := managerOptions(t, disk, ck, "/data", "/more")
+		o.Config.SegmentBytes, o.Config.IndexIntervalBytes = int64(len(segment))/2, 100
+		m := mustOpen(t, o)
+		l, ok := m.Get(partition("t", 0))
+		if !ok {
+			t.Fatalf("%s: no log", name)
+		}
+		mustAppend(t, l, batchSpec{records: 3, leader: 7, ts: slices.Max(want.times) + 10_000})
+		mv, err := m.BeginMove(l.tp, "/more")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := mv.Copy(len(segment) / 3); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		now, err := mv.Finish()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if now.EndOffset() != want.end()+3 || now.LatestEpoch() != 7 {
+			t.Errorf("%s: ends at %d in epoch %d", name, now.EndOffset(), now.LatestEpoch())
+		}
+		checkLegacy(t, name, now, segment, want)
+		for range 2 { // after a stop, and after a kill
+			disk = disk.CrashClone(vfs.KeepUnsynced)
+			o.FS = disk
+			m = mustOpen(t, o)
+			l, _ := m.Get(partition("t", 0))
+			if l.Path() != "/more/t-0" || l.EndOffset() != want.end()+3 {
+				t.Errorf("%s: %s ends at %d", name, l.Path(), l.EndOffset())
+			}
+			checkLegacy(t, name, l, segment, want)
+			m.Close(1)
+		}
+	}
+}
