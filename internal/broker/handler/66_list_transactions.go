@@ -2,6 +2,7 @@ package handler
 
 import (
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"time"
 
@@ -13,8 +14,7 @@ import (
 )
 
 // listTransactions serves ListTransactions for the transactional ids whose coordinator is this broker: by state and producer id
-// (KIP-664), by age since 1 (KIP-994), by pattern since 2 (KIP-1152). Patterns are RE2, which takes time in proportion to its
-// input; what only Java's expressions have (look-around, back references) is no valid pattern here.
+// (KIP-664), by age since 1 (KIP-994), by pattern since 2 (KIP-1152). Patterns are RE2, here as in Apache Kafka.
 func (d *TxnDesk) listTransactions(req *server.Request) {
 	in := api.NewListTransactionsRequest()
 	if !req.Decode(in) {
@@ -24,7 +24,7 @@ func (d *TxnDesk) listTransactions(req *server.Request) {
 	var pattern *regexp.Regexp
 	if in.TransactionalIDPattern != nil && *in.TransactionalIDPattern != "" {
 		var err error
-		if pattern, err = regexp.Compile(`\A(?:` + *in.TransactionalIDPattern + `)\z`); err != nil {
+		if pattern, err = wholePattern(*in.TransactionalIDPattern); err != nil {
 			out.ErrorCode = wire.ErrInvalidRegularExpression
 			req.Answer(out)
 			return
@@ -54,4 +54,14 @@ func (d *TxnDesk) listTransactions(req *server.Request) {
 		out.ErrorCode = coord.ClientError(code)
 	}
 	req.Answer(out)
+}
+
+// wholePattern compiles a pattern that has to match a name from its beginning to its end.
+func wholePattern(pattern string) (*regexp.Regexp, error) {
+	// What is invalid by itself must not become valid by what is put around it, nor the other way round: "a)(b" and "\Qa".
+	alone, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return nil, err
+	}
+	return regexp.Compile(`\A(?:` + alone.String() + `)\z`)
 }

@@ -44,7 +44,7 @@ func compilePattern(pattern string) (re *regexp.Regexp, states int, err error) {
 	if states = patternStates(tree); states > maxRegexStates {
 		return nil, 0, errStates
 	}
-	re, err = regexp.Compile(`\A(?:` + pattern + `)\z`)
+	re, err = regexp.Compile(`\A(?:` + tree.String() + `)\z`) // not pattern, whose \Q may be open
 	return re, states, err
 }
 
