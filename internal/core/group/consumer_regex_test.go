@@ -20,7 +20,8 @@ func TestPatternSize(t *testing.T) {
 	re, _, err := compilePattern("a|ab")
 	if err != nil || !re.MatchString("ab") || re.MatchString("abc") || re.MatchString("xa") {
 		t.Errorf("a pattern must fit the whole name: %v", err)
-	}	if re, _, err = compilePattern(`\Qa.b`); err != nil || !re.MatchString("a.b") || re.MatchString("axb") {
+	}
+	if re, _, err = compilePattern(`\Qa.b`); err != nil || !re.MatchString("a.b") || re.MatchString("axb") {
 		t.Errorf("a quotation may be open at the end: %v", err)
 	}
 	if _, _, err = compilePattern("a)(b"); err == nil {
