@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 	"time"
@@ -93,21 +94,23 @@ type classicGroup struct {
 	protocolType    string // empty: none, as for simple consumers
 	protocol        *string
 	generation      int32
-	leader          string    // empty: none
-	members         []*member // in order of joining
-	byID            map[string]*member
-	static          map[string]string   // group instance id to member id
-	pendingJoin     map[string]struct{} // ids given out and not used yet (KIP-394)
-	unsynced        int                 // members of this generation that have not sent SyncGroup
-	awaitingJoin    int
-	supported       map[string]int      // members offering each protocol
-	topics          map[string]struct{} // what the members subscribe to; nil if not known
-	newMemberAdded  bool
-	initial         bool          // this is an initial rebalance, which may be extended:
-	delay           time.Duration // how long it waits,
-	remaining       time.Duration // and how much longer it may after that
-	syncFor         int32         // the generation that the sync phase has its deadline for
-	logged          bool          // there is a record of the group
+	leader          string // empty: none
+	// members are in order of joining. Of those that have left, the last ones may still be among them: see list and first.
+	members        []*member
+	left           int // how many those are
+	byID           map[string]*member
+	static         map[string]string   // group instance id to member id
+	pendingJoin    map[string]struct{} // ids given out and not used yet (KIP-394)
+	unsynced       int                 // members of this generation that have not sent SyncGroup
+	awaitingJoin   int
+	supported      map[string]int      // members offering each protocol
+	topics         map[string]struct{} // what the members subscribe to; nil if not known
+	newMemberAdded bool
+	initial        bool          // this is an initial rebalance, which may be extended:
+	delay          time.Duration // how long it waits,
+	remaining      time.Duration // and how much longer it may after that
+	syncFor        int32         // the generation that the sync phase has its deadline for
+	logged         bool          // there is a record of the group
 }
 
 func newClassicGroup(name string, now time.Time) *classicGroup {
@@ -146,10 +149,23 @@ func (g *classicGroup) subscribed(topic string) bool {
 
 // first returns the member that has been there longest, or nil.
 func (g *classicGroup) first() *member {
+	for len(g.members) > 0 && g.members[0].gone {
+		g.members[0] = nil
+		g.members = g.members[1:]
+		g.left--
+	}
 	if len(g.members) == 0 {
 		return nil
 	}
 	return g.members[0]
+}
+
+// list returns the members in order of joining. Taking one out costs little before somebody wants to see them all.
+func (g *classicGroup) list() []*member {
+	if g.left > 0 {
+		g.members, g.left = slices.DeleteFunc(g.members, func(m *member) bool { return m.gone }), 0
+	}
+	return g.members
 }
 
 // share lets m have its names in common with another member: those of a group mostly run on the same client.
@@ -172,7 +188,7 @@ func (g *classicGroup) add(m *member, protocolType string) {
 	if m.instance != nil {
 		g.static[*m.instance] = m.id
 	}
-	if len(g.members) == 0 {
+	if len(g.byID) == 0 {
 		g.protocolType = protocolType
 	}
 	if g.leader == "" {
@@ -187,34 +203,30 @@ func (g *classicGroup) add(m *member, protocolType string) {
 	delete(g.pendingJoin, m.id)
 }
 
-// remove takes members out, and ids that nobody has used yet. The list of members is gone through once, however many go.
-func (g *classicGroup) remove(memberIDs ...string) {
-	listed, led := false, false
-	for _, memberID := range memberIDs {
-		if m := g.byID[memberID]; m != nil {
-			m.gone, listed = true, true
-			delete(g.byID, memberID)
-			g.count(m, -1)
-			if m.awaitingJoin != shard.NoTicket {
-				g.awaitingJoin--
-			}
-			g.setUnsynced(m, false)
-			if m.instance != nil {
-				delete(g.static, *m.instance)
-			}
+func (g *classicGroup) remove(memberID string) {
+	if m := g.byID[memberID]; m != nil {
+		m.gone = true
+		g.left++
+		delete(g.byID, memberID)
+		g.count(m, -1)
+		if m.awaitingJoin != shard.NoTicket {
+			g.awaitingJoin--
 		}
-		led = led || g.leader == memberID
-		delete(g.pendingJoin, memberID)
+		g.setUnsynced(m, false)
+		if m.instance != nil {
+			delete(g.static, *m.instance)
+		}
+		if g.left > len(g.byID)+minDone {
+			g.list() // they must not become ever more
+		}
 	}
-	if listed {
-		g.members = slices.DeleteFunc(g.members, func(m *member) bool { return m.gone })
-	}
-	if led {
+	if g.leader == memberID {
 		g.leader = ""
-		if len(g.members) > 0 {
-			g.leader = g.members[0].id
+		if first := g.first(); first != nil {
+			g.leader = first.id
 		}
 	}
+	delete(g.pendingJoin, memberID)
 }
 
 func (g *classicGroup) count(m *member, by int) {
@@ -248,7 +260,7 @@ func (g *classicGroup) setUnsynced(m *member, yes bool) {
 
 // expectSync says whether every member has to send SyncGroup.
 func (g *classicGroup) expectSync(yes bool) {
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		g.setUnsynced(m, yes)
 	}
 }
@@ -262,13 +274,13 @@ func (g *classicGroup) update(m *member, req *api.JoinGroupRequest, t shard.Tick
 }
 
 func (g *classicGroup) allJoined() bool {
-	return len(g.members) == g.awaitingJoin && len(g.pendingJoin) == 0
+	return len(g.byID) == g.awaitingJoin && len(g.pendingJoin) == 0
 }
 
 // rebalanceTimeout is the longest that any member allows.
 func (g *classicGroup) rebalanceTimeout() time.Duration {
 	longest := int32(0)
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		longest = max(longest, m.rebalanceTimeoutMs)
 	}
 	return time.Duration(longest) * time.Millisecond
@@ -299,16 +311,16 @@ func (g *classicGroup) supports(protocolType string, offered []api.JoinGroupRequ
 	if g.protocolType == "" || g.protocolType != protocolType {
 		return false
 	}
-	return slices.ContainsFunc(offered, func(p api.JoinGroupRequestProtocol) bool { return g.supported[p.Name] == len(g.members) })
+	return slices.ContainsFunc(offered, func(p api.JoinGroupRequestProtocol) bool { return g.supported[p.Name] == len(g.byID) })
 }
 
 // selectProtocol lets each member vote for its favourite among the protocols that all support; most votes win.
 func (g *classicGroup) selectProtocol() string {
 	var candidates []string // in order of their first vote
 	votes := make(map[string]int)
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		for _, p := range m.protocols {
-			if g.supported[p.name] == len(g.members) {
+			if g.supported[p.name] == len(g.byID) {
 				if votes[p.name]++; votes[p.name] == 1 {
 					candidates = append(candidates, p.name)
 				}
@@ -330,7 +342,7 @@ func (g *classicGroup) selectProtocol() string {
 // nextGeneration ends the join phase.
 func (g *classicGroup) nextGeneration(now time.Time) {
 	g.generation++
-	if len(g.members) > 0 {
+	if len(g.byID) > 0 {
 		name := g.selectProtocol()
 		g.protocol = &name
 		g.topics = g.subscription()
@@ -349,13 +361,13 @@ func (g *classicGroup) subscription() map[string]struct{} {
 		return nil
 	}
 	topics := make(map[string]struct{})
-	if len(g.members) == 0 {
+	if len(g.byID) == 0 {
 		return topics
 	}
 	if g.protocol == nil {
 		return nil
 	}
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		b := m.metadata(*g.protocol)
 		if len(b) < 2 || int16(binary.BigEndian.Uint16(b)) < 0 {
 			return nil
@@ -404,6 +416,18 @@ func javaBucket(s string, n int) int {
 	}
 	h := uint32(javaHash(s))
 	return int((h ^ h>>16) & uint32(size-1))
+}
+
+// inTableOrder brings names into the order in which Kafka's coordinator has them in its own hash table, where its answers take them
+// from: by the upper bits of the hash, of a table that doubles when it is more than four thirds full.
+func inTableOrder(names []string) {
+	size, bits := 2, 1
+	for len(names)*3 > size*4 {
+		size, bits = size*2, bits+1
+	}
+	slot := func(name string) uint64 { return uint64(int64(javaHash(name))) * 0x9e3779b97f4a7c15 >> (64 - bits) }
+	// In one slot the last that came is the first; which that is is not known any more, and the names stand for it.
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(slot(a), slot(b)), cmp.Compare(b, a)) })
 }
 
 // utf16Length is String.length of Java.

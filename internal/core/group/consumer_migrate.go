@@ -70,11 +70,11 @@ func (s *Shard) upgrade(g *classicGroup) (*consumerStep, *refusal) {
 		return nil, why("online upgrade is disabled")
 	case !g.usesConsumerProtocol():
 		return nil, why("the group does not use the consumer embedded protocol")
-	case len(g.members) > s.cfg.Consumer.MaxSize:
+	case len(g.byID) > s.cfg.Consumer.MaxSize:
 		return nil, why("the group size exceeds the consumer group maximum size")
 	}
-	members, targets := make([]*consumerMember, 0, len(g.members)), make([]partitionList, 0, len(g.members))
-	for _, m := range g.members {
+	members, targets := make([]*consumerMember, 0, len(g.byID)), make([]partitionList, 0, len(g.byID))
+	for _, m := range g.list() {
 		c, target, text := s.upgradedMember(g, m)
 		if text != "" {
 			return nil, why(text)
@@ -161,7 +161,7 @@ func (s *Shard) upgradedMember(g *classicGroup, m *member) (c *consumerMember, t
 // leaveClassic ends the soft state of a classic group that is replaced: whoever waits is sent to join again. If the records of the
 // replacement are lost, the group is there again, and rebalances if it was about to.
 func (s *Shard) leaveClassic(g *classicGroup) {
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		s.finishJoin(g, m, joinError(m.id, wire.ErrRebalanceInProgress))
 		s.finishSync(m, syncError(wire.ErrRebalanceInProgress))
 		s.timers.Cancel(timerKey{timerSession, g.name, m.id})
@@ -176,11 +176,11 @@ func (s *Shard) leaveClassic(g *classicGroup) {
 		if code == wire.ErrNone || s.classic(g.name) != g {
 			return
 		}
-		for _, m := range g.members {
+		for _, m := range g.list() {
 			s.endConsumerTimers(g.name, m.id)
 			s.restartSession(g, m)
 		}
-		if g.state != Stable && len(g.members) > 0 {
+		if g.state != Stable && len(g.byID) > 0 {
 			g.state = Stable
 			s.prepareRebalance(g)
 		}
@@ -222,13 +222,13 @@ func (s *Shard) toClassic(before *consumerGroup, epoch int32, stays []*consumerM
 	name := g.selectProtocol()
 	g.protocol = &name
 	g.topics = g.subscription()
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		version, _ := classicVersion(m.metadata(name))
 		m.assignment = s.encodeAssignment(targetOf(m.id), version)
 	}
 	s.setGroup(s.next, g.name, &entry{classic: g})
 	s.append(groupRecord(g, nil))
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		s.endConsumerTimers(g.name, m.id)
 		s.endClassicWaits(g.name, m.id)
 		s.restartSession(g, m)

@@ -387,14 +387,14 @@ func (s *simConsumers) lead(g *classicGroup, req *api.SyncGroupRequest) {
 	i := 0
 	for topic, n := range s.sizes {
 		for p := range n {
-			m := g.members[i%len(g.members)]
+			m := g.list()[i%len(g.byID)]
 			i++
 			if sub, ok := decodeSubscription(m.metadata("range")); ok && slices.Contains(sub.Topics, topic) {
 				given[m.id] = append(given[m.id], fmt.Sprintf("%s-%d", topic, p))
 			}
 		}
 	}
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		req.Assignments = append(req.Assignments, api.SyncGroupRequestAssignment{MemberID: m.id, Assignment: assignmentBytes(given[m.id])})
 	}
 }

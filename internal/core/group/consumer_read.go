@@ -51,7 +51,9 @@ func (s *Shard) DescribeConsumerGroups(names []string, img *image.Image) []api.C
 
 func (s *Shard) describeConsumer(one *api.ConsumerGroupDescribeResponseGroup, g *consumerGroup, img *image.Image) {
 	one.GroupState, one.GroupEpoch, one.AssignmentEpoch, one.AssignorName = g.state(), g.epoch, g.targetEpoch, s.assignorOf(g)
-	for _, memberID := range g.memberIDs() {
+	ids := g.memberIDs()
+	inTableOrder(ids)
+	for _, memberID := range ids {
 		m := g.member(memberID)
 		d := api.NewConsumerGroupDescribeResponseGroupMember()
 		d.MemberID, d.InstanceID, d.RackID, d.MemberEpoch = m.id, m.instance, m.rack, m.epoch

@@ -115,7 +115,7 @@ func (s *Shard) accepts(g *classicGroup, memberID string) bool {
 	case PreparingRebalance:
 		return m != nil && m.awaitingJoin != shard.NoTicket || g.awaitingJoin < s.cfg.MaxSize
 	case CompletingRebalance, Stable:
-		return m != nil || len(g.members) < s.cfg.MaxSize
+		return m != nil || len(g.byID) < s.cfg.MaxSize
 	default:
 		return true
 	}
@@ -197,8 +197,8 @@ func (s *Shard) joinAnswer(g *classicGroup, m *member, withMembers bool) *api.Jo
 	resp.MemberID, resp.GenerationID = m.id, g.generation
 	resp.ProtocolType, resp.ProtocolName, resp.Leader = optional(g.protocolType), g.protocol, g.leader
 	if withMembers {
-		resp.Members = make([]api.JoinGroupResponseMember, 0, len(g.members))
-		for _, o := range g.members {
+		resp.Members = make([]api.JoinGroupResponseMember, 0, len(g.byID))
+		for _, o := range g.list() {
 			resp.Members = append(resp.Members, api.JoinGroupResponseMember{
 				MemberID: o.id, GroupInstanceID: o.instance, Metadata: o.metadata(*g.protocol)})
 		}

@@ -107,7 +107,7 @@ func (s *Shard) drop(g *classicGroup, memberIDs ...string) {
 			s.finishJoin(g, m, joinError("", wire.ErrUnknownMemberID))
 			s.finishSync(m, syncError(wire.ErrUnknownMemberID))
 		}
+		g.remove(memberID)
 		s.timers.Cancel(timerKey{timerSession, g.name, memberID})
 	}
-	g.remove(memberIDs...)
 }

@@ -63,7 +63,7 @@ func check(t *testing.T, s *Shard, seed uint64, step int) {
 	for _, name := range s.names() {
 		g := s.classic(name)
 		waiting, supported := 0, map[string]int{}
-		for _, m := range g.members {
+		for _, m := range g.list() {
 			if m.awaitingJoin != shard.NoTicket {
 				waiting++
 			}
@@ -77,16 +77,16 @@ func check(t *testing.T, s *Shard, seed uint64, step int) {
 				t.Fatalf("seed %d step %d: group %s in %v: member %s has no session", seed, step, name, g.state, m.id)
 			}
 		}
-		if waiting != g.awaitingJoin || len(g.byID) != len(g.members) {
-			t.Fatalf("seed %d step %d: group %s counts %d waiting of %d, has %d of %d", seed, step, name, g.awaitingJoin, len(g.byID), waiting, len(g.members))
+		if waiting != g.awaitingJoin || len(g.byID) != len(g.list()) {
+			t.Fatalf("seed %d step %d: group %s counts %d waiting of %d, has %d of %d", seed, step, name, g.awaitingJoin, len(g.byID), waiting, len(g.list()))
 		}
 		if d := cmp.Diff(supported, g.supported); d != "" {
 			t.Fatalf("seed %d step %d: group %s supports (-want +got)\n%s", seed, step, name, d)
 		}
-		if (g.state == Empty) != (len(g.members) == 0) && g.state != PreparingRebalance {
-			t.Fatalf("seed %d step %d: group %s is %v with %d members", seed, step, name, g.state, len(g.members))
+		if (g.state == Empty) != (len(g.byID) == 0) && g.state != PreparingRebalance {
+			t.Fatalf("seed %d step %d: group %s is %v with %d members", seed, step, name, g.state, len(g.byID))
 		}
-		if g.leader != "" && g.byID[g.leader] == nil || g.leader == "" && len(g.members) > 0 {
+		if g.leader != "" && g.byID[g.leader] == nil || g.leader == "" && len(g.byID) > 0 {
 			t.Fatalf("seed %d step %d: group %s is led by %q", seed, step, name, g.leader)
 		}
 	}
@@ -95,13 +95,13 @@ func check(t *testing.T, s *Shard, seed uint64, step int) {
 // pick returns a member id, mostly of the group, and its group instance id.
 func pick(w *world, rnd *rand.Rand, name string) (string, *string) {
 	g := w.s.classic(name)
-	if g == nil || len(g.members) == 0 || rnd.IntN(20) == 0 {
+	if g == nil || len(g.byID) == 0 || rnd.IntN(20) == 0 {
 		if known := slices.Sorted(maps.Keys(w.alias)); len(known) > 0 {
 			return known[rnd.IntN(len(known))], nil // pending, or gone
 		}
 		return "stranger", nil
 	}
-	m := g.members[rnd.IntN(len(g.members))]
+	m := g.list()[rnd.IntN(len(g.byID))]
 	return m.id, m.instance
 }
 
@@ -124,7 +124,7 @@ func randomStep(w *world, rnd *rand.Rand, i int) {
 			req.MemberID, req.GroupInstanceID = g.leader, nil
 		}
 		if g != nil {
-			for _, m := range g.members {
+			for _, m := range g.list() {
 				req.Assignments = append(req.Assignments, api.SyncGroupRequestAssignment{MemberID: m.id, Assignment: []byte(who)})
 			}
 		}

@@ -125,7 +125,7 @@ func describe(one *api.DescribeGroupsResponseGroup, g *classicGroup) {
 	if stable {
 		one.ProtocolData = *g.protocol
 	}
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		d := api.DescribeGroupsResponseGroupMember{
 			MemberID: m.id, GroupInstanceID: m.instance, ClientID: m.clientID, ClientHost: m.clientHost,
 			MemberAssignment: m.assignment, MemberMetadata: []byte{},
@@ -145,7 +145,9 @@ func (s *Shard) ListGroups(states, types []string) []api.ListGroupsResponseGroup
 		folded[i] = strings.ToLower(strings.TrimSpace(text))
 	}
 	var all []api.ListGroupsResponseGroup
-	for _, name := range s.committedNames() {
+	names := s.committedNames()
+	inTableOrder(names)
+	for _, name := range names {
 		e := s.committedGroup(name)
 		one := api.ListGroupsResponseGroup{GroupID: name}
 		one.GroupType, one.GroupState = e.describe()

@@ -63,6 +63,9 @@ func (s *Shard) endInitialRebalance(g *classicGroup) {
 	s.completeJoin(g)
 }
 
+// staticPause is how long to wait at least before static members are looked for again: they may have a rebalance timeout of 0.
+const staticPause = 100 * time.Millisecond
+
 // completeJoin ends the join phase: who has not come is out, unless static, and all that wait get their answers.
 func (s *Shard) completeJoin(g *classicGroup) {
 	s.timers.Cancel(joinKey(g))
@@ -71,15 +74,15 @@ func (s *Shard) completeJoin(g *classicGroup) {
 		return // a deadline that was overtaken
 	}
 	var late []string
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		if m.awaitingJoin == shard.NoTicket && m.instance == nil {
 			late = append(late, m.id)
 		}
 	}
 	s.drop(g, late...)
-	if !electLeader(g) && len(g.members) > 0 {
+	if !electLeader(g) && len(g.byID) > 0 {
 		// Only static members are left and none has come. Their sessions decide how long to wait for them.
-		s.timers.Set(joinKey(g), s.now.Add(g.rebalanceTimeout()), struct{}{})
+		s.timers.Set(joinKey(g), s.now.Add(max(g.rebalanceTimeout(), staticPause)), struct{}{})
 		return
 	}
 	g.newMemberAdded = false
@@ -89,7 +92,7 @@ func (s *Shard) completeJoin(g *classicGroup) {
 		s.append(groupRecord(g, nil))
 		return
 	}
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		s.finishJoin(g, m, s.joinAnswer(g, m, g.leader == m.id))
 		s.restartSession(g, m)
 		m.isNew = false
@@ -108,7 +111,7 @@ func electLeader(g *classicGroup) bool {
 	if m := g.byID[g.leader]; m != nil && m.awaitingJoin != shard.NoTicket {
 		return true
 	}
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		if m.awaitingJoin != shard.NoTicket {
 			g.leader = m.id
 			return true
@@ -135,7 +138,7 @@ func (s *Shard) finishSync(m *member, resp *api.SyncGroupResponse) bool {
 
 // resetAssignment takes the assignments of the generation under way back and tells those that wait for theirs why.
 func (s *Shard) resetAssignment(g *classicGroup, code wire.ErrorCode) {
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		m.assignment = []byte{}
 		if s.finishSync(m, syncError(code)) {
 			s.restartSession(g, m)
@@ -176,7 +179,7 @@ func (s *Shard) expireSync(name string) {
 		return
 	}
 	var late []string
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		if m.unsynced {
 			late = append(late, m.id)
 		}
@@ -268,7 +271,7 @@ func (s *Shard) storeAssignment(g *classicGroup, req *api.SyncGroupRequest) {
 	for _, a := range req.Assignments {
 		assignment[a.MemberID] = append([]byte{}, a.Assignment...)
 	}
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		if assignment[m.id] == nil {
 			assignment[m.id] = []byte{}
 		}
@@ -284,7 +287,7 @@ func (s *Shard) storeAssignment(g *classicGroup, req *api.SyncGroupRequest) {
 				s.rebalanceOrCompleteJoin(g)
 				return s.end()
 			}
-			for _, m := range g.members {
+			for _, m := range g.list() {
 				m.assignment = assignment[m.id]
 				if s.finishSync(m, syncAnswer(g, m)) {
 					// The session may have passed, unnoticed, while the member waited.

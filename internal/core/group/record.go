@@ -111,9 +111,9 @@ func commitRecord(group string, tp topicPartition, c *Commit) shard.Record {
 func groupRecord(g *classicGroup, assignment map[string][]byte) shard.Record {
 	value := &logrec.GroupMetadataValue{
 		ProtocolType: g.protocolType, Protocol: g.protocol, Generation: g.generation, Leader: optional(g.leader),
-		CurrentStateTimestamp: g.stateSinceMs, Members: make([]logrec.GroupMetadataValueMemberMetadata, 0, len(g.members)),
+		CurrentStateTimestamp: g.stateSinceMs, Members: make([]logrec.GroupMetadataValueMemberMetadata, 0, len(g.byID)),
 	}
-	for _, m := range g.members {
+	for _, m := range g.list() {
 		assigned := m.assignment
 		if assignment != nil {
 			assigned = assignment[m.id]

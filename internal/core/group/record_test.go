@@ -3,6 +3,7 @@ package group
 import (
 	"encoding/hex"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +70,16 @@ func TestRecordBytes(t *testing.T) {
 	}
 }
 
+// TestTableOrder: orders that Kafka's own request tests of ListGroups and ConsumerGroupDescribe expect.
+func TestTableOrder(t *testing.T) {
+	for _, want := range [][]string{{"grp-4", "grp-1"}, {"member-2", "member-1"}} {
+		got := slices.Sorted(slices.Values(want))
+		if inTableOrder(got); !slices.Equal(got, want) {
+			t.Errorf("in order: %q, want %q", got, want)
+		}
+	}
+}
+
 func TestPartitionOf(t *testing.T) {
 	// Figures of String.hashCode in Java.
 	for s, hash := range map[string]int32{"": 0, "a": 97, "ab": 97*31 + 98, "polygenelubricants": -1 << 31, "\U0001d11e": 0xd834*31 + 0xdd1e} {
@@ -115,7 +126,7 @@ func TestReplayOldRecords(t *testing.T) {
 		t.Errorf("expiry %d, want 200", c.ExpireMs)
 	}
 	old := s.classic("o")
-	if old == nil || old.state != Stable || old.stateSinceMs != -1 || old.members[0].rebalanceTimeoutMs != 17 {
+	if old == nil || old.state != Stable || old.stateSinceMs != -1 || old.first().rebalanceTimeoutMs != 17 {
 		t.Errorf("group of version 0: %+v", old)
 	}
 
@@ -127,7 +138,7 @@ func TestReplayOldRecords(t *testing.T) {
 	for _, g := range s.ListGroups(nil, nil) {
 		listed += g.GroupID + "=" + g.GroupType + "/" + g.GroupState + " "
 	}
-	if want := "g=classic/Empty m=consumer/Reconciling o=classic/Stable s=share/Empty "; listed != want {
+	if want := "s=share/Empty m=consumer/Reconciling o=classic/Stable g=classic/Empty "; listed != want {
 		t.Errorf("listed %q, want %q", listed, want)
 	}
 	now := time.UnixMilli(1000)

@@ -227,10 +227,10 @@ func (s *Shard) Loaded(now time.Time, next id.Offset) shard.Result {
 		if g == nil {
 			continue
 		}
-		for _, m := range g.members {
+		for _, m := range g.list() {
 			s.restartSession(g, m)
 		}
-		if len(g.members) > s.cfg.MaxSize {
+		if len(g.byID) > s.cfg.MaxSize {
 			s.prepareRebalance(g)
 		}
 	}

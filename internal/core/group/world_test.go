@@ -127,12 +127,12 @@ func (w *world) release() {
 func (w *world) lose(code wire.ErrorCode) {
 	switch w.fault {
 	case "no undo":
-		w.log = w.log[:w.hw]
+		w.cut()
 	case "lose nothing":
 		w.s.Revert(id.Offset(w.hw))
 	default:
 		w.s.Revert(id.Offset(w.hw))
-		w.log = w.log[:w.hw]
+		w.cut()
 	}
 	failed := w.pending
 	w.pending = nil
@@ -146,6 +146,12 @@ func (w *world) lose(code wire.ErrorCode) {
 		}
 	}
 	w.settle()
+}
+
+// cut takes what is not committed out of the log.
+func (w *world) cut() {
+	w.log = w.log[:w.hw]
+	w.atomic = slices.DeleteFunc(w.atomic, func(b [2]int) bool { return b[1] > w.hw })
 }
 
 // advance lets time pass, stopping at each deadline.
@@ -185,7 +191,7 @@ func (w *world) replay(n int) *Shard {
 
 // restart is what a new leader does: it knows only the log.
 func (w *world) restart() {
-	w.log = w.log[:w.hw]
+	w.cut()
 	w.pending = nil
 	for _, t := range slices.Sorted(maps.Keys(w.tickets)) {
 		w.say("%s: failed NOT_COORDINATOR", w.tickets[t])
