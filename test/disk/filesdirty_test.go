@@ -80,19 +80,52 @@ const slowBytes = 20_000
 
 // cleanLater prepares a topic for whose 8 MB the cleaner takes seconds.
 func (f *filesTest) cleanLater() {
-	f.setBroker("log.cleaner.io.max.bytes.per.second", "1500000")
+	f.setBroker("log.cleaner.io.max.bytes.per.second", "4000000")
 	topic := f.name("slow")
 	f.create(topic, map[string]string{"cleanup.policy": "compact", "segment.ms": "1000", "min.cleanable.dirty.ratio": "0.01",
 		"min.compaction.lag.ms": "900000000"})
 	f.write(topic, 400)
 }
 
-// slowCleaning returns while the cleaner writes.
+// inTheMiddle returns when the cleaner is at work and a replica is on its way to another directory, both at once: the one lets itself
+// be slowed down, the other is stopped in its tracks.
+func (f *filesTest) inTheMiddle() {
+	if f.p.running == kafka {
+		f.move()
+		f.slowCleaning()
+		return
+	}
+	f.slowCleaning()
+	f.move()
+}
+
+// catch stops the node while files of a pattern are there. If they had gone before, it goes on, and again brings them back.
+func (f *filesTest) catch(pattern string, again func()) {
+	f.Helper()
+	for range 50 {
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline) && len(f.find(pattern)) == 0; {
+		}
+		f.must(f.p.proc.Process.Signal(syscall.SIGSTOP), "stop it")
+		if len(f.find(pattern)) > 0 {
+			return
+		}
+		f.must(f.p.proc.Process.Signal(syscall.SIGCONT), "let it go on")
+		again()
+	}
+	f.Fatalf("%s was never caught", pattern)
+}
+
+// slowCleaning returns while the cleaner writes. Kafka's throttle looks every 300 ms only, and too late.
 func (f *filesTest) slowCleaning() {
-	zero := "0"
-	r, err := f.w.AlterTopicConfigs(f.ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "min.compaction.lag.ms", Value: &zero}}, f.name("slow"))
+	topic, zero := f.name("slow"), "0"
+	r, err := f.w.AlterTopicConfigs(f.ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "min.compaction.lag.ms", Value: &zero}}, topic)
 	f.must(altered(r, err), "let it be cleaned")
-	f.until("the cleaner is at work", func() bool { return len(f.find(f.name("slow")+"-0/*.log.cleaned")) > 0 })
+	cleaned := topic + "-0/*.log.cleaned"
+	if f.p.running == kafka {
+		f.catch(cleaned, func() { f.write(topic, 400) })
+		return
+	}
+	f.until("the cleaner is at work", func() bool { return len(f.find(cleaned)) > 0 })
 }
 
 func (f *filesTest) cleanedIsThere() {
@@ -111,19 +144,19 @@ func (f *filesTest) cleanedGoes() {
 		})
 	})
 	topic := f.name("slow")
-	if start, end := f.offsets(topic); start != 0 || end != 400 {
-		f.Errorf("the log is %d to %d, want 0 to 400", start, end)
+	n := f.written[topic]
+	if start, end := f.offsets(topic); start != 0 || int(end) != n {
+		f.Errorf("the log is %d to %d, want 0 to %d", start, end, n)
 	}
 	topics, err := f.w.ListTopics(f.ctx, topic)
 	f.must(err, "list topics")
 	keys := map[string]string{}
-	all, err := f.w.node.fetch(f.ctx, topic, topics[topic].ID, 0, 0, 0)
+	all, err := f.w.fetch(f.ctx, topic, topics[topic].ID, 0, 0, 0)
 	f.must(err, "read")
 	for _, r := range all.records {
 		keys[string(r.Key)] = fmt.Sprint(len(r.Value), r.Value[0], r.Offset)
 	}
-	// Records 397 to 399 are the last of their keys.
-	for i := 397; i < 400; i++ {
+	for i := n - 3; i < n; i++ { // the last of their keys
 		if got, want := keys[fmt.Sprintf("key %d", i%3)], fmt.Sprint(slowBytes, byte(i), i); got != want {
 			f.Errorf("the last value of key %d is %q, want %q", i%3, got, want)
 		}
@@ -224,24 +257,19 @@ func (f *filesTest) movable() {
 	f.left["moved"] = topic
 }
 
-// move returns while a replica is on its way to the other directory. Apache Kafka is throttled and never arrives; Moldau has no
-// throttle, and is stopped in its tracks: when it had arrived before, it goes back.
+// move returns while a replica is on its way to the other directory. Kafka's is throttled and never arrives.
 func (f *filesTest) move() {
 	topic := f.left["moved"]
-	for range 50 {
-		f.alterDir(topic)
-		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline) && len(f.find(topic+"-0.*-future/*.log")) == 0; {
-		}
-		if f.p.running == moldau {
-			f.must(f.p.proc.Process.Signal(syscall.SIGSTOP), "stop it")
-		}
-		if len(f.find(topic+"-0.*-future/*.log")) > 0 {
-			return
-		}
-		f.must(f.p.proc.Process.Signal(syscall.SIGCONT), "let it go on")
-		f.until("the move has ended", func() bool { return len(f.find(topic+"-0")) == 1 && len(f.find(topic+"-0.*-future")) == 0 })
+	future := topic + "-0.*-future/*.log"
+	f.alterDir(topic)
+	if f.p.running == kafka {
+		f.until("a replica is on its way", func() bool { return len(f.find(future)) > 0 })
+		return
 	}
-	f.Fatalf("%s was never caught on its way", topic)
+	f.catch(future, func() {
+		f.until("the move has ended", func() bool { return len(f.find(topic+"-0")) == 1 && len(f.find(topic+"-0.*-future")) == 0 })
+		f.alterDir(topic)
+	})
 }
 
 // alterDir begins to move a replica to the directory in which it is not. It does not wait for the answer.

@@ -30,6 +30,8 @@ type filesTest struct {
 	tag  string // of the last writer
 	left map[string]string
 	at   time.Time // when the present node was started
+
+	written map[string]int // records, by topic
 }
 
 // step proves one kind of file: prepare has the running writer write it, alter changes what it left on the stopped disk, so that it
@@ -60,12 +62,12 @@ func steps() []step {
 		{name: "mark of a clean shutdown", prepare: odd("marked", 60), alter: (*filesTest).damageMarked, verify: (*filesTest).markedNotScanned},
 		{name: "remote index cache", alter: (*filesTest).remoteCache, verify: (*filesTest).remoteCacheStays},
 
-		{name: "interrupted cleaning", dirty: true, prepare: (*filesTest).cleanLater, atLast: (*filesTest).slowCleaning, alter: (*filesTest).cleanedIsThere, verify: (*filesTest).cleanedGoes},
+		{name: "interrupted cleaning", dirty: true, prepare: (*filesTest).cleanLater, alter: (*filesTest).cleanedIsThere, verify: (*filesTest).cleanedGoes},
 		{name: "deleted topic", dirty: true, prepare: odd("gone", 5), atLast: (*filesTest).deleteTopic, alter: (*filesTest).deletedIsThere, verify: (*filesTest).deletedGoes},
 		{name: "deleted segments", dirty: true, prepare: (*filesTest).retention, alter: (*filesTest).deletedSegments, verify: (*filesTest).deletedSegmentsGo},
 		{name: "interrupted swap", dirty: true, prepare: odd("swap", 60), alter: (*filesTest).toSwap, verify: (*filesTest).swapDone},
 		{name: "recovery-point-offset-checkpoint", dirty: true, prepare: (*filesTest).flushed, alter: (*filesTest).damageBoth, verify: (*filesTest).scannedFromRecoveryPoint},
-		{name: "future replica", dirty: true, prepare: (*filesTest).movable, atLast: (*filesTest).move, alter: (*filesTest).futureIsThere, verify: (*filesTest).moveDone},
+		{name: "future replica", dirty: true, prepare: (*filesTest).movable, atLast: (*filesTest).inTheMiddle, alter: (*filesTest).futureIsThere, verify: (*filesTest).moveDone},
 	}
 }
 
@@ -74,7 +76,7 @@ func steps() []step {
 func TestFiles(t *testing.T) {
 	b := setup(t)
 	p := b.place(false, snapshotOften, "metadata.log.segment.ms=100", "metadata.max.idle.interval.ms=5000", "log.retention.check.interval.ms=300", "log.initial.task.delay.ms=0",
-		"log.segment.delete.delay.ms=12000", "log.cleaner.dedupe.buffer.size=4194304", "log.flush.offset.checkpoint.interval.ms=300", "log.flush.start.offset.checkpoint.interval.ms=300",
+		"log.segment.delete.delay.ms=15000", "log.cleaner.dedupe.buffer.size=4194304", "log.flush.offset.checkpoint.interval.ms=300", "log.flush.start.offset.checkpoint.interval.ms=300",
 		"replica.high.watermark.checkpoint.interval.ms=300")
 	b.must(p.format(""), "format") // by Apache Kafka
 	p.logDirs = []string{"data", "data2"}
@@ -83,7 +85,7 @@ func TestFiles(t *testing.T) {
 	if out, err := exec.Command(p.moldau, "storage", "format", "--ignore-formatted", "-t", clusterID, "-c", file).CombinedOutput(); err != nil {
 		b.Fatalf("format the other directory by Moldau: %v\n%s", err, out)
 	}
-	f := &filesTest{bench: b, p: p, m: &model{facts: facts{}}, left: map[string]string{}}
+	f := &filesTest{bench: b, p: p, m: &model{facts: facts{}}, left: map[string]string{}, written: map[string]int{}}
 	f.w = &writer{m: f.m, rnd: b.rnd}
 	seen := map[product]map[string]int{kafka: {}, moldau: {}}
 	turns := []struct {
@@ -199,9 +201,11 @@ func rolling() map[string]string { return map[string]string{"segment.ms": "1000"
 
 func (f *filesTest) write(topic string, n int) {
 	f.Helper()
-	begin := firstMs
+	begin := f.written[topic]
+	f.written[topic] += n
 	f.must(f.w.produce(f.ctx, topic, kgo.NoCompression(), n, func(i int, r *kgo.Record) {
-		r.Timestamp = time.UnixMilli(begin + int64(i)*200)
+		i += begin
+		r.Timestamp = time.UnixMilli(firstMs + int64(i)*200)
 		if strings.Contains(topic, "-odd-done") || strings.Contains(topic, "-odd-control") || strings.Contains(topic, "-odd-slow") {
 			r.Key, r.Value = fmt.Appendf(nil, "key %d", i%3), bytes.Repeat([]byte{byte(i)}, 1000)
 		}
