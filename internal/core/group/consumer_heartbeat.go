@@ -315,7 +315,7 @@ func (s *Shard) replaceConsumer(d *consumerStep, old *consumerMember, memberID s
 	d.add(consumerMemberRecord(d.g.name, &m))
 	d.add(consumerTargetOfRecord(d.g.name, memberID, target))
 	d.add(consumerCurrentRecord(d.g.name, &m))
-	// The old id's deadlines stay: they find nobody, unless these records are lost.
+	s.watchIfLost(d.g.name, old)
 	return &m
 }
 

@@ -66,18 +66,25 @@ func (s *Shard) fence(d *consumerStep, members ...*consumerMember) {
 		s.endConsumerTimers(name, m.id)
 		s.endClassicWaits(name, m.id)
 	}
-	// If the write is lost the members are still there, and something has to watch over them.
+	s.watchIfLost(name, members...)
+}
+
+// watchIfLost sees to it that members which this decision removes are watched over again if its records are lost: their deadlines are
+// cancelled, or pass and find nobody.
+func (s *Shard) watchIfLost(name string, members ...*consumerMember) {
 	s.chain(func(now time.Time, code wire.ErrorCode) {
-		if e := s.groups[name]; code != wire.ErrNone && e != nil && e.consumer != nil {
-			for _, m := range members {
-				still := e.consumer.member(m.id)
-				if still == nil {
-					continue
-				}
-				for _, kind := range []timerKind{timerMember, timerRevoke} {
-					if key := (timerKey{kind, name, m.id}); !s.timers.Has(key) && (kind == timerMember || still.owesPartitions()) {
-						s.timers.Set(key, now.Add(retryFence), struct{}{})
-					}
+		e := s.groups[name]
+		if code == wire.ErrNone || e == nil || e.consumer == nil {
+			return
+		}
+		for _, m := range members {
+			still := e.consumer.member(m.id)
+			if still == nil {
+				continue
+			}
+			for _, kind := range []timerKind{timerMember, timerRevoke} {
+				if key := (timerKey{kind, name, m.id}); !s.timers.Has(key) && (kind == timerMember || still.owesPartitions()) {
+					s.timers.Set(key, now.Add(retryFence), struct{}{})
 				}
 			}
 		}
