@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -21,6 +22,14 @@ func flushRow(producers, partitions int) func(context.Context, string) (figure, 
 		o := load.Options{Addr: s.addr, Topic: "warm", Partitions: partitions, RecordSize: 100, BatchSize: 1, Conns: producers, InFlight: 1, Acks: -1,
 			Duration: s.warmUp()}
 		if err := createTopics(ctx, s.addr, partitions, "warm", "bench"); err != nil {
+			return figure{}, err
+		}
+		c, err := dialCaller(s.addr)
+		if err != nil {
+			return figure{}, err
+		}
+		defer c.close()
+		if err := c.untilLed([]string{"warm", "bench"}, partitions, time.Now().Add(time.Minute)); err != nil {
 			return figure{}, err
 		}
 		if err := flushEach(ctx, s.addr, "warm", "bench"); err != nil {
