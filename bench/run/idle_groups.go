@@ -39,7 +39,7 @@ func consumerIdle(callers []*caller, groups []string) error {
 			all[i] = append(all[i], &consumerMember{c: c, group: group, id: fmt.Sprintf("%s-member-%d-0123456789", group, j)})
 		}
 	}
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); {
 		began, moved := time.Now(), 0
 		for _, members := range all {
 			if !slices.ContainsFunc(members, func(m *consumerMember) bool { return m.epoch != members[0].epoch || m.partition != 1 || m.news }) {
@@ -57,7 +57,7 @@ func consumerIdle(callers []*caller, groups []string) error {
 		}
 		time.Sleep(max(0, 500*time.Millisecond-time.Since(began)))
 	}
-	return fmt.Errorf("the groups have not settled within two minutes")
+	return fmt.Errorf("the groups have not settled within five minutes")
 }
 
 // idleRow makes the groups and measures what a server that nobody asks anything keeps for them: memory, and CPU in ten seconds.
