@@ -253,6 +253,8 @@ func (w *World) see(v *value, in *transaction) {
 	switch {
 	case v.txn == in:
 		w.fail("I12", "%v reads its own value %d", in, v.n)
+	case in != nil && in.seen && v.txn.hasRead(in, map[*transaction]bool{}):
+		w.fail("I13", "%v and %v have read each other", in, v.txn)
 	case v.txn.confirmed == aborted:
 		w.fail("I11", "value %d of %v is read, which was aborted", v.n, v.txn)
 	}
@@ -311,7 +313,6 @@ func (w *World) judge() {
 			w.fail("I11", "%v was read, and is aborted", x)
 		}
 	}
-	w.circles()
 	end := newReader(w)
 	for range 1000 {
 		end.step(w)
@@ -371,24 +372,18 @@ func (w *World) judgeResults() {
 	}
 }
 
-// circles looks for transactions that have read each other.
-func (w *World) circles() {
-	var visit func(x *transaction)
-	visit = func(x *transaction) {
-		x.mark = 1
-		for _, y := range x.reads {
-			switch y.mark {
-			case 0:
-				visit(y)
-			case 1:
-				w.fail("I13", "%v and %v have read each other", x, y)
+// hasRead says whether x has read something of y, or of one that has.
+func (x *transaction) hasRead(y *transaction, visited map[*transaction]bool) bool {
+	for _, r := range x.reads {
+		if r == y {
+			return true
+		}
+		if !visited[r] {
+			visited[r] = true
+			if r.hasRead(y, visited) {
+				return true
 			}
 		}
-		x.mark = 2
 	}
-	for _, x := range w.all {
-		if x.mark == 0 {
-			visit(x)
-		}
-	}
+	return false
 }

@@ -384,6 +384,9 @@ func (m *member) transform(w *World, p int32, at int) {
 	next := in.read(w, at, 1+w.rnd.IntN(3), func(at int, v *value) {
 		read = append(read, v)
 		script = append(script, action{value: w.give(place{in, at}), to: w.out[w.rnd.IntN(outPartitions)]})
+		if w.opts.Curious {
+			script = append(script, action{poll: true}, action{poll: true})
+		}
 	})
 	if len(script) == 0 {
 		return

@@ -21,7 +21,6 @@ type transaction struct {
 	offsets                  []*commit
 	reads                    []*transaction
 	seen                     bool // by a reader of what is committed
-	mark                     int8 // of the search for circles
 }
 
 func (x *transaction) String() string { return fmt.Sprintf("transaction %d of %s", x.n, x.by.name) }

@@ -90,3 +90,36 @@ func TestBugs(t *testing.T) {
 		})
 	}
 }
+
+// TestPromises proves that each promise is looked at: each is the first to be broken by some mistake.
+func TestPromises(t *testing.T) {
+	base, _ := seed(t)
+	for _, tt := range []struct {
+		promise string
+		bugs    Bugs
+		shape   Options
+	}{
+		{"G1", Bugs{CutCommitted: true}, Options{}},
+		{"G2", Bugs{WrongMember: true}, Options{}},
+		{"T1", Bugs{DropMarkers: true}, Options{}},
+		{"T2", Bugs{HastyMarkers: true}, Options{}},
+		{"T3", Bugs{NoGuards: true}, Options{}},
+		{"T4", Bugs{Unstable: true}, Options{Restless: true}},
+		{"T5", Bugs{ForgetMarkers: true}, Options{}},
+		{"I5", Bugs{NoSequences: true}, Options{}},
+		{"I11", Bugs{Aborted: true}, Options{}},
+		{"I12", Bugs{AboveStable: true}, Options{}},
+		{"I13", Bugs{AboveStable: true}, Options{Curious: true}},
+	} {
+		t.Run(tt.promise, func(t *testing.T) {
+			for n := range uint64(10_000) {
+				var v *Violation
+				if err := New(Options{Seed: base + n, Bugs: tt.bugs, Restless: tt.shape.Restless, Curious: tt.shape.Curious}).Run(runSteps); errors.As(err, &v) && v.Promise == tt.promise {
+					t.Logf("run %d: %v", n, v)
+					return
+				}
+			}
+			t.Error("never broken")
+		})
+	}
+}

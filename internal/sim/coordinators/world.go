@@ -37,9 +37,10 @@ type Bugs struct {
 type Options struct {
 	Seed uint64
 	Bugs Bugs
-	// Restless members come and go, and an Echo brings markers again and again while coordinators change. Some seeds have them anyway.
-	Restless, Echo bool
-	Trace          func(format string, args ...any) // nil: silence
+	// Restless members come and go, an Echo brings markers again and again while coordinators change, and Curious workers read results
+	// all the time. Some seeds have them anyway.
+	Restless, Echo, Curious bool
+	Trace                   func(format string, args ...any) // nil: silence
 }
 
 // Counts say what happened in a run.
@@ -136,6 +137,7 @@ func New(o Options) *World {
 	w.level = []int16{2, 2, 2, 1, 0}[w.rnd.IntN(5)]
 	w.opts.Restless = o.Restless || w.rnd.IntN(4) == 0
 	w.opts.Echo = o.Echo || w.rnd.IntN(4) == 0
+	w.opts.Curious = o.Curious || w.rnd.IntN(8) == 0
 	d := image.NewDelta(image.Empty())
 	topic := func(name string, n int) (all []*partition) {
 		w.must(d.Replay(&logrec.TopicRecord{Name: name, TopicID: topicID(name)}))
