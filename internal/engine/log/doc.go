@@ -74,5 +74,8 @@
 //
 // A Manager whose owner asks for it (LoadOptions.Recovered) recovers behind the start: Load returns after a moment, and each log
 // comes into being when it is recovered, one that somebody asks for first. Until then the checkpoints keep what they say of it,
-// and the directory cannot be closed cleanly.
+// and the directory cannot be closed cleanly. A recovery whose log is deleted ends at the next batch; only who makes a log of the
+// same name waits for that.
+//
+// A segment that an old release left with offsets beyond 31 bits of its base is split when it is scanned, and by the cleaner.
 package log

@@ -64,13 +64,14 @@ func TestRecoveryBehindTheStart(t *testing.T) {
 	}
 	// Another delta in between: what changes in a replica that waits counts when it comes.
 	r.replay(&logrec.PartitionChangeRecord{TopicID: r.ids["slow"], PartitionID: 0, Leader: int32(self)})
-	deleted := make(chan struct{})
-	go func() { // it waits for recoveries that are under way
-		defer close(deleted)
-		r.replay(&logrec.RemoveTopicRecord{TopicID: r.ids["slowgone"]})
-	}()
+	// And a deletion does not wait for recoveries that are under way, which are held up here.
+	r.replay(&logrec.RemoveTopicRecord{TopicID: r.ids["slowgone"]})
+	for p := range int32(2) {
+		if _, err := r.Partition("slowgone", p); ErrorCode(err) != wire.ErrUnknownTopicOrPartition {
+			t.Errorf("slowgone-%d after its deletion: %v", p, err)
+		}
+	}
 	close(disk.release)
-	<-deleted
 	r.awaitRecovered()
 	if base := r.mustProduce("slow", 1); base != 4 {
 		t.Errorf("slow goes on at %d", base)
