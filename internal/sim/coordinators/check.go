@@ -37,8 +37,8 @@ type claimant struct {
 	life       int
 	generation int32
 	member     string
-	floor      int // order of the newest acknowledged commit
-	plain      int // and of the newest outside of transactions: others count when their marker has come
+	floor      int // order of the newest commit that was acknowledged, or shown
+	plain      int // the same without those in transactions that may wait for their marker
 }
 
 // lives counts, for each group, how often it began anew: a group that has lost its members and changes its protocol begins with the
@@ -227,7 +227,7 @@ func (w *World) fetched(key claimed, got api.OffsetFetchResponseGroupTopicPartit
 	case c.of() != key || c.next != int(got.CommittedOffset):
 		w.fail("G1", "%v has offset %d, which is not that of commit %d of %v", key, got.CommittedOffset, n, c.of())
 	case c.order < floor:
-		w.fail("G1", "%v has the commit %d, %d was acknowledged", key, c.order, floor)
+		w.fail("G1", "%v has the commit %d, %d was acknowledged or shown", key, c.order, floor)
 	case c.refused:
 		w.fail("G1", "%v has a commit that was refused", key)
 	case c.txn != nil && c.txn.confirmed == aborted:
@@ -236,6 +236,9 @@ func (w *World) fetched(key claimed, got api.OffsetFetchResponseGroupTopicPartit
 	if c.txn != nil {
 		c.txn.seen = true
 	}
+	now := w.newest[key] // what was shown stays, whether it was acknowledged or not
+	now.floor, now.plain = max(now.floor, c.order), max(now.plain, c.order)
+	w.newest[key] = now
 }
 
 // audit looks at a committed offset.
