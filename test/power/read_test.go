@@ -202,3 +202,33 @@ func TestFailedSend(t *testing.T) {
 		t.Error("the node died\n" + n.log())
 	}
 }
+
+// A read of the metadata log that fails ends the node, as it ends Apache Kafka: without the metadata it can promise nothing. What was
+// acknowledged is there when the disk works again.
+func TestFailedMetadata(t *testing.T) {
+	wanted(t)
+	n := newNode(t, build(t), filepath.Join(t.TempDir(), "data"))
+	if err := n.start(); err != nil {
+		t.Fatal(err)
+	}
+	createTopic(t, n.addr, nil)
+	stop := inject(t, n, "-P", filepath.Join(n.data, "__cluster_metadata-0", "00000000000000000000.log"), "-e", "trace=pread64", "-e", "inject=pread64:error=EIO")
+	for deadline := time.Now().Add(60 * time.Second); n.alive(); <-time.After(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the node lives without its metadata log\n" + n.log())
+		}
+	}
+	stop()
+	if text := n.log(); !strings.Contains(text, "metadata quorum") || !strings.Contains(text, "input/output error") {
+		t.Error("the log does not say why the node ended:\n" + text)
+	}
+	n.kill()
+	if err := n.start(); err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, n.addr)
+	defer c.Close()
+	if topics, err := kadm.NewClient(c).ListTopics(t.Context(), topic); err != nil || len(topics[topic].Partitions) != partitions {
+		t.Errorf("the topic after the disk works again: %v, %v", topics, err)
+	}
+}
