@@ -155,6 +155,9 @@ var elsewhere = map[string]string{
 	groupFigures + "batch_buffer_cache_discard_count{}": "coord.TestMetrics, node.TestCoordinatorFigures",
 
 	"kafka_log_logcleaner_deadthreadcount{}": "log.TestDeadWorkersAreCounted, node.TestCleanerFigures",
+
+	"kafka_log_logmanager_offlinelogdirectorycount{}":        "log.TestFailedSyncTakesDirectoryOffline, node.TestDirectoryFigures",
+	"kafka_log_logmanager_logdirectoryoffline{logDirectory}": "log.TestFailedSyncTakesDirectoryOffline, node.TestDirectoryFigures",
 }
 
 // TestEverySeriesMoves: what is served has been seen to take the value it should, every family of it.

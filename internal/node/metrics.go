@@ -100,6 +100,7 @@ func (n *Node) addMetrics() {
 	n.metrics.Add(n.requests.source)
 	n.metrics.Add(n.replicaMetrics)
 	n.metrics.Add(n.logMetrics)
+	n.metrics.Add(n.directoryMetrics)
 	n.metrics.Add(n.cleanerMetrics)
 	n.metrics.Add(n.serverMetrics)
 	n.metrics.Add(n.groupMetrics)

@@ -18,6 +18,23 @@ func (n *Node) logMetrics(emit metric.Emit, _ metric.EmitSummary) {
 	}
 }
 
+func (n *Node) directoryMetrics(emit metric.Emit, _ metric.EmitSummary) {
+	directoryFigures(emit, n.logs.Dirs())
+}
+
+func directoryFigures(emit metric.Emit, dirs []log.DirInfo) {
+	offline := 0
+	for _, d := range dirs {
+		is := 0
+		if d.Err != nil {
+			is = 1
+		}
+		offline += is
+		emit(metric.Name("log", "LogManager", "LogDirectoryOffline"), metric.Gauge, float64(is), "logDirectory", d.Path)
+	}
+	emit(metric.Name("log", "LogManager", "OfflineLogDirectoryCount"), metric.Gauge, float64(offline))
+}
+
 func (n *Node) cleanerMetrics(emit metric.Emit, _ metric.EmitSummary) {
 	cleanerFigures(emit, n.logs.CleanerStats())
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"math"
 	"runtime"
 	"strings"
@@ -93,5 +94,23 @@ func TestCoordinatorFigures(t *testing.T) {
 	loadMetrics(emit, "x", new(metric.Recent), now)
 	if v, ok := got["partition_load_time_max"]; !ok || !math.IsNaN(v) {
 		t.Errorf("the load time of nothing is %v", v)
+	}
+}
+
+// TestDirectoryFigures: a log directory that is offline is counted, and named.
+func TestDirectoryFigures(t *testing.T) {
+	got := map[string]float64{}
+	directoryFigures(func(name string, _ metric.Kind, value float64, labels ...string) {
+		got[strings.Join(append([]string{name}, labels...), " ")] = value
+	},
+		[]log.DirInfo{{Path: "/a"}, {Path: "/b", Err: errors.New("gone")}, {Path: "/c", Err: errors.New("gone, too")}})
+	want := map[string]float64{
+		"kafka_log_logmanager_logdirectoryoffline logDirectory /a": 0,
+		"kafka_log_logmanager_logdirectoryoffline logDirectory /b": 1,
+		"kafka_log_logmanager_logdirectoryoffline logDirectory /c": 1,
+		"kafka_log_logmanager_offlinelogdirectorycount":            2,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
