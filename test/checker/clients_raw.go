@@ -295,7 +295,14 @@ func (w *world) setTopic(ctx context.Context, c *raw, proc int, topic string, th
 			code = resp.(*kmsg.DeleteTopicsResponse).Topics[0].ErrorCode
 		}
 	}
-	return w.ended(op, err, kerr.ErrorForCode(code), kerr.TopicAlreadyExists, kerr.UnknownTopicOrPartition, kerr.InvalidReplicationFactor)
+	refused := kerr.ErrorForCode(code)
+	if w.deposed && (errors.Is(refused, kerr.TopicAlreadyExists) || errors.Is(refused, kerr.UnknownTopicOrPartition)) {
+		// A node asks again when its controller is deposed, and what it is then told may be of its own doing (also Apache Kafka's
+		// does). Either way the register holds this value now.
+		w.h.End(op, OK, refused)
+		return nil
+	}
+	return w.ended(op, err, refused, kerr.TopicAlreadyExists, kerr.UnknownTopicOrPartition, kerr.InvalidReplicationFactor)
 }
 
 // ended records the end of a change; some refusals prove that nothing happened.

@@ -96,7 +96,7 @@ func start(ctx context.Context, place Place, o Options, seed uint64, l *liar) (*
 	if o.Say == nil {
 		o.Say = func(string, ...any) {}
 	}
-	w := &world{h: NewHistory(o.Limit), dial: proxy.Dial, pace: o.Pace, txnTime: o.TxnTimeout, compress: o.Compress, rnd: rand.New(rand.NewPCG(seed, 2))}
+	w := &world{h: NewHistory(o.Limit), dial: proxy.Dial, pace: o.Pace, txnTime: o.TxnTimeout, compress: o.Compress, deposed: o.Upset > 0, rnd: rand.New(rand.NewPCG(seed, 2))}
 	r := &run{w: w, o: o, place: place, proxy: proxy, liar: l, rnd: rand.New(rand.NewPCG(seed, 3))}
 	early, end := context.WithTimeout(ctx, 30*time.Second)
 	defer end()
