@@ -91,29 +91,27 @@ func live(t *testing.T) {
 // TestClean runs everything on a node that nobody lies about: no verdict may be bad, and every generator must have done something.
 func TestClean(t *testing.T) {
 	live(t)
-	clean(t, nil)
+	clean(t, needs{Send: 400, Txn: 400, Poll: 200, Observe: 100, List: 100, Commit: 40, Committed: 100, Assigned: 10, Init: 40, Set: 60, Get: 60, Crash: 2, copiedInputs: 20},
+		func(o *Options) { o.KillClients = 3 * time.Second })
 }
 
 // TestUpset runs everything on a node that loses its leaderships and commits late. Clients are not killed: a coordinator that was
 // loaded again waits anew for members that are gone, and here it would do so for ever.
 func TestUpset(t *testing.T) {
 	live(t)
-	clean(t, func(o *Options) { o.Upset, o.Down, o.KillClients = 300*time.Millisecond, 60*time.Millisecond, 0 })
+	clean(t, needs{Send: 150, Txn: 150, Poll: 80, Observe: 50, List: 50, Commit: 30, Committed: 50, Assigned: 10, Init: 30, Set: 40, Get: 40, Crash: 30, copiedInputs: 10},
+		func(o *Options) { o.Upset, o.Down = 300*time.Millisecond, 60*time.Millisecond })
 }
 
-func clean(t *testing.T, more func(o *Options)) {
+func clean(t *testing.T, enough needs, more func(o *Options)) {
 	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	o := quick(All...)
-	o.For, o.Drop, o.Repeat, o.KillClients, o.AdminLag, o.Compress = 2*time.Minute, 20, 20, 3*time.Second, 2*time.Second, true
+	o.For, o.Drop, o.Repeat, o.AdminLag, o.Compress = 2*time.Minute, 20, 20, 2*time.Second, true
 	o.Say = t.Logf
-	enough := needs{Send: 400, Txn: 400, Poll: 200, Observe: 100, List: 100, Commit: 40, Committed: 100, Assigned: 10, Init: 40, Set: 60, Get: 60, Crash: 2, copiedInputs: 20}
 	o.Enough = func(h *History, _ int64) bool { return enough.met(h.Done(), nil) }
-	if more != nil {
-		more(&o)
-		enough[Crash] = 30
-	}
+	more(&o)
 	h, err := Run(t.Context(), small(t), o, seed)
 	if err != nil {
 		t.Fatal(err)

@@ -38,7 +38,7 @@ type world struct {
 	pace time.Duration // between two operations of a generator
 	// compress lets each producer choose a codec; else nothing is compressed.
 	compress bool
-	deposed  bool // controllers lose their leadership while the node lives
+	deposed  bool          // controllers lose their leadership while the node lives
 	txnTime  time.Duration // transaction.timeout.ms
 
 	values, procs, sessions, admins atomic.Int64
