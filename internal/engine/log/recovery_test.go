@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -222,6 +224,9 @@ func FuzzRecovery(f *testing.F) {
 	f.Add(append(bytes.Clone(good[:len(good)-4]), second...), []byte{0, 0, 0, 4, 0, 0, 0, 100}, []byte{0, 0, 1}, true)
 	f.Add(bytes.Repeat([]byte{0}, 200), make([]byte, 80), make([]byte, 24), true)
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"), []byte("x"), []byte("y"), false)
+	far := bytes.Clone(second)
+	record.Batch(far).SetBaseOffset(1 << 33)
+	f.Add(slices.Concat(good[:len(good)-4], far, second), []byte{}, []byte{}, false) // for a segment that is split
 	f.Fuzz(func(t *testing.T, segment, index, snapshot []byte, clean bool) {
 		m := mem(t)
 		m.MkdirAll("/data/t-0", 0o755)
@@ -230,29 +235,43 @@ func FuzzRecovery(f *testing.F) {
 		vfs.WriteFile(m, "/data/t-0/"+segmentName(0, suffixTime), index)
 		vfs.WriteFile(m, "/data/t-0/"+segmentName(0, suffixTxn), index)
 		vfs.WriteFile(m, "/data/t-0/"+segmentName(1, suffixSnapshot), snapshot)
-		l, err := tryOpen(t, m, testConfig(), func(o *LogOptions) { o.CleanShutdown = clean; quiet(o) })
-		if err != nil {
-			return
+		split := m.CrashClone(vfs.KeepUnsynced)
+		fuzzLog(t, m, clean, func(o *LogOptions) { o.CleanShutdown = clean; quiet(o) })
+		// Where everything is known to belong to the log, what is far away is split off.
+		if clean {
+			split.Remove("/data/t-0/" + segmentName(0, suffixIndex))
 		}
-		got, err := readFrom(l, l.StartOffset())
-		// After a clean shutdown the bytes are trusted until somebody reads them, who checks the CRC.
-		if err != nil && !clean {
+		fuzzLog(t, split, clean, func(o *LogOptions) {
+			o.CleanShutdown = clean
+			o.RecoveryPoint, o.CleanUpTo = math.MaxInt64, math.MaxInt64
+			quiet(o)
+		})
+	})
+}
+
+func fuzzLog(t *testing.T, m *vfs.Mem, clean bool, change func(o *LogOptions)) {
+	l, err := tryOpen(t, m, testConfig(), change)
+	if err != nil {
+		return
+	}
+	got, err := readFrom(l, l.StartOffset())
+	// After a clean shutdown the bytes are trusted until somebody reads them, who checks the CRC.
+	if err != nil && !clean {
+		t.Fatal(err)
+	}
+	for i := 1; i < len(got); i++ {
+		if got[i].BaseOffset() <= got[i-1].LastOffset() && !clean {
+			t.Fatal("batches out of order")
+		}
+	}
+	l.LookupTimestamp(MaxTimestamp)
+	l.LookupTimestamp(1)
+	if l.EndOffset() < 1<<40 {
+		if _, err := l.AppendAsLeader(batchSpec{}.build(t), AppendInfo{}); err != nil && !clean {
 			t.Fatal(err)
 		}
-		for i := 1; i < len(got); i++ {
-			if got[i].BaseOffset() <= got[i-1].LastOffset() && !clean {
-				t.Fatal("batches out of order")
-			}
-		}
-		l.LookupTimestamp(MaxTimestamp)
-		l.LookupTimestamp(1)
-		if l.EndOffset() < 1<<40 {
-			if _, err := l.AppendAsLeader(batchSpec{}.build(t), AppendInfo{}); err != nil && !clean {
-				t.Fatal(err)
-			}
-		}
-		l.AdvanceHighWatermark(l.EndOffset())
-		l.DeleteOldSegments(time.UnixMilli(epochMs))
-		l.Close()
-	})
+	}
+	l.AdvanceHighWatermark(l.EndOffset())
+	l.DeleteOldSegments(time.UnixMilli(epochMs))
+	l.Close()
 }
