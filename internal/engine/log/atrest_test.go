@@ -189,6 +189,7 @@ func (a *atRest) damages(path string, b []byte, rng *rand.Rand) []damage {
 // Every file of a stopped node is damaged in every way. The node starts, or says which file keeps it from starting; a batch that
 // passes its checksum is one that was written; and what only repeats what the log says can be lost without losing anything.
 func TestAtRest(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	kinds := map[string]int{}

@@ -30,6 +30,7 @@ func TestCrashEverywhere(t *testing.T) { crashTest(t, crashes(), nil) }
 func TestCrashEverywhereInTwoDirectories(t *testing.T) { crashTest(t, crashes()*2/5, nil, "/more") }
 
 func crashTest(t *testing.T, n int, change func(*matrix), more ...string) {
+	t.Parallel()
 	seed := rand.Uint64()
 	if v, err := strconv.ParseUint(os.Getenv("MOLDAU_SEED"), 10, 64); err == nil {
 		seed = v
