@@ -3,6 +3,7 @@ package node
 import (
 	"math"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/metric"
@@ -36,8 +37,12 @@ func (n *Node) groupMetrics(emit metric.Emit, _ metric.EmitSummary) {
 		emit(name(text+"-rate"), metric.Gauge, m.Rate(now))
 	}
 	runtimeMetrics(emit, groupMetricsGroup, n.groups.Metrics(), n.groups.Gauges(), now)
-	c := group.Counts{Groups: map[[2]string]int{}}
-	if code := n.groups.ReadAll(func(s *group.Shard) { s.Add(&c) }); code != wire.ErrNone {
+	c, ok := n.groupCounts.get(func() (group.Counts, bool) {
+		c := group.Counts{Groups: map[[2]string]int{}}
+		code := n.groups.ReadAll(func(s *group.Shard) { s.Add(&c) })
+		return c, code == wire.ErrNone
+	})
+	if !ok {
 		return // groups still load: no figure is better than a wrong one
 	}
 	old := func(name string, value int) {
@@ -111,8 +116,50 @@ func (n *Node) txnMetrics(emit metric.Emit, _ metric.EmitSummary) {
 		emit(metric.Name("coordinator_transaction", "TransactionMarkerChannelManager", name), metric.Gauge, float64(value))
 	}
 	manager("UnknownDestinationQueueSize", n.markers.Unled())
-	unwritten := 0
-	if code := n.txns.ReadAll(func(s *txn.Shard) { unwritten += s.Unwritten() }); code == wire.ErrNone {
+	unwritten, ok := n.unwritten.get(func() (int, bool) {
+		count := 0
+		code := n.txns.ReadAll(func(s *txn.Shard) { count += s.Unwritten() })
+		return count, code == wire.ErrNone
+	})
+	if ok {
 		manager("LogAppendRetryQueueSize", unwritten)
 	}
+}
+
+// lookPatience bounds how long a scrape waits for a coordinator that is busy writing.
+const lookPatience = time.Second
+
+// look reads something that may have to wait for a disk. One reading is under way at most, and who has no patience to wait for it
+// gets what the last one saw.
+type look[T any] struct {
+	mu      sync.Mutex // guards the rest
+	running chan struct{}
+	last    T
+	ok      bool
+}
+
+func (l *look[T]) get(read func() (T, bool)) (T, bool) {
+	l.mu.Lock()
+	over := l.running
+	if over == nil {
+		over = make(chan struct{})
+		l.running = over
+		go func() {
+			v, ok := read()
+			l.mu.Lock()
+			l.last, l.ok, l.running = v, ok, nil
+			l.mu.Unlock()
+			close(over)
+		}()
+	}
+	l.mu.Unlock()
+	patience := time.NewTimer(lookPatience)
+	defer patience.Stop()
+	select {
+	case <-over:
+	case <-patience.C:
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last, l.ok
 }

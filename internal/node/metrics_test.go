@@ -5,7 +5,9 @@ import (
 	"math"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -113,4 +115,31 @@ func TestDirectoryFigures(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// TestLookHasPatience: a scrape does not hang on a coordinator that does, nor start another look at it.
+func TestLookHasPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l look[int]
+		var starts atomic.Int32
+		gate := make(chan struct{})
+		slow := func() (int, bool) { starts.Add(1); <-gate; return 2, true }
+		if v, ok := l.get(func() (int, bool) { return 1, true }); v != 1 || !ok {
+			t.Errorf("%d %v", v, ok)
+		}
+		begin := time.Now()
+		for range 2 {
+			if v, ok := l.get(slow); v != 1 || !ok {
+				t.Errorf("while it hangs: %d %v", v, ok)
+			}
+		}
+		if took := time.Since(begin); took != 2*lookPatience || starts.Load() != 1 {
+			t.Errorf("%d looks, %v", starts.Load(), took)
+		}
+		close(gate)
+		synctest.Wait()
+		if v, ok := l.get(func() (int, bool) { return 3, false }); v != 3 || ok {
+			t.Errorf("after it hung: %d %v", v, ok)
+		}
+	})
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/moldau-io/moldau/internal/broker/handler"
 	"github.com/moldau-io/moldau/internal/broker/lifecycle"
 	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/core/group"
 	"github.com/moldau-io/moldau/internal/engine/coord"
 	"github.com/moldau-io/moldau/internal/engine/log"
 	"github.com/moldau-io/moldau/internal/engine/quorum"
@@ -81,11 +82,13 @@ type Node struct {
 	desk        *handler.ReplicaDesk
 	publish     *publisher
 
-	listeners listeners
-	metrics   *metric.Registry
-	requests  *requestMetrics
-	http      *http.Server
-	httpAddr  net.Addr
+	listeners   listeners
+	metrics     *metric.Registry
+	groupCounts look[group.Counts]
+	unwritten   look[int] // ends of transactions
+	requests    *requestMetrics
+	http        *http.Server
+	httpAddr    net.Addr
 
 	running sync.WaitGroup // Serve loops, watchers
 	stop    chan struct{}
