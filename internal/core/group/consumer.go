@@ -113,8 +113,9 @@ type consumerSoft struct {
 	topics    *image.Topics
 	cluster   *image.Cluster
 	checkedAt int32
-	// like is the member that was changed last. The next one mostly says the same of itself, and shares it.
-	like *consumerMember
+	// What the member that was changed last says of itself. The next one mostly says the same, and shares it.
+	clientID, clientHost string
+	names                []string // of its topics
 }
 
 func newConsumerGroup(name string) *consumerGroup {
@@ -148,18 +149,17 @@ func (g *consumerGroup) dropMember(memberID string) {
 
 // share lets m have in common with the member before what both say of themselves.
 func (g *consumerGroup) share(m *consumerMember) {
-	if o := g.soft.like; o != nil {
-		if m.clientID == o.clientID {
-			m.clientID = o.clientID
-		}
-		if m.clientHost == o.clientHost {
-			m.clientHost = o.clientHost
-		}
-		if slices.Equal(m.topics, o.topics) {
-			m.topics = o.topics
-		}
+	o := g.soft
+	if m.clientID == o.clientID {
+		m.clientID = o.clientID
 	}
-	g.soft.like = m
+	if m.clientHost == o.clientHost {
+		m.clientHost = o.clientHost
+	}
+	if slices.Equal(m.topics, o.names) {
+		m.topics = o.names
+	}
+	o.clientID, o.clientHost, o.names = m.clientID, m.clientHost, m.topics
 }
 
 // targetOf returns the target assignment of a member; it is nil if there is none.
