@@ -30,7 +30,7 @@ type member struct {
 	has          map[int32]int  // partitions, each with the number of the time that it was got
 	positions    map[int32]int  // where to go on, as far as known
 	asking       map[int32]bool // positions that were asked for
-	times        int            //
+	times        int            // counts what was got
 	p            *producer      // of a worker
 	committing   bool           // of a plain member
 	count        int            // of its commits

@@ -128,7 +128,7 @@ const (
 type value struct {
 	n    int
 	txn  *transaction
-	from place // the record it is the result of; topic nil: none
+	from place // the record it is the result of; p nil: none
 	fate fate
 	pid  id.ProducerID
 }

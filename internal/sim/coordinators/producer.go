@@ -53,10 +53,10 @@ type producer struct {
 
 // action is a step of a transaction.
 type action struct {
-	value   *value     // to be produced to
-	to      *partition //
-	offsets *offsets   // to be committed
-	poll    bool
+	value   *value // to be produced to a partition
+	to      *partition
+	offsets *offsets // to be committed
+	poll    bool     // reads results, inside of the transaction
 	end     bool
 	commit  bool
 }
