@@ -3,7 +3,7 @@
 // under requests that are lost, doubled and late, answers that are lost, commits that are held back, batches that fail, and
 // coordinators that lose their leadership at any record.
 //
-// A [World] has one partition of each internal topic (a cell: core, log, open batch, high watermark, leader epoch), four partitions
+// A [World] has one partition of each internal topic (a cell: core, log, open batch, high watermark, leader epoch), five partitions
 // of data with what their leaders know of producers, and clients. Each step is one thing that happens. Checked is what clients see:
 //
 //	G1  OffsetFetch returns the last acknowledged commit or a later one, none that was refused or aborted
