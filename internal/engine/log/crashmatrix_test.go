@@ -35,9 +35,25 @@ func crashTest(t *testing.T, n int, change func(*matrix), more ...string) {
 	if v, err := strconv.ParseUint(os.Getenv("MOLDAU_SEED"), 10, 64); err == nil {
 		seed = v
 	}
+	covered := []string{"write .log", "sync .log", "rename partition", "mkdir partition", "syncdir directory", "write checkpoint"}
+	if len(more) == 0 && change == nil {
+		covered = append(covered, "write .index", "write .timeindex", "write .snapshot", "create .log", "truncate .log", "rename .log",
+			"write .cleaned", "rename .cleaned", "rename .swap", "remove .deleted", "rename checkpoint", "syncdir partition", "write meta.properties")
+	}
 	tried, ops := 0, map[string]int{}
 	runs, moved := 0, 0
-	for ; tried < n || len(more) > 0 && moved == 0; runs++ {
+	missing := func() string {
+		for _, op := range covered {
+			if ops[op] == 0 {
+				return op
+			}
+		}
+		if len(more) > 0 && moved == 0 {
+			return "move"
+		}
+		return ""
+	}
+	for ; tried < n || missing() != "" && runs < 20; runs++ { // chance may leave something out of a few runs
 		w := newMatrix(t, seed+uint64(runs), more...)
 		if change != nil {
 			change(w)
@@ -52,15 +68,8 @@ func crashTest(t *testing.T, n int, change func(*matrix), more ...string) {
 		}
 	}
 	t.Logf("seed %d: %d runs, %d crashes, %d logs moved: %v", seed, runs, tried, moved, ops)
-	covered := []string{"write .log", "sync .log", "rename partition", "mkdir partition", "syncdir directory", "write checkpoint"}
-	if len(more) == 0 && change == nil {
-		covered = append(covered, "write .index", "write .timeindex", "write .snapshot", "create .log", "truncate .log", "rename .log",
-			"write .cleaned", "rename .cleaned", "rename .swap", "remove .deleted", "rename checkpoint", "syncdir partition", "write meta.properties")
-	}
-	for _, op := range covered {
-		if ops[op] == 0 {
-			t.Errorf("no crash at %q", op)
-		}
+	if op := missing(); op != "" {
+		t.Errorf("no crash at %q in %d runs", op, runs)
 	}
 }
 
