@@ -77,12 +77,14 @@ func (l *Log) load(o LogOptions, created bool) error {
 	if before := l.epochs.snapshot(); l.epochs.truncateEnd(end) {
 		l.epochsDirty, l.staleEpochs = true, before[l.epochs.len():]
 	}
+	n := len(l.producers.snapshots)
+	fresh := created || o.CleanShutdown && (n == 0 || l.producers.snapshots[n-1] <= end) // one beyond the end had something to say
 	if err := l.keepSegmentSnapshots(end); err != nil {
 		return l.storageError("remove producer snapshots of", err)
 	}
 	if recovered := l.producersLoaded && l.producers.end == end; recovered && !o.CleanShutdown {
 		l.producers.startAt(start)
-	} else if err := l.rebuildProducers(end, o.CleanShutdown || created); err != nil {
+	} else if err := l.rebuildProducers(end, fresh); err != nil {
 		return l.storageError("rebuild producer state of", err)
 	}
 	// A clean shutdown synced everything. Otherwise only what the checkpoint says was synced.
