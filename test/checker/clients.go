@@ -22,20 +22,27 @@ func (w *world) send(ctx context.Context, cl *kgo.Client, proc int, rs []Record)
 	return nil
 }
 
-// produce sends records and writes the offsets they got into rs.
+// produce sends records and writes the offsets they got into rs. It does not wait for the client when ctx ends: a record of an
+// idempotent producer that may have been written stays in flight, and where no connection opens any more it would do so for ever.
 func (w *world) produce(ctx context.Context, cl *kgo.Client, rs []Record) error {
-	out := make([]*kgo.Record, len(rs))
+	out, done := make([]*kgo.Record, len(rs)), make(chan error, len(rs))
 	for i, r := range rs {
 		out[i] = kgoRecord(r)
+		cl.Produce(ctx, out[i], func(_ *kgo.Record, err error) { done <- err })
 	}
-	var errs []error
-	for _, res := range cl.ProduceSync(ctx, out...) {
-		if res.Err != nil {
-			errs = append(errs, res.Err)
+	var first error
+	for range rs {
+		select {
+		case err := <-done:
+			if first == nil {
+				first = err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	if len(errs) > 0 {
-		return errors.Join(errs[0])
+	if first != nil {
+		return first
 	}
 	for i, r := range out {
 		rs[i].Offset = r.Offset
