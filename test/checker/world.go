@@ -104,6 +104,10 @@ func (w *world) opts(life context.Context) []kgo.Opt {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())}
 }
 
+// again is how long a generator waits before it opens anew. While the node is down each attempt of an administrator is one more change
+// of unknown outcome, of which the search over registers has room for 64 in ten seconds.
+const again = 100 * time.Millisecond
+
 // loop runs step at the world's pace until the world stops, opening what it works with anew after an error or when clients are
 // killed. What open gives lives in the context it is given: when that ends all its connections break.
 func (w *world) loop(ctx context.Context, open func(life context.Context) (step func(ctx context.Context) error, shut func(), err error)) {
@@ -127,7 +131,7 @@ func (w *world) loop(ctx context.Context, open func(life context.Context) (step 
 			}
 		}
 		kill()
-		w.wait(ctx, 20*time.Millisecond)
+		w.wait(ctx, again)
 	}
 }
 
