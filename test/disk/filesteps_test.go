@@ -203,7 +203,8 @@ func (f *filesTest) write(topic string, n int) {
 	f.Helper()
 	begin := f.written[topic]
 	f.written[topic] += n
-	f.must(f.w.produce(f.ctx, topic, kgo.NoCompression(), n, func(i int, r *kgo.Record) {
+	// Steps wait for, and damage, segments by their offsets: no batch is so large that they would be elsewhere.
+	f.must(f.w.produceIn(f.ctx, topic, kgo.NoCompression(), n, 10, func(i int, r *kgo.Record) {
 		i += begin
 		r.Timestamp = time.UnixMilli(firstMs + int64(i)*200)
 		if strings.Contains(topic, "-odd-done") || strings.Contains(topic, "-odd-control") || strings.Contains(topic, "-odd-slow") {

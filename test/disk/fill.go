@@ -162,6 +162,11 @@ func (w *writer) produceKeyed(ctx context.Context, topic string) error {
 
 // produce writes n records and notes them where the node keeps the client's time.
 func (w *writer) produce(ctx context.Context, topic string, codec kgo.CompressionCodec, n int, shape func(int, *kgo.Record)) error {
+	return w.produceIn(ctx, topic, codec, n, 40, shape)
+}
+
+// produceIn writes n records in batches of no more than most.
+func (w *writer) produceIn(ctx context.Context, topic string, codec kgo.CompressionCodec, n, most int, shape func(int, *kgo.Record)) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(w.addr), kgo.ProducerBatchCompression(codec), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(5*time.Millisecond))
 	if err != nil {
@@ -178,7 +183,7 @@ func (w *writer) produce(ctx context.Context, topic string, codec kgo.Compressio
 	}
 	// Several batches, so that the indexes have something to index.
 	for len(all) > 0 {
-		k := min(len(all), 1+w.rnd.IntN(40))
+		k := min(len(all), 1+w.rnd.IntN(most))
 		for _, r := range cl.ProduceSync(ctx, all[:k]...) {
 			if r.Err != nil {
 				return fmt.Errorf("produce to %s: %w", topic, r.Err)
