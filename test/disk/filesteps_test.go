@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -293,12 +294,16 @@ func damaged(dir string) bool {
 	return strings.HasSuffix(dir, "-odd-marked-0") || strings.HasSuffix(dir, "-odd-below-0") || strings.HasSuffix(dir, "-odd-above-0")
 }
 
-// damage flips a bit in the middle of a file.
+// damage flips a bit of a batch in the middle of a segment.
 func (f *filesTest) damage(path string) {
 	f.Helper()
 	text, err := os.ReadFile(path)
 	f.must(err, "read")
-	text[len(text)/2] ^= 4
+	end := 0
+	for end <= len(text)/2 { // the last byte of a batch, as a checksum speaks of all but its first 21
+		end += 12 + int(binary.BigEndian.Uint32(text[end+8:]))
+	}
+	text[end-1] ^= 4
 	f.must(os.WriteFile(path, text, 0o644), "write")
 }
 
