@@ -197,16 +197,21 @@ func (m *classicMember) join() (synced bool, err error) {
 	if err := m.c.call(sync, answer); err != nil {
 		return false, err
 	}
-	switch answer.ErrorCode {
+	return m.stays("sync", answer.ErrorCode)
+}
+
+// stays says what an answer means: go on, or join again.
+func (m *classicMember) stays(what string, code int16) (bool, error) {
+	switch code {
 	case 0:
 		return true, nil
-	case rebalanceInProgress, illegalGeneration:
-		return false, nil
 	case unknownMember:
 		m.id = ""
+		fallthrough
+	case rebalanceInProgress, illegalGeneration:
 		return false, nil
 	}
-	return false, fmt.Errorf("sync of %s: error %d", m.group, answer.ErrorCode)
+	return false, fmt.Errorf("%s of %s: error %d", what, m.group, code)
 }
 
 // heartbeat says whether the member may stay as it is.
@@ -218,16 +223,7 @@ func (m *classicMember) heartbeat() (ok bool, err error) {
 	if err := m.c.call(req, resp); err != nil {
 		return false, err
 	}
-	switch resp.ErrorCode {
-	case 0:
-		return true, nil
-	case rebalanceInProgress, illegalGeneration:
-		return false, nil
-	case unknownMember:
-		m.id = ""
-		return false, nil
-	}
-	return false, fmt.Errorf("heartbeat of %s: error %d", m.group, resp.ErrorCode)
+	return m.stays("heartbeat", resp.ErrorCode)
 }
 
 // consumerMember speaks the consumer protocol of KIP-848.

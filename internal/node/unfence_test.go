@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"log/slog"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,20 +14,6 @@ import (
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
-
-// slowDisk lets nobody open the segments of one topic until it is released.
-type slowDisk struct {
-	vfs.FS
-	topic   string
-	release chan struct{}
-}
-
-func (d *slowDisk) OpenFile(path string, flag int, perm os.FileMode) (vfs.File, error) {
-	if strings.Contains(path, "/"+d.topic+"-") && strings.HasSuffix(path, ".log") {
-		<-d.release
-	}
-	return d.FS.OpenFile(path, flag, perm)
-}
 
 // said is a slog.Handler that tells of one message.
 type said struct {
@@ -95,7 +80,10 @@ func TestFencedWhileSharedLogsRecover(t *testing.T) {
 	}
 	for _, topic := range []string{"own", "shared"} {
 		t.Run(topic, func(t *testing.T) {
-			disk := &slowDisk{FS: mem.CrashClone(1), topic: topic, release: make(chan struct{})}
+			disk, release := vfs.NewFaults(mem.CrashClone(1)), make(chan struct{})
+			for _, op := range []vfs.Op{vfs.OpOpen, vfs.OpCreate} { // the topic's segments
+				disk.Add(vfs.Rule{Op: op, Path: topic + "-*/*.log", Call: func(string) error { <-release; return nil }})
+			}
 			o := options(t, "/data", nil)
 			stays := &said{message: "the broker stays fenced", heard: make(chan struct{}, 1)}
 			o.FS, o.Logger = disk, slog.New(stays)
@@ -118,12 +106,12 @@ func TestFencedWhileSharedLogsRecover(t *testing.T) {
 					t.Error("the broker is unfenced before the shared log is there")
 				default:
 				}
-				close(disk.release)
+				close(release)
 			}
 			select {
 			case n := <-started:
 				if topic == "own" {
-					close(disk.release)
+					close(release)
 				}
 				if n != nil {
 					if _, err := n.replicas.Partition("shared", 0); err != nil {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 )
 
@@ -47,7 +48,7 @@ var ErrCrashed = errors.New("the machine has crashed")
 // Rule makes operations fail.
 type Rule struct {
 	Op   Op
-	Path string // pattern of filepath.Match on the last element of the path; empty matches all
+	Path string // pattern of filepath.Match on as many elements at the end of the path as it has; empty matches all
 	Nth  int    // fires at the nth match, from 1; 0: at every one
 	Err  error  // what the operation returns
 	// Short lets a write, or a read, do this share of its bytes first: 0.5 is half of them.
@@ -61,6 +62,25 @@ type Rule struct {
 	// Alter, if set, replaces what is written, which has to keep its length or is written at another length with the same
 	// answer; nothing fails then.
 	Alter func(b []byte) []byte
+	// Call, if set, says what happens, and may wait before it does: with nil the operation passes, an error takes the place of Err.
+	Call func(path string) error
+}
+
+func (r *Rule) matches(op Op, path string) bool {
+	if r.Op != OpAny && r.Op != op && !(r.Op == OpChange && op.changes()) {
+		return false
+	}
+	if r.Path == "" {
+		return true
+	}
+	end := len(path)
+	for range 1 + strings.Count(r.Path, "/") {
+		if end = strings.LastIndexByte(path[:end], '/'); end < 0 {
+			break
+		}
+	}
+	ok, err := filepath.Match(r.Path, path[end+1:])
+	return ok && err == nil
 }
 
 // Faults wraps a file system and lets chosen operations fail. Rules apply to files that are open already, too.
@@ -133,6 +153,18 @@ func (f *Faults) Crashed() bool {
 
 // verdict is what happens to an operation: nil lets it pass.
 func (f *Faults) verdict(op Op, path string) *Rule {
+	r := f.hit(op, path)
+	if r == nil || r.Call == nil {
+		return r
+	}
+	if r.Err = r.Call(path); r.Err == nil {
+		return nil
+	}
+	return r
+}
+
+// hit is the first rule that fires.
+func (f *Faults) hit(op Op, path string) *Rule {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.crashed {
@@ -142,13 +174,8 @@ func (f *Faults) verdict(op Op, path string) *Rule {
 		f.changes++
 	}
 	for _, r := range f.rules {
-		if r.Op != OpAny && r.Op != op && !(r.Op == OpChange && op.changes()) {
+		if !r.matches(op, path) {
 			continue
-		}
-		if r.Path != "" {
-			if ok, err := filepath.Match(r.Path, filepath.Base(path)); err != nil || !ok {
-				continue
-			}
 		}
 		r.seen++
 		if r.Nth != 0 && r.seen != r.Nth {

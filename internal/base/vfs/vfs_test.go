@@ -286,6 +286,41 @@ func TestFaultRules(t *testing.T) {
 	}
 }
 
+// TestFaultsThatAsk: a rule may wait and decide; its path may name directories.
+func TestFaultsThatAsk(t *testing.T) {
+	x := NewFaults(NewMem())
+	for _, dir := range []string{"/d/slow-0", "/d/fast-0"} {
+		if err := x.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var asked []string
+	answer := error(nil)
+	x.Add(Rule{Op: OpSync, Path: "slow-*/*.log", Call: func(path string) error {
+		x.Changes() // no lock is held
+		asked = append(asked, path)
+		return answer
+	}})
+	for _, path := range []string{"/d/slow-0/a.log", "/d/fast-0/a.log", "/d/slow-0/a.index", "/d/slow-0.log"} {
+		f, err := x.OpenFile(path, os.O_RDWR|os.O_CREATE, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, answer = range []error{nil, syscall.EIO} {
+			want := answer
+			if path != "/d/slow-0/a.log" {
+				want = nil
+			}
+			if err := f.Sync(); !errors.Is(err, want) {
+				t.Errorf("%s: %v, want %v", path, err, want)
+			}
+		}
+	}
+	if want := []string{"/d/slow-0/a.log", "/d/slow-0/a.log"}; !slices.Equal(asked, want) {
+		t.Errorf("asked about %q", asked)
+	}
+}
+
 func TestFaultsThatLieAndThatAreWatched(t *testing.T) {
 	m := NewMem()
 	x := NewFaults(m)

@@ -133,57 +133,26 @@ func restKind(path string) string {
 	return name
 }
 
-// damage is one way in which a file was changed; nil bytes: it is away.
-type damage struct {
-	name  string
-	bytes []byte
-}
-
 // lastBatchAt is where the last batch of a log file begins.
 func lastBatchAt(b []byte) int {
 	at := 0
 	for rest := b; len(rest) > 0; {
-		batch, next, err := record.Next(rest)
+		_, next, err := record.Next(rest)
 		if err != nil {
 			break
 		}
 		at = len(b) - len(rest)
-		_, rest = batch, next
+		rest = next
 	}
 	return at
 }
 
-func (a *atRest) damages(path string, b []byte, rng *rand.Rand) []damage {
-	out := []damage{{"away", nil}, {"empty", []byte{}}}
-	from := 0
+func (a *atRest) damages(path string, b []byte, rng *rand.Rand) []vfs.Damage {
+	how := vfs.Thoroughness{CutEvery: 1, Flips: 300}
 	if strings.HasSuffix(path, suffixLog) {
-		from = lastBatchAt(b)
+		how.CutFrom = lastBatchAt(b)
 	}
-	for n := from; n < len(b); n++ {
-		out = append(out, damage{fmt.Sprintf("cut to %d of %d bytes", n, len(b)), b[:n]})
-	}
-	step := 1 + len(b)/300
-	for at := rng.IntN(step); at < len(b); at += step {
-		flipped := bytes.Clone(b)
-		flipped[at] ^= 1 << rng.IntN(8)
-		out = append(out, damage{fmt.Sprintf("bit flip at %d of %d", at, len(b)), flipped})
-	}
-	const page = 512 // the files are small
-	for at := 0; at < len(b); at += page {
-		zero := bytes.Clone(b)
-		clear(zero[at:min(at+page, len(b))])
-		out = append(out, damage{fmt.Sprintf("zeros from %d of %d", at, len(b)), zero})
-	}
-	out = append(out, damage{"zeros behind the end", append(bytes.Clone(b), make([]byte, 600)...)})
-	if len(b) > 0 {
-		version := bytes.Clone(b)
-		version[0] ^= 9 // a text file's version, a snapshot's, the first byte of whatever else
-		out = append(out, damage{"another version", version})
-	}
-	if old, ok := a.stale[path]; ok && !bytes.Equal(old, b) {
-		out = append(out, damage{"stale copy", old})
-	}
-	return out
+	return vfs.Damages(b, a.stale[path], how, rng)
 }
 
 // Every file of a stopped node is damaged in every way. The node starts, or says which file keeps it from starting; a batch that
@@ -207,10 +176,10 @@ func TestAtRest(t *testing.T) {
 					continue // nobody reads them
 				}
 				disk := a.disk.CrashClone(vfs.KeepUnsynced)
-				if d.bytes == nil {
+				if d.Bytes == nil {
 					err = disk.Remove(path)
 				} else {
-					err = vfs.WriteFile(disk, path, d.bytes)
+					err = vfs.WriteFile(disk, path, d.Bytes)
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -218,7 +187,7 @@ func TestAtRest(t *testing.T) {
 				kinds[restKind(path)]++
 				started, err := a.check(disk, path, d, clean)
 				if err != nil {
-					t.Errorf("clean stop %v, %s, %s: %v", clean, path, d.name, err)
+					t.Errorf("clean stop %v, %s, %s: %v", clean, path, d.Name, err)
 				}
 				if !started {
 					refused++
@@ -233,7 +202,7 @@ func TestAtRest(t *testing.T) {
 	for _, k := range kinds {
 		n += k
 	}
-	t.Logf("%d damages, %d starts refused: %v", n, refused, kinds)
+	t.Logf("%d vfs.Damages, %d starts refused: %v", n, refused, kinds)
 	for _, kind := range restKinds {
 		if kinds[kind] == 0 {
 			t.Errorf("no file of kind %s was damaged", kind)
@@ -247,7 +216,7 @@ func TestAtRest(t *testing.T) {
 }
 
 // check starts a node on a damaged disk.
-func (a *atRest) check(disk *vfs.Mem, path string, d damage, clean bool) (started bool, err error) {
+func (a *atRest) check(disk *vfs.Mem, path string, d vfs.Damage, clean bool) (started bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
@@ -273,7 +242,7 @@ func (a *atRest) check(disk *vfs.Mem, path string, d damage, clean bool) (starte
 		l, ok := m.Get(tp)
 		mine := strings.Contains(path, "/"+tp.String()+"/")
 		// A torn end of the log is cut off at the start, whatever the mark of a clean stop says.
-		torn := mine && strings.HasPrefix(d.name, "cut") && filepath.Base(path) == segmentName(l.active().base, suffixLog)
+		torn := mine && strings.HasPrefix(d.Name, "cut") && filepath.Base(path) == segmentName(l.active().base, suffixLog)
 		if !ok {
 			return true, fmt.Errorf("%v is not there", tp)
 		}
@@ -313,7 +282,7 @@ func (a *atRest) check(disk *vfs.Mem, path string, d damage, clean bool) (starte
 					break // a client sees it, too
 				}
 				want, ok := written[b.BaseOffset()]
-				if stale := d.name == "stale copy" && mine && kind == ".log"; !stale && tp == plainTP && (!ok || !bytes.Equal(b, want)) && !(mine && kind == ".log" && outside(b, e.history)) {
+				if stale := d.Name == "stale copy" && mine && kind == ".log"; !stale && tp == plainTP && (!ok || !bytes.Equal(b, want)) && !(mine && kind == ".log" && outside(b, e.history)) {
 					return true, fmt.Errorf("%v: batch %d to %d passes its checksum and was never written", tp, b.BaseOffset(), b.LastOffset())
 				}
 				last, bytesRead = b.LastOffset(), rest
@@ -326,7 +295,7 @@ func (a *atRest) check(disk *vfs.Mem, path string, d damage, clean bool) (starte
 		if err := a.checkTxns(l, e, mine, kind, d, clean); err != nil {
 			return true, err
 		}
-		if kind == ".log" && mine || strings.Contains(path, fileStartOffset) || d.name == "stale copy" && strings.Contains(path, fileRecoveryPoint) {
+		if kind == ".log" && mine || strings.Contains(path, fileStartOffset) || d.Name == "stale copy" && strings.Contains(path, fileRecoveryPoint) {
 			continue
 		}
 		// Nothing but a log file holds anything that is nowhere else; but in a compacted log that was not closed cleanly it takes
@@ -344,8 +313,8 @@ func (a *atRest) check(disk *vfs.Mem, path string, d damage, clean bool) (starte
 // checkTxns compares what is known of producers and transactions with the batches. As in Apache Kafka, a clean stop that left no
 // snapshot is one that had nothing to write, and a segment whose transaction index ends has no more
 // aborted transactions.
-func (a *atRest) checkTxns(l *Log, e *expected, mine bool, kind string, d damage, clean bool) error {
-	if l.tp != plainTP || mine && (kind == suffixLog || kind == suffixSnapshot && clean || kind == suffixTxn && len(d.bytes)%abortedTxnBytes == 0 && (len(d.bytes) == 0 || strings.HasPrefix(d.name, "cut"))) {
+func (a *atRest) checkTxns(l *Log, e *expected, mine bool, kind string, d vfs.Damage, clean bool) error {
+	if l.tp != plainTP || mine && (kind == suffixLog || kind == suffixSnapshot && clean || kind == suffixTxn && len(d.Bytes)%abortedTxnBytes == 0 && (len(d.Bytes) == 0 || strings.HasPrefix(d.Name, "cut"))) {
 		return nil
 	}
 	got, err := readFrom(l, l.StartOffset())

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -351,41 +352,28 @@ func TestBackgroundWork(t *testing.T) {
 
 // slowSync lets a test hold syncs of .log files back and count them.
 type slowSync struct {
-	vfs.FS
-	mu    sync.Mutex
-	syncs int
+	syncs atomic.Int32
 	enter chan struct{} // a sync has begun
 	leave chan struct{} // lets one go on
 }
 
-type slowFile struct {
-	vfs.File
-	s *slowSync
-}
-
-func (s *slowSync) OpenFile(path string, flag int, perm fs.FileMode) (vfs.File, error) {
-	f, err := s.FS.OpenFile(path, flag, perm)
-	if err == nil && strings.HasSuffix(path, ".log") {
-		return &slowFile{f, s}, nil
-	}
-	return f, err
-}
-
-func (f *slowFile) Sync() error {
-	f.s.mu.Lock()
-	f.s.syncs++
-	f.s.mu.Unlock()
-	f.s.enter <- struct{}{}
-	<-f.s.leave
-	return f.File.Sync()
+func (s *slowSync) disk(t *testing.T) vfs.FS {
+	f := vfs.NewFaults(mem(t))
+	f.Add(vfs.Rule{Op: vfs.OpSync, Path: "*.log", Call: func(string) error {
+		s.syncs.Add(1)
+		s.enter <- struct{}{}
+		<-s.leave
+		return nil
+	}})
+	return f
 }
 
 // Appends that arrive while a sync runs share the next one, and none of them holds the log's lock.
 func TestGroupCommit(t *testing.T) {
-	s := &slowSync{FS: mem(t), enter: make(chan struct{}, 100), leave: make(chan struct{})}
+	s := &slowSync{enter: make(chan struct{}, 100), leave: make(chan struct{})}
 	c := testConfig()
 	c.FlushMessages = 1
-	l := openTest(t, s, c, nil)
+	l := openTest(t, s.disk(t), c, nil)
 	done := make(chan AppendResult, 100)
 	add := func() {
 		b := batchSpec{}.build(t)
@@ -417,15 +405,15 @@ func TestGroupCommit(t *testing.T) {
 	for range 21 {
 		<-done
 	}
-	if s.syncs != 2 || l.DurableEnd() != 21 {
-		t.Errorf("%d syncs, durable end %d", s.syncs, l.DurableEnd())
+	if n := s.syncs.Load(); n != 2 || l.DurableEnd() != 21 {
+		t.Errorf("%d syncs, durable end %d", n, l.DurableEnd())
 	}
 }
 
 // A truncation during a sync: what is written afterwards is not called durable by it.
 func TestTruncationDuringSync(t *testing.T) {
-	s := &slowSync{FS: mem(t), enter: make(chan struct{}, 100), leave: make(chan struct{}, 100)}
-	l := openTest(t, s, testConfig(), nil)
+	s := &slowSync{enter: make(chan struct{}, 100), leave: make(chan struct{}, 100)}
+	l := openTest(t, s.disk(t), testConfig(), nil)
 	for range 4 {
 		mustAppend(t, l, batchSpec{size: 100})
 	}

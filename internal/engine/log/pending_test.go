@@ -13,18 +13,14 @@ import (
 	"github.com/moldau-io/moldau/internal/base/vfs"
 )
 
-// gate is a file system in which a topic's segments cannot be opened until the gate is.
-type gate struct {
-	vfs.FS
-	topic string
-	open  chan struct{}
-}
-
-func (g *gate) OpenFile(path string, flag int, perm os.FileMode) (vfs.File, error) {
-	if strings.Contains(path, "/"+g.topic+"-") && strings.HasSuffix(path, ".log") {
-		<-g.open
+// gated lets nobody open the segments of topic slow until the gate is.
+func gated(inner vfs.FS) (fsys vfs.FS, gate chan struct{}) {
+	gate = make(chan struct{})
+	f := vfs.NewFaults(inner)
+	for _, op := range []vfs.Op{vfs.OpOpen, vfs.OpCreate} {
+		f.Add(vfs.Rule{Op: op, Path: "slow-*/*.log", Call: func(string) error { <-gate; return nil }})
 	}
-	return g.FS.OpenFile(path, flag, perm)
+	return f, gate
 }
 
 // killed leaves two topics of three partitions with five records each, of which three are behind the recovery point.
@@ -63,6 +59,19 @@ func recoverBehind(t *testing.T, fsys vfs.FS, ck *clock) (*Manager, chan id.Topi
 	return m, ch
 }
 
+// heldUp is a manager after a kill that has recovered topic fast. The logs of topic slow are held up at the gate, two of them, and
+// the third waits for its turn.
+func heldUp(t *testing.T, ck *clock) (m *Manager, disk *vfs.Mem, recovered chan id.TopicPartition, gate chan struct{}) {
+	t.Helper()
+	disk = killed(t, ck)
+	g, gate := gated(disk)
+	m, recovered = recoverBehind(t, g, ck)
+	for range 3 {
+		<-recovered
+	}
+	return m, disk, recovered, gate
+}
+
 // TestRecoveryBehindTheStart: small logs are there when Load returns; one that takes long holds nobody up, is there when it is
 // recovered, and meanwhile the checkpoints keep what they said of it.
 func TestRecoveryBehindTheStart(t *testing.T) {
@@ -72,7 +81,7 @@ func TestRecoveryBehindTheStart(t *testing.T) {
 	if !strings.Contains(want, "slow 0 2") {
 		t.Fatalf("recovery points before the kill:\n%s", want)
 	}
-	g := &gate{FS: disk, topic: "slow", open: make(chan struct{})}
+	g, gate := gated(disk)
 	m, recovered := recoverBehind(t, g, ck)
 	for range 3 {
 		if tp := <-recovered; tp.Topic != "fast" {
@@ -95,7 +104,7 @@ func TestRecoveryBehindTheStart(t *testing.T) {
 	if got := content(t, disk, "/data/"+fileRecoveryPoint); got != want {
 		t.Errorf("recovery points while logs are pending:\n%s\nbefore:\n%s", got, want)
 	}
-	close(g.open)
+	close(gate)
 	for range 3 {
 		tp := <-recovered
 		l, ok := m.Get(tp)
@@ -115,13 +124,7 @@ func TestRecoveryBehindTheStart(t *testing.T) {
 // empty; a shutdown before the recovery leaves no mark.
 func TestPendingLogsGo(t *testing.T) {
 	ck := &clock{ms: epochMs}
-	disk := killed(t, ck)
-	g := &gate{FS: disk, topic: "slow", open: make(chan struct{})}
-	m, recovered := recoverBehind(t, g, ck)
-	for range 3 {
-		<-recovered
-	}
-	// Two are held up at the gate, the third waits for its turn.
+	m, disk, _, gate := heldUp(t, ck)
 	waiting := partition("slow", -1)
 	m.mu.Lock()
 	for tp, p := range m.pending {
@@ -155,7 +158,7 @@ func TestPendingLogsGo(t *testing.T) {
 	other := partition("slow", (waiting.Partition+1)%3)
 	done := make(chan error)
 	go func() { done <- m.Delete(other) }()
-	close(g.open) // the deletion may be waiting for the recovery, or come later
+	close(gate) // the deletion may be waiting for the recovery, or come later
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
@@ -170,12 +173,7 @@ func TestPendingLogsGo(t *testing.T) {
 // TestStopBeforeRecovery: what was not recovered when the node stopped is recovered by the next start.
 func TestStopBeforeRecovery(t *testing.T) {
 	ck := &clock{ms: epochMs}
-	disk := killed(t, ck)
-	g := &gate{FS: disk, topic: "slow", open: make(chan struct{})}
-	m, recovered := recoverBehind(t, g, ck)
-	for range 3 {
-		<-recovered
-	}
+	m, disk, _, gate := heldUp(t, ck)
 	closed := make(chan error)
 	go func() { closed <- m.Close(1) }()
 	for open := true; open; {
@@ -183,7 +181,7 @@ func TestStopBeforeRecovery(t *testing.T) {
 		open = !m.closed
 		m.mu.Unlock()
 	}
-	close(g.open)
+	close(gate)
 	if err := <-closed; err != nil {
 		t.Fatal(err)
 	}
@@ -284,12 +282,7 @@ func TestRecoveryKeepsWhatIsClean(t *testing.T) {
 // directory is renamed, and a log of the same name that was asked for meanwhile begins empty.
 func TestDeleteInRecovery(t *testing.T) {
 	ck := &clock{ms: epochMs}
-	disk := killed(t, ck)
-	g := &gate{FS: disk, topic: "slow", open: make(chan struct{})}
-	m, recovered := recoverBehind(t, g, ck)
-	for range 3 {
-		<-recovered
-	}
+	m, disk, recovered, gate := heldUp(t, ck)
 	var running []id.TopicPartition
 	m.mu.Lock()
 	for tp, p := range m.pending {
@@ -324,7 +317,7 @@ func TestDeleteInRecovery(t *testing.T) {
 		}
 		made <- l
 	}()
-	close(g.open)
+	close(gate)
 	l := <-made
 	if l.EndOffset() != 0 {
 		t.Errorf("the new log ends at %d", l.EndOffset())
@@ -373,7 +366,8 @@ func TestAbandonedRecovery(t *testing.T) {
 	}
 	var stop atomic.Bool
 	reads := 0
-	slow := stopping{FS: disk, reads: &reads, stop: &stop}
+	slow := vfs.NewFaults(disk) // the first read of a segment is the moment in which nobody wants the log any more
+	slow.Add(vfs.Rule{Op: vfs.OpRead, Path: "*.log", Call: func(string) error { reads++; stop.Store(true); return nil }})
 	_, err := tryOpen(t, slow, testConfig(), func(o *LogOptions) { quiet(o); o.CleanShutdown = false; o.stop = &stop })
 	if !errors.Is(err, errAbandoned) {
 		t.Fatalf("opened with %v", err)
@@ -381,30 +375,4 @@ func TestAbandonedRecovery(t *testing.T) {
 	if reads > 4 {
 		t.Errorf("%d reads after nobody wanted the log", reads)
 	}
-}
-
-// stopping is a disk on which the first read of a segment is the moment in which nobody wants the log any more.
-type stopping struct {
-	vfs.FS
-	reads *int
-	stop  *atomic.Bool
-}
-
-type stoppingFile struct {
-	vfs.File
-	s stopping
-}
-
-func (s stopping) OpenFile(path string, flag int, perm os.FileMode) (vfs.File, error) {
-	f, err := s.FS.OpenFile(path, flag, perm)
-	if err == nil && strings.HasSuffix(path, ".log") {
-		f = stoppingFile{f, s}
-	}
-	return f, err
-}
-
-func (f stoppingFile) ReadAt(b []byte, at int64) (int, error) {
-	*f.s.reads++
-	f.s.stop.Store(true)
-	return f.File.ReadAt(b, at)
 }

@@ -63,55 +63,24 @@ func filesOf(t *testing.T, fsys vfs.FS, dir string) map[string][]byte {
 	return out
 }
 
-type damaged struct {
-	name  string
-	bytes []byte // nil: it is away
-}
-
 // damagesOf are the ways in which a file may come to be another one.
-func damagesOf(kind string, b, stale []byte, rng *rand.Rand) []damaged {
-	out := []damaged{{"away", nil}, {"empty", []byte{}}}
-	from, every := 0, 1
-	switch kind {
-	case "log": // at every offset of the last batch
+func damagesOf(kind string, b, stale []byte, rng *rand.Rand) []vfs.Damage {
+	how := vfs.Thoroughness{CutEvery: 1 + len(b)/40, Flips: 40}
+	if kind == "log" { // at every offset of the last batch
+		how.CutEvery = 1
 		for rest := b; len(rest) > 0; {
 			_, next, err := record.Next(rest)
 			if err != nil {
 				break
 			}
-			from, rest = len(b)-len(rest), next
+			how.CutFrom, rest = len(b)-len(rest), next
 		}
-	default:
-		every = 1 + len(b)/40
 	}
-	for n := from; n < len(b); n += every {
-		out = append(out, damaged{fmt.Sprintf("cut to %d of %d bytes", n, len(b)), b[:n]})
-	}
-	step := 1 + len(b)/40
-	for at := rng.IntN(step); at < len(b); at += step {
-		flipped := bytes.Clone(b)
-		flipped[at] ^= 1 << rng.IntN(8)
-		out = append(out, damaged{fmt.Sprintf("bit flip at %d of %d", at, len(b)), flipped})
-	}
-	const page = 512 // the files are small
-	for at := 0; at < len(b); at += page {
-		zero := bytes.Clone(b)
-		clear(zero[at:min(at+page, len(b))])
-		out = append(out, damaged{fmt.Sprintf("zeros from %d of %d", at, len(b)), zero})
-	}
-	out = append(out, damaged{"zeros behind the end", append(bytes.Clone(b), make([]byte, 600)...)})
-	if len(b) > 0 {
-		version := bytes.Clone(b)
-		version[0] ^= 9
-		out = append(out, damaged{"another first byte", version})
-	}
+	out := vfs.Damages(b, stale, how, rng)
 	for old, to := range map[string]string{`"data_version":1`: `"data_version":9`, "version: 0": "version: 9", "version=1": "version=9"} {
 		if v := bytes.Replace(b, []byte(old), []byte(to), 1); !bytes.Equal(v, b) {
-			out = append(out, damaged{"another version", v})
+			out = append(out, vfs.Damage{Name: "another version", Bytes: v})
 		}
-	}
-	if stale != nil && !bytes.Equal(stale, b) {
-		out = append(out, damaged{"stale copy", stale})
 	}
 	return out
 }
@@ -155,12 +124,12 @@ func TestAtRest(t *testing.T) {
 		for _, d := range damagesOf(kind, files[path], stale[path], rng) {
 			disk := l.mem.CrashClone(vfs.KeepUnsynced)
 			var err error
-			if d.bytes == nil {
+			if d.Bytes == nil {
 				if kind != ".lock" {
 					err = disk.Remove(path)
 				}
 			} else {
-				err = vfs.WriteFile(disk, path, d.bytes)
+				err = vfs.WriteFile(disk, path, d.Bytes)
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -169,16 +138,16 @@ func TestAtRest(t *testing.T) {
 			got, err := l.look(disk, kind)
 			switch {
 			case err != nil && strings.HasPrefix(err.Error(), "panic"):
-				t.Errorf("%s, %s: %v", path, d.name, err)
+				t.Errorf("%s, %s: %v", path, d.Name, err)
 			case err != nil && !rule.refuses:
-				t.Errorf("%s, %s: %v", path, d.name, err)
+				t.Errorf("%s, %s: %v", path, d.Name, err)
 			case err != nil:
 				refused[kind]++
 				if !strings.Contains(err.Error(), filepath.Base(path)) && !(kind == "snapshot" || kind == "log") || !strings.Contains(err.Error(), "/data") {
-					t.Errorf("%s, %s: an error that does not name the file: %v", path, d.name, err)
+					t.Errorf("%s, %s: an error that does not name the file: %v", path, d.Name, err)
 				}
 			case got > l.acked, got < l.acked && !rule.loses:
-				t.Errorf("%s, %s: the state is that of change %d of %d", path, d.name, got, l.acked)
+				t.Errorf("%s, %s: the state is that of change %d of %d", path, d.Name, got, l.acked)
 			}
 		}
 	}

@@ -1,8 +1,6 @@
 package replica
 
 import (
-	"os"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -14,17 +12,13 @@ import (
 	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
 
-// slowDisk lets nobody open the segments of topics whose names begin with "slow" until it is released.
-type slowDisk struct {
-	vfs.FS
-	release chan struct{}
-}
-
-func (d *slowDisk) OpenFile(path string, flag int, perm os.FileMode) (vfs.File, error) {
-	if strings.Contains(path, "/slow") && strings.HasSuffix(path, ".log") {
-		<-d.release
+// gated lets nobody open the segments of topics whose names begin with "slow" until the gate is.
+func gated(f *vfs.Faults) (gate chan struct{}) {
+	gate = make(chan struct{})
+	for _, op := range []vfs.Op{vfs.OpOpen, vfs.OpCreate} {
+		f.Add(vfs.Rule{Op: op, Path: "slow*/*.log", Call: func(string) error { <-gate; return nil }})
 	}
-	return d.FS.OpenFile(path, flag, perm)
+	return gate
 }
 
 // heard is a watcher that remembers.
@@ -44,7 +38,8 @@ func TestRecoveryBehindTheStart(t *testing.T) {
 	}
 	first.logs.Tick(time.Now())
 	first.stop = func() { first.Close() }
-	disk := &slowDisk{FS: mem.CrashClone(1), release: make(chan struct{})}
+	disk := vfs.NewFaults(mem.CrashClone(1))
+	gate := gated(disk)
 	h := heard{make(chan id.TopicPartition, 10)}
 	r := bootEarly(t, disk, "/data", nil, func(r *rig) []logrec.MetadataRecord {
 		r.WatchLeadership("slow", h)
@@ -71,7 +66,7 @@ func TestRecoveryBehindTheStart(t *testing.T) {
 			t.Errorf("slowgone-%d after its deletion: %v", p, err)
 		}
 	}
-	close(disk.release)
+	close(gate)
 	r.awaitRecovered()
 	if base := r.mustProduce("slow", 1); base != 4 {
 		t.Errorf("slow goes on at %d", base)
@@ -103,9 +98,9 @@ func TestRecoveringShared(t *testing.T) {
 	first.stop = func() { first.Close() }
 	for _, fails := range []bool{false, true} {
 		faults := vfs.NewFaults(mem.CrashClone(1))
-		disk := &slowDisk{FS: faults, release: make(chan struct{})}
+		gate := gated(faults)
 		told := make(chan struct{}, 100)
-		r := bootEarly(t, disk, "/data", func(o *Options) { o.Recovered = func() { told <- struct{}{} } }, func(r *rig) []logrec.MetadataRecord {
+		r := bootEarly(t, faults, "/data", func(o *Options) { o.Recovered = func() { told <- struct{}{} } }, func(r *rig) []logrec.MetadataRecord {
 			return append(r.topicRecords("slow", 2, int32(self), 2), r.topicRecords("slowtoo", 1)...)
 		})
 		if n := r.RecoveringShared(); n != 2 {
@@ -115,7 +110,7 @@ func TestRecoveringShared(t *testing.T) {
 			faults.Add(vfs.Rule{Op: vfs.OpAny, Path: "*.log", Err: syscall.EIO})
 			r.stop = sync.OnceFunc(func() { r.Close(); r.logs.Close(id.NoBrokerEpoch) })
 		}
-		close(disk.release)
+		close(gate)
 		for r.RecoveringShared() > 0 {
 			if fails {
 				<-r.logs.Failures()

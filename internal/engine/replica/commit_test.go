@@ -3,7 +3,6 @@ package replica
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -23,46 +22,34 @@ import (
 
 // gates is a disk on which every fsync of a partition's log file waits until it is let go.
 type gates struct {
-	vfs.FS
 	mu     sync.Mutex
 	open   bool
 	begun  int                   // fsyncs, all in all
 	inside map[string]chan error // by partition
 }
 
-func (g *gates) OpenFile(path string, flag int, perm fs.FileMode) (vfs.File, error) {
-	f, err := g.FS.OpenFile(path, flag, perm)
-	if err != nil || !strings.HasSuffix(path, ".log") {
-		return f, err
-	}
-	return &gatedFile{f, g, filepath.Base(filepath.Dir(path))}, nil
+func (g *gates) disk() vfs.FS {
+	f := vfs.NewFaults(vfs.NewMem())
+	f.Add(vfs.Rule{Op: vfs.OpSync, Path: "*.log", Call: g.pass})
+	return f
 }
 
-type gatedFile struct {
-	vfs.File
-	g         *gates
-	partition string
-}
-
-func (f *gatedFile) Sync() error {
-	g := f.g
+func (g *gates) pass(path string) error {
+	partition := filepath.Base(filepath.Dir(path))
 	g.mu.Lock()
 	if g.open {
 		g.mu.Unlock()
-		return f.File.Sync()
+		return nil
 	}
-	if g.inside[f.partition] != nil {
+	if g.inside[partition] != nil {
 		g.mu.Unlock()
-		return fmt.Errorf("two fsyncs of %s at a time", f.partition)
+		return fmt.Errorf("two fsyncs of %s at a time", partition)
 	}
 	g.begun++
 	wait := make(chan error, 1)
-	g.inside[f.partition] = wait
+	g.inside[partition] = wait
 	g.mu.Unlock()
-	if err := <-wait; err != nil {
-		return err
-	}
-	return f.File.Sync()
+	return <-wait
 }
 
 // syncing lists the partitions whose fsync is under way.
@@ -101,8 +88,8 @@ func (g *gates) endAll() {
 
 // strictRig has a topic "t" with flush.messages=1.
 func strictRig(t *testing.T, dirs string, partitions int) (*rig, *gates) {
-	g := &gates{FS: vfs.NewMem(), inside: map[string]chan error{}}
-	r := newRigOn(t, g, dirs, nil)
+	g := &gates{inside: map[string]chan error{}}
+	r := newRigOn(t, g.disk(), dirs, nil)
 	t.Cleanup(g.endAll)
 	c := TopicConfig{Log: log.DefaultConfig(), MinInSyncReplicas: 1}
 	c.Log.FlushMessages = 1
