@@ -7,7 +7,7 @@ import (
 
 // TestBugs proves that the simulation can fail: each mistake an owner can make is found within so many runs.
 func TestBugs(t *testing.T) {
-	base, _ := seed(t)
+	base, _ := Seed(t)
 	tests := []struct {
 		name  string
 		bugs  Bugs

@@ -265,7 +265,7 @@ func (m *metadata) Propose(env Env) [][]any {
 // TestController runs controllers on quorums under all faults: decisions that are not committed never leak, each state is a
 // replay of what is committed, and who is deposed forgets.
 func TestController(t *testing.T) {
-	base, only := seed(t)
+	base, only := Seed(t)
 	t.Logf("seeds from %d (MOLDAU_SEED=<seed> repeats one run)", base)
 	var total Counts
 	var seen decisions
@@ -290,7 +290,7 @@ func TestController(t *testing.T) {
 
 // TestControllerBugs proves that TestController can fail.
 func TestControllerBugs(t *testing.T) {
-	base, _ := seed(t)
+	base, _ := Seed(t)
 	for name, bugs := range map[string]leaks{"decisions are published": {publishDecided: true}, "decisions outlive the office": {keepOffice: true},
 		"decisions are applied twice": {skipCommitted: true}} {
 		t.Run(name, func(t *testing.T) {

@@ -56,7 +56,7 @@ func chain(s *Sim, a, b, c, d, e id.BrokerID) {
 
 // TestScenarios plays what Apache Kafka plays with its own Raft, each from many seeds, with any number of observers.
 func TestScenarios(t *testing.T) {
-	base, only := seed(t)
+	base, only := Seed(t)
 	all := func(s *script, hw id.Offset) {
 		s.until("all know the high watermark", func() bool { return s.Reached(hw) })
 	}

@@ -4,8 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 )
@@ -14,18 +12,6 @@ var (
 	soakSteps = flag.Int64("sim.steps", 2_000_000, "steps of TestSimulation in total")
 	trace     = flag.Bool("sim.trace", false, "print every event")
 )
-
-// seed is a fresh one, or MOLDAU_SEED. With MOLDAU_SEED set, only that one run is made.
-func seed(t *testing.T) (base uint64, only bool) {
-	if v := os.Getenv("MOLDAU_SEED"); v != "" {
-		n, err := strconv.ParseUint(v, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n, true
-	}
-	return uint64(time.Now().UnixNano()), false
-}
 
 // harsh is a run with all faults, whose shape follows from the seed.
 func harsh(seed uint64) Options {
@@ -76,7 +62,7 @@ func run(o Options, steps int) (*Sim, error) {
 
 // TestSimulation runs quorums of 1, 3 and 5 voters and 2 observers under all faults.
 func TestSimulation(t *testing.T) {
-	base, only := seed(t)
+	base, only := Seed(t)
 	t.Logf("seeds from %d (MOLDAU_SEED=<seed> repeats one run)", base)
 	var total Counts
 	steps, runs := int64(0), 0

@@ -4,10 +4,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"strconv"
 	"testing"
-	"time"
+
+	"github.com/moldau-io/moldau/internal/sim"
 )
 
 var (
@@ -17,21 +16,9 @@ var (
 
 const runSteps = 4_000
 
-// seed is a fresh one, or MOLDAU_SEED. With MOLDAU_SEED set, only that one run is made.
-func seed(t *testing.T) (base uint64, only bool) {
-	if v := os.Getenv("MOLDAU_SEED"); v != "" {
-		n, err := strconv.ParseUint(v, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n, true
-	}
-	return uint64(time.Now().UnixNano()), false
-}
-
 // TestSimulation runs producers, workers and groups against both coordinators under all faults.
 func TestSimulation(t *testing.T) {
-	base, only := seed(t)
+	base, only := sim.Seed(t)
 	t.Logf("seeds from %d (MOLDAU_SEED=<seed> repeats one run)", base)
 	var total Counts
 	steps, runs := int64(0), 0
@@ -56,7 +43,7 @@ func TestSimulation(t *testing.T) {
 
 // TestBugs proves that the simulation can fail: each mistake is found within so many runs, as what it breaks.
 func TestBugs(t *testing.T) {
-	base, _ := seed(t)
+	base, _ := sim.Seed(t)
 	for _, tt := range []struct {
 		name  string
 		bugs  Bugs
@@ -93,7 +80,7 @@ func TestBugs(t *testing.T) {
 
 // TestPromises proves that each promise is looked at: each is the first to be broken by some mistake.
 func TestPromises(t *testing.T) {
-	base, _ := seed(t)
+	base, _ := sim.Seed(t)
 	for _, tt := range []struct {
 		promise string
 		bugs    Bugs
