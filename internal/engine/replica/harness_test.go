@@ -31,9 +31,10 @@ type rig struct {
 	offset  id.Offset
 	configs map[string]TopicConfig
 	ids     map[string]id.UUID
-	made    int    // topics so far
-	stop    func() // closes the manager and the logs
-	way     string // what produces go through; see ways_test.go
+	made    int        // topics so far
+	stop    func()     // closes the manager and the logs
+	way     string     // what produces go through; see ways_test.go
+	trial   sync.Mutex // held by the produce that goes through it: holding back is for all partitions
 	// fault is what a way gets wrong in its own tests, where complaints are counted and not told.
 	fault      string
 	complaints int
@@ -236,8 +237,11 @@ func (a *answer) one(t testing.TB) AppendResult {
 
 func (r *rig) produce(acks int16, timeout time.Duration, parts ...AppendPartition) *answer {
 	r.t.Helper()
-	if r.way != wayFree && acks == -1 && r.held.Load() == 0 {
-		return r.ordeal(timeout, parts)
+	if r.way != wayFree && acks == -1 && r.trial.TryLock() {
+		defer r.trial.Unlock()
+		if r.held.Load() == 0 {
+			return r.ordeal(timeout, parts)
+		}
 	}
 	return r.send(acks, timeout, parts)
 }

@@ -162,7 +162,11 @@ func (m *Manager) Hold() { m.HoldBack(math.MaxInt32) }
 // back for it. With 0 it is Release.
 func (m *Manager) HoldBack(records int) {
 	m.held.Store(int64(records))
-	m.eachPartition((*Partition).reconsider)
+	m.eachPartition(func(p *Partition) {
+		p.mu.Lock() // who advances by what was said before is through
+		p.mu.Unlock()
+		p.reconsider()
+	})
 }
 
 // Release lets the high watermarks go to where the rule puts them and wakes who waited.
