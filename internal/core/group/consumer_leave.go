@@ -121,8 +121,14 @@ func (s *Shard) loadedConsumer(g *consumerGroup) {
 // watchConsumer starts the deadlines of a member.
 func (s *Shard) watchConsumer(group string, m *consumerMember) {
 	s.restartConsumerSession(group, m)
-	if m.owesPartitions() {
-		s.timers.Set(timerKey{timerRevoke, group, m.id}, s.now.Add(time.Duration(m.rebalanceTimeoutMs)*time.Millisecond), struct{}{})
+	if m.state == memberUnrevoked {
+		// The time that a classic member had to join again was not in the log. It gets it anew without being told to by a heartbeat
+		// first, of which there may be none.
+		kind := timerRevoke
+		if m.classic != nil {
+			kind = timerRejoin
+		}
+		s.timers.Set(timerKey{kind, group, m.id}, s.now.Add(time.Duration(m.rebalanceTimeoutMs)*time.Millisecond), struct{}{})
 	}
 }
 

@@ -28,7 +28,8 @@ type simClient struct {
 	regex          *string
 	has            map[string]bool // topic-partition
 	full           bool            // the next heartbeat says everything
-	gone           bool
+	session        time.Duration   // of a classic client
+	rebalance      time.Duration
 }
 
 // simConsumers runs clients against one shard. Answers can be lost, batches can, and the leadership can.
@@ -38,6 +39,8 @@ type simConsumers struct {
 	clients []*simClient
 	joined  int
 	sizes   map[string]int
+	sure    bool // no answer is lost
+	classic int  // one client in so many is
 }
 
 // TestRandomConsumerGroups lets clients of both protocols come, go, crash and change their minds while answers, batches and the
@@ -52,13 +55,7 @@ func TestRandomConsumerGroups(t *testing.T) {
 }
 
 func consumerRun(t *testing.T, seed uint64, steps int) {
-	rnd := rand.New(rand.NewPCG(seed, 5))
-	cfg := DefaultConfig()
-	cfg.Consumer.AssignmentInterval = time.Duration(rnd.IntN(2)) * time.Second
-	cfg.InitialRebalanceDelay = 0
-	s := &simConsumers{world: newWorld(t, cfg, seed), rnd: rnd, sizes: map[string]int{}}
-	s.grow("t")
-	s.grow("u")
+	s := newSimConsumers(t, seed, rand.New(rand.NewPCG(seed, 5)))
 	for i := range steps {
 		s.step(i)
 		s.out = nil
@@ -84,6 +81,16 @@ func consumerRun(t *testing.T, seed uint64, steps int) {
 	if e := s.s.groups["g"]; e != nil && !e.empty() {
 		t.Fatalf("seed %d: after all sessions are over there is still\n%s", seed, durable(s.s))
 	}
+}
+
+func newSimConsumers(t *testing.T, seed uint64, rnd *rand.Rand) *simConsumers {
+	cfg := DefaultConfig()
+	cfg.Consumer.AssignmentInterval = time.Duration(rnd.IntN(2)) * time.Second
+	cfg.InitialRebalanceDelay = 0
+	s := &simConsumers{world: newWorld(t, cfg, seed), rnd: rnd, sizes: map[string]int{}, classic: 4}
+	s.grow("t")
+	s.grow("u")
+	return s
 }
 
 func (s *simConsumers) grow(topic string) {
@@ -225,7 +232,9 @@ func (s *simConsumers) newClient() {
 	s.joined++
 	c := &simClient{name: fmt.Sprintf("c%d", s.joined), full: true, has: map[string]bool{}}
 	c.memberID = "member-" + c.name
-	c.classic = s.rnd.IntN(4) == 0
+	c.session = time.Duration(6000+s.rnd.IntN(50_000)) * time.Millisecond
+	c.rebalance = time.Duration(5000+s.rnd.IntN(55_000)) * time.Millisecond
+	c.classic = s.rnd.IntN(s.classic) == 0
 	if !c.classic && s.rnd.IntN(3) == 0 {
 		c.instance = new(fmt.Sprintf("i%d", s.rnd.IntN(2)))
 	}
@@ -268,7 +277,7 @@ func (s *simConsumers) ask(name string, version int16, decide func(Turn) shard.R
 	}
 	s.carry(ticket, res)
 	s.settle()
-	if s.rnd.IntN(12) == 0 {
+	if !s.sure && s.rnd.IntN(12) == 0 {
 		return nil // lost
 	}
 	return got
@@ -285,7 +294,7 @@ func (s *simConsumers) heartbeat(c *simClient) {
 		c.has = map[string]bool{}
 	}
 	if c.epoch == 0 || c.full || s.rnd.IntN(3) == 0 {
-		req.RebalanceTimeoutMs, req.SubscribedTopicNames, req.SubscribedTopicRegex = 30_000, c.topics, c.regex
+		req.RebalanceTimeoutMs, req.SubscribedTopicNames, req.SubscribedTopicRegex = int32(c.rebalance.Milliseconds()), c.topics, c.regex
 		req.TopicPartitions = []heartbeatPartitions{}
 		for at := range c.has {
 			topicsOf([]string{at}, func(topic string, p int32, _ string) {
@@ -361,7 +370,8 @@ func (s *simConsumers) classicStep(c *simClient) {
 		return
 	}
 	req := api.NewJoinGroupRequest()
-	req.GroupID, req.MemberID, req.ProtocolType, req.SessionTimeoutMs, req.RebalanceTimeoutMs = "g", c.memberID, "consumer", 10_000, 30_000
+	req.GroupID, req.MemberID, req.ProtocolType, req.SessionTimeoutMs = "g", c.memberID, "consumer", int32(c.session.Milliseconds())
+	req.RebalanceTimeoutMs = int32(c.rebalance.Milliseconds())
 	var owned []string
 	for at := range c.has {
 		owned = append(owned, at)
@@ -424,6 +434,11 @@ func (s *simConsumers) settleDown() error {
 		}
 	}
 	s.out = nil
+	return s.complete()
+}
+
+// complete: the partitions of a consumer group are where they should be.
+func (s *simConsumers) complete() error {
 	e := s.s.groups["g"]
 	if e == nil || e.consumer == nil {
 		return nil // nobody is left, or only classic members

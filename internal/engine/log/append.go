@@ -215,7 +215,14 @@ func (l *Log) checkProducer(b record.Batch, info AppendInfo) error {
 	if err := l.checkVerified(b, a, info); err != nil {
 		return err
 	}
-	defer l.producers.verified(b)
+	if err := l.prepareBatch(a, b, info); err != nil {
+		return err // the question stays open: a later sequence must not pass because an even later one was refused
+	}
+	l.producers.verified(b)
+	return nil
+}
+
+func (l *Log) prepareBatch(a *producerAppend, b record.Batch, info AppendInfo) error {
 	if !b.IsControl() {
 		return a.data(l.tp, b, info.Origin)
 	}
@@ -226,7 +233,11 @@ func (l *Log) checkProducer(b record.Batch, info AppendInfo) error {
 	if !ok {
 		return nil // the whole transaction was compacted away
 	}
-	return a.marker(l.tp, b, m, info.Origin, info.TransactionVersion)
+	closed, err := a.marker(l.tp, b, m, info.Origin, info.TransactionVersion)
+	if err == nil && closed.first >= 0 {
+		l.producers.closed = append(l.producers.closed, closed)
+	}
+	return err
 }
 
 // controlBatchLimit bounds a control batch's decompressed size.

@@ -97,6 +97,7 @@ type producerState struct {
 	snapshotEnd  id.Offset     // end of the newest snapshot
 	snapshots    []id.Offset   // files there are, ascending
 	scratch      []producerAppend
+	closed       []closedTxn // by the append being looked at, in the order of its batches
 
 	verifications map[id.ProducerID]*verification
 	guards        VerificationGuard // given out so far
@@ -109,19 +110,19 @@ type producerAppend struct {
 	known   bool          // there was an entry
 	next    producerEntry // epoch and so on after; its batches are the new ones only
 	opened  []id.Offset   // first offsets of transactions that begin
-	closed  []closedTxn
 
 	verification *verification // as it stood before the append; nil without one
 }
 
 // closedTxn is a transaction whose marker is being appended.
 type closedTxn struct {
-	first, last id.Offset
+	producer    id.ProducerID
+	first, last id.Offset // first is id.NoOffset if there was none to end
 	aborted     bool
 }
 
 // begin starts looking at an append.
-func (p *producerState) begin() { p.scratch = p.scratch[:0] }
+func (p *producerState) begin() { p.scratch, p.closed = p.scratch[:0], p.closed[:0] }
 
 // prepare returns the working entry of a producer in this append.
 func (p *producerState) prepare(pid id.ProducerID) *producerAppend {
@@ -199,8 +200,9 @@ func (a *producerAppend) checkSequence(tp id.TopicPartition, epoch id.ProducerEp
 		a.id, offset, tp, seq, last)
 }
 
-// marker checks an end transaction marker and adds it to the append.
-func (a *producerAppend) marker(tp id.TopicPartition, b record.Batch, m endTxnMarker, origin Origin, txnVersion int16) error {
+// marker checks an end transaction marker and adds it to the append. It returns the transaction that it ends.
+func (a *producerAppend) marker(tp id.TopicPartition, b record.Batch, m endTxnMarker, origin Origin, txnVersion int16) (closedTxn, error) {
+	none := closedTxn{first: id.NoOffset}
 	epoch, offset := b.ProducerEpoch(), b.BaseOffset()
 	stale := epoch < a.next.epoch
 	if origin != OriginReplication && txnVersion >= 2 {
@@ -211,19 +213,17 @@ func (a *producerAppend) marker(tp id.TopicPartition, b record.Batch, m endTxnMa
 		}
 	}
 	if stale && origin != OriginReplication {
-		return refuse(wire.ErrInvalidProducerEpoch, "Epoch of producer %d at offset %d in %v is %d, the last seen epoch is %d (TV%d)",
+		return none, refuse(wire.ErrInvalidProducerEpoch, "Epoch of producer %d at offset %d in %v is %d, the last seen epoch is %d (TV%d)",
 			a.id, offset, tp, epoch, a.next.epoch, txnVersion)
 	}
 	if a.next.coordinatorEpoch > m.coordinatorEpoch && origin != OriginReplication {
-		return refuse(wire.ErrTransactionCoordinatorFenced, "Invalid coordinator epoch for producer %d at offset %d in %v: %d (zombie), %d (current)",
+		return none, refuse(wire.ErrTransactionCoordinatorFenced, "Invalid coordinator epoch for producer %d at offset %d in %v: %d (zombie), %d (current)",
 			a.id, offset, tp, m.coordinatorEpoch, a.next.coordinatorEpoch)
 	}
-	if a.next.txnFirst >= 0 {
-		a.closed = append(a.closed, closedTxn{first: a.next.txnFirst, last: offset, aborted: !m.commit})
-	}
+	closed := closedTxn{producer: a.id, first: a.next.txnFirst, last: offset, aborted: !m.commit}
 	a.next.setEpoch(epoch)
 	a.next.coordinatorEpoch, a.next.txnFirst, a.next.lastTimestamp = m.coordinatorEpoch, id.NoOffset, m.timestamp
-	return nil
+	return closed, nil
 }
 
 // commit makes the prepared append true. It returns the aborted transactions for the transaction index.
@@ -248,29 +248,33 @@ func (p *producerState) commit(dst []AbortedTxn) []AbortedTxn {
 			p.ongoing = insertTxn(p.ongoing, transaction{producer: a.id, first: first, lastOffset: id.NoOffset})
 		}
 	}
-	for i := range p.scratch {
-		for _, c := range p.scratch[i].closed {
-			dst = p.complete(dst, p.scratch[i].id, c)
-		}
+	// In the order of the markers, whoever they are of: so must the index be, or a truncation takes more of it than of the log.
+	for _, c := range p.closed {
+		dst = p.complete(dst, c)
 	}
 	return dst
 }
 
-func (p *producerState) complete(dst []AbortedTxn, pid id.ProducerID, c closedTxn) []AbortedTxn {
+func (p *producerState) complete(dst []AbortedTxn, c closedTxn) []AbortedTxn {
 	at := slices.IndexFunc(p.ongoing, func(t transaction) bool { return t.first == c.first })
 	if at < 0 {
 		return dst
 	}
 	if c.aborted {
-		// What was stable before this marker: up to the next open transaction of another producer, or the marker itself.
+		// What was stable before this marker: up to the next open transaction of another producer, or the marker itself. One that
+		// begins behind the marker in the same append does not count, although it does for Kafka: cut off again, it would leave an
+		// entry that ends a search too early. Such entries of Kafka's are made anew by a start (checkTxns).
 		stable := c.last + 1
 		for _, t := range p.ongoing {
-			if t.producer != pid {
+			if t.first > c.last {
+				break
+			}
+			if t.producer != c.producer {
 				stable = t.first
 				break
 			}
 		}
-		dst = append(dst, AbortedTxn{ProducerID: pid, FirstOffset: c.first, LastOffset: c.last, LastStableOffset: stable})
+		dst = append(dst, AbortedTxn{ProducerID: c.producer, FirstOffset: c.first, LastOffset: c.last, LastStableOffset: stable})
 	}
 	t := p.ongoing[at]
 	t.lastOffset = c.last

@@ -261,5 +261,5 @@ func (l *Log) sweep() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.producers.scratch, l.aborted = nil, nil
+	l.producers.scratch, l.producers.closed, l.aborted = nil, nil, nil
 }

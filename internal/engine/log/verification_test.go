@@ -97,8 +97,22 @@ func TestVerificationLowestSequence(t *testing.T) {
 	}
 	spec := batchSpec{txn: true, pid: 7, seq: 5}
 	wantCode(t, appendGuarded(t, l, spec, g, OriginClient), wire.ErrOutOfOrderSequenceNumber)
+	// The refusal does not open the way for a second attempt, with a new question or without.
+	if g != begin(t, l, 7, 0, 5, false) {
+		t.Fatal("guard changed")
+	}
+	wantCode(t, appendGuarded(t, l, spec, g, OriginClient), wire.ErrOutOfOrderSequenceNumber)
+	// Nor does turning verification off: the question is still there.
+	l.o.dynamic.verifyTransactions.Store(false)
+	wantCode(t, appendGuarded(t, l, spec, NoGuard, OriginClient), wire.ErrOutOfOrderSequenceNumber)
+	l.o.dynamic.verifyTransactions.Store(true)
+	spec.seq, spec.records = 3, 2
+	wantCode(t, appendGuarded(t, l, spec, g, OriginClient), wire.ErrNone)
+	spec.seq = 5
+	wantCode(t, appendGuarded(t, l, spec, NoGuard, OriginClient), wire.ErrNone)
 
 	l = verifying(t)
+	spec.records = 1
 	g = begin(t, l, 7, 0, 3, true)
 	spec.seq = 3
 	wantCode(t, appendGuarded(t, l, spec, g, OriginClient), wire.ErrOutOfOrderSequenceNumber) // version 2 begins at 0
