@@ -121,7 +121,7 @@ func (s *Shard) loadedConsumer(g *consumerGroup) {
 // watchConsumer starts the deadlines of a member.
 func (s *Shard) watchConsumer(group string, m *consumerMember) {
 	s.restartConsumerSession(group, m)
-	if m.state == memberUnrevoked {
+	if m.state == memberUnrevoked && m.epoch != epochStaticLeave {
 		// The time that a classic member had to join again was not in the log. It gets it anew without being told to by a heartbeat
 		// first, of which there may be none.
 		kind := timerRevoke
@@ -133,5 +133,7 @@ func (s *Shard) watchConsumer(group string, m *consumerMember) {
 }
 
 // owesPartitions says whether the member has a deadline for giving partitions back. One of the classic protocol has one for joining
-// again instead.
-func (m *consumerMember) owesPartitions() bool { return m.state == memberUnrevoked && m.classic == nil }
+// again instead, and one that is away has given all of them back.
+func (m *consumerMember) owesPartitions() bool {
+	return m.state == memberUnrevoked && m.classic == nil && m.epoch != epochStaticLeave
+}

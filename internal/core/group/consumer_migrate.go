@@ -180,7 +180,7 @@ func (s *Shard) leaveClassic(g *classicGroup) {
 			s.endConsumerTimers(g.name, m.id)
 			s.restartSession(g, m)
 		}
-		if g.state != Stable && len(g.byID) > 0 {
+		if g.state != Stable { // without members, and nobody to wait for any more, it becomes empty
 			g.state = Stable
 			s.prepareRebalance(g)
 		}

@@ -183,7 +183,7 @@ func (s *simConsumers) watched() error {
 		if !s.s.timers.Has(timerKey{timerMember, "g", memberID}) {
 			return fmt.Errorf("member %s has no session", memberID)
 		}
-		if m.state == memberUnrevoked && m.classic == nil && !s.s.timers.Has(timerKey{timerRevoke, "g", memberID}) && !s.hold {
+		if m.owesPartitions() && !s.s.timers.Has(timerKey{timerRevoke, "g", memberID}) && !s.hold {
 			return fmt.Errorf("member %s has for ever to give back", memberID)
 		}
 	}

@@ -89,7 +89,7 @@ func (s *silence) expect(live map[string]bool) {
 			if m.epoch == epochStaticLeave {
 				kind += " away"
 			}
-			if at := millis(m.rebalanceTimeoutMs); m.state == memberUnrevoked {
+			if at := millis(m.rebalanceTimeoutMs); m.state == memberUnrevoked && m.epoch != epochStaticLeave {
 				kind += " revoking"
 				if at.Before(by) {
 					kind, by = kind+" shorter", at
