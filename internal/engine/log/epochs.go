@@ -96,8 +96,11 @@ func (c *epochCache) at(offset id.Offset) id.LeaderEpoch {
 	return id.NoLeaderEpoch
 }
 
-// truncateEnd removes the epochs that start at or above the new end.
+// truncateEnd removes the epochs that start at or above the new end; none if that is id.NoOffset.
 func (c *epochCache) truncateEnd(end id.Offset) bool {
+	if end < 0 {
+		return false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := len(c.entries)

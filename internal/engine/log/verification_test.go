@@ -116,11 +116,39 @@ func TestVerificationLowestSequence(t *testing.T) {
 	g = begin(t, l, 7, 0, 3, true)
 	spec.seq = 3
 	wantCode(t, appendGuarded(t, l, spec, g, OriginClient), wire.ErrOutOfOrderSequenceNumber) // version 2 begins at 0
+	spec.seq = 0
+	wantCode(t, appendGuarded(t, l, spec, g, OriginClient), wire.ErrNone)
+	spec.pid, spec.seq = 8, 5
+	wantCode(t, appendGuarded(t, l, spec, begin(t, l, 8, 0, 5, false), OriginClient), wire.ErrNone) // version 1 anywhere
+}
+
+// A question that is asked again keeps its guard and the lowest sequence of the newest epoch.
+func TestVerificationAsksAgain(t *testing.T) {
+	l := verifying(t)
+	guard := NoGuard
+	for _, c := range []struct {
+		epoch     id.ProducerEpoch
+		seq       int32
+		wantEpoch id.ProducerEpoch
+		wantSeq   int32
+	}{{0, 1, 0, 1}, {0, 0, 0, 0}, {0, 4, 0, 0}, {1, 2, 1, 2}, {0, 0, 1, 2}, {1, 1, 1, 1}} {
+		g := begin(t, l, 7, c.epoch, c.seq, true)
+		if guard == NoGuard {
+			guard = g
+		}
+		if v := l.producers.verifications[7]; g != guard || v.guard != guard || v.epoch != c.wantEpoch || v.lowestSequence != c.wantSeq {
+			t.Fatalf("%+v: guard %d, not %d: %+v", c, g, guard, v)
+		}
+	}
 }
 
 func TestVerificationsExpire(t *testing.T) {
 	l := verifying(t)
 	g := begin(t, l, 7, 0, 0, false)
+	l.expireProducers(l.o.Now().Add(time.Hour-time.Millisecond), time.Hour)
+	if g != begin(t, l, 7, 0, 0, false) {
+		t.Fatal("gone too early")
+	}
 	l.expireProducers(l.o.Now().Add(time.Hour), time.Hour)
 	wantCode(t, appendGuarded(t, l, batchSpec{txn: true, pid: 7}, g, OriginClient), wire.ErrInvalidTxnState)
 	if again := begin(t, l, 7, 0, 0, false); again == g {
