@@ -1,6 +1,6 @@
 // Command skeleton is the least a broker can do, as the limit in the benchmarks: it reads a Produce frame, checks the CRC of its
-// batch, appends it to one file and acknowledges; it answers a Fetch with a megabyte of that file by sendfile. It validates
-// nothing else, keeps no index and no state, and must never be mistaken for a broker.
+// batch, appends it to one file and acknowledges; it answers a Fetch with a megabyte of that file by sendfile, and an OffsetCommit
+// after writing its bytes. It validates nothing else, keeps no index and no state, and must never be mistaken for a broker.
 package main
 
 import (
@@ -74,6 +74,8 @@ func serve(c *net.TCPConn, log *os.File) {
 			out, err = produce(buf[:n], log, out[:0])
 		case 1:
 			out, err = fetch(c, buf[:n], sections, out[:0])
+		case 8:
+			out, err = commit(buf[:n], log, out[:0])
 		default:
 			return
 		}
@@ -110,6 +112,18 @@ func produce(frame []byte, log *os.File, out []byte) ([]byte, error) {
 	out = append(out, 0, 0, 0, 0)
 	out = append(out, frame[4:8]...)
 	out = resp.AppendTo(append(out, 0))
+	binary.BigEndian.PutUint32(out, uint32(len(out)-4))
+	return out, nil
+}
+
+// commit writes the frame and says that partition 0 of the topic "bench" is committed (version 8).
+func commit(frame []byte, log *os.File, out []byte) ([]byte, error) {
+	if _, err := log.WriteAt(frame, end.Add(int64(len(frame)))-int64(len(frame))); err != nil {
+		return nil, err
+	}
+	out = append(out, 0, 0, 0, 0)
+	out = append(out, frame[4:8]...)
+	out = append(out, 0, 0, 0, 0, 0, 2, 6, 'b', 'e', 'n', 'c', 'h', 2, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 	binary.BigEndian.PutUint32(out, uint32(len(out)-4))
 	return out, nil
 }

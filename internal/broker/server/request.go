@@ -25,6 +25,7 @@ type ConnInfo struct {
 	// ID names the connection in logs: local address, remote address and a counter.
 	ID string
 
+	host     string // of Host
 	software atomic.Pointer[ClientSoftware]
 }
 
@@ -44,10 +45,10 @@ func (c *ConnInfo) SetSoftware(s ClientSoftware) { c.software.Store(&s) }
 
 // Host returns the peer's IP address as Kafka prints a client host in groups: "/127.0.0.1".
 func (c *ConnInfo) Host() string {
-	if len(c.ClientIP) == 0 {
+	if c.host == "" {
 		return "/127.0.0.1"
 	}
-	return "/" + c.ClientIP.String()
+	return c.host
 }
 
 // Request is one request of a connection, between its arrival and its answer.

@@ -219,6 +219,7 @@ func (s *Server) welcome(nc net.Conn, peer ConnTemplate) {
 		if v4 := a.IP.To4(); v4 != nil {
 			info.ClientIP = v4
 		}
+		info.host = "/" + info.ClientIP.String()
 	}
 	if t, ok := nc.(*net.TCPConn); ok {
 		// No delay is Go's default already; keep-alive as Kafka sets it. A failure here shows up at the first read.

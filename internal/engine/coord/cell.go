@@ -134,8 +134,7 @@ func (c *cell[M]) decide(t shard.Ticket, decide func(M, time.Time, shard.Ticket)
 			c.panicked(p)
 		}
 	}()
-	now := time.Now()
-	c.carry(now, t, decide(c.core, now, t))
+	c.carry(c.turn, t, decide(c.core, c.turn, t))
 }
 
 func (c *cell[M]) read(look func(M)) (code wire.ErrorCode) {
@@ -214,15 +213,15 @@ func (c *cell[M]) leave() {
 }
 
 // settle acts on fates, writes the batch if it is time, follows the high watermark, and takes what has come in, until nothing is
-// left to do.
+// left to do. Its clock is that of the turn, which is short but for the writing.
 func (c *cell[M]) settle() {
 	defer func() {
 		if p := recover(); p != nil {
 			c.panicked(p)
 		}
 	}()
+	now := c.turn
 	for c.state == active {
-		now := time.Now()
 		switch {
 		case len(c.fates) > 0:
 			f := c.fates[0]
@@ -230,10 +229,12 @@ func (c *cell[M]) settle() {
 			c.meet(now, f)
 		case c.batch != nil && c.ripe(now):
 			c.flush()
+			now = time.Now()
 		case c.hw.Load() > c.settled.Load():
 			c.commit(id.Offset(c.hw.Load()))
 		case c.due.Load():
 			c.due.Store(false)
+			now = time.Now() // past what is due
 			c.expire(now)
 		case c.news.Load():
 			c.events()
