@@ -111,7 +111,8 @@ func (s *Shard) expireRevocation(name, memberID string) {
 	}
 }
 
-// loadedConsumer starts the deadlines of a group that was loaded.
+// loadedConsumer starts the deadlines of a group that was loaded. Kafka gives classic members the session of the group here, until their
+// next request; here they have their own from the beginning.
 func (s *Shard) loadedConsumer(g *consumerGroup) {
 	for _, memberID := range g.memberIDs() {
 		s.watchConsumer(g.name, g.member(memberID))
