@@ -72,7 +72,7 @@ func consumerProofs() []proof {
 			w := rawNode(t, vfs.NewMem(), map[string]string{"offsets.topic.num.partitions": "1", "group.consumer.min.session.timeout.ms": "300",
 				"group.consumer.min.heartbeat.interval.ms": "100", "group.consumer.heartbeat.interval.ms": "100"})
 			w.coordinator()
-			w.alter(groupResource, "g", "consumer.session.timeout.ms", "300")
+			w.alterAndSee(groupResource, "g", "consumer.session.timeout.ms", "300")
 			expires(w)
 		}},
 		{scope: conf.GroupScope, key: "consumer.assignment.interval.ms", how: static, see: func(t *testing.T) {

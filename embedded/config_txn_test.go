@@ -170,8 +170,14 @@ func (w *world) produceInTxn(name string, p api.InitProducerIDResponse) wire.Err
 
 func (w *world) topicConfig(topic, key string) string {
 	w.t.Helper()
+	return w.config(2, topic, key)
+}
+
+// config is what the node says that a key of a resource has.
+func (w *world) config(kind int8, name, key string) string {
+	w.t.Helper()
 	var a api.DescribeConfigsResponse
-	w.call(4, &api.DescribeConfigsRequest{Resources: []api.DescribeConfigsRequestResource{{ResourceType: 2, ResourceName: topic, ConfigurationKeys: []string{key}}}}, &a)
+	w.call(4, &api.DescribeConfigsRequest{Resources: []api.DescribeConfigsRequestResource{{ResourceType: kind, ResourceName: name, ConfigurationKeys: []string{key}}}}, &a)
 	if len(a.Results[0].Configs) == 0 {
 		return a.Results[0].ErrorCode.Name()
 	}

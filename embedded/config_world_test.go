@@ -215,6 +215,14 @@ func (w *world) alter(kind int8, name, key, value string) {
 	}
 }
 
+// alterAndSee waits until the node has the value, too: an alteration is answered when it is committed, and brokers learn of it from the
+// metadata log, a moment later.
+func (w *world) alterAndSee(kind int8, name, key, value string) {
+	w.t.Helper()
+	w.alter(kind, name, key, value)
+	w.eventually(func() string { return differs(w.config(kind, name, key), value) })
+}
+
 func (w *world) tryAlter(kind int8, name, key, value string) api.IncrementalAlterConfigsResponseResponse {
 	w.t.Helper()
 	c := api.IncrementalAlterConfigsRequestResourceConfig{Name: key, Value: &value}
