@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -306,5 +307,54 @@ func TestTxnIndex(t *testing.T) {
 	want := []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 50, 0, 0, 0, 0, 0, 0, 0, 60, 0, 0, 0, 0, 0, 0, 0, 55}
 	if got := b[2*abortedTxnBytes:]; !slices.Equal(got, want) {
 		t.Errorf("an entry is written as % x", got)
+	}
+}
+
+// An index that is missing or no whole number of entries is made anew by a start, as it was.
+func TestIndexOfOddSize(t *testing.T) {
+	c := testConfig()
+	c.SegmentBytes, c.IndexIntervalBytes = 3000, 200
+	disk := mem(t)
+	l := openTest(t, disk, c, nil)
+	for i := range 40 {
+		mustAppend(t, l, batchSpec{records: 2, size: 80, ts: epochMs + int64(i)})
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	indexes := func(disk *vfs.Mem) map[string]string {
+		out := map[string]string{}
+		entries, err := disk.List("/data/t-0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if _, suffix, ok := parseSegmentName(e.Name()); ok && (suffix == suffixIndex || suffix == suffixTime) {
+				out[e.Name()] = string(must(vfs.ReadFile(disk, "/data/t-0/"+e.Name(), 1<<20)))
+			}
+		}
+		return out
+	}
+	whole := indexes(disk)
+	if len(whole) < 6 {
+		t.Fatalf("%d indexes", len(whole))
+	}
+	for name, b := range whole {
+		if len(b) == 0 {
+			t.Fatalf("%s is empty", name)
+		}
+		for _, damaged := range []string{b[:len(b)-1], b + "\x00", "\x00" + b} {
+			x := disk.CrashClone(vfs.KeepUnsynced)
+			if err := vfs.WriteFile(x, "/data/t-0/"+name, []byte(damaged)); err != nil {
+				t.Fatal(err)
+			}
+			l := openTest(t, x, c, quiet)
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if got := indexes(x); !maps.Equal(got, whole) {
+				t.Errorf("%s of %d bytes: %q, was %q", name, len(damaged), got[name], b)
+			}
+		}
 	}
 }
