@@ -200,16 +200,22 @@ func (w *world) form(rnd *rand.Rand, name string, n int) {
 	}
 }
 
+// eachSeed makes so many random runs. Each has a seed of its own; the first is fresh, and printed.
+func eachSeed(t *testing.T, rounds, stream uint64, run func(seed uint64, rnd *rand.Rand)) {
+	first := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", first)
+	for seed := first; seed < first+rounds; seed++ {
+		run(seed, rand.New(rand.NewPCG(seed, stream)))
+	}
+}
+
 // TestSilentAfterLoad loads groups in the middle of anything. From then on nobody speaks: every member is gone after its session, or
 // after its rebalance timeout if it had to give partitions back; not earlier, unless a rebalance of the classic protocol drops it; and
 // not later, however often the group was loaded again before.
 func TestSilentAfterLoad(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
 	seen := map[string]int{}
-	for round := range uint64(60) {
-		rnd := rand.New(rand.NewPCG(seed+round, 21))
-		s := beginSilent(t, seed+round, rnd)
+	eachSeed(t, 60, 21, func(seed uint64, rnd *rand.Rand) {
+		s := beginSilent(t, seed, rnd)
 		s.hold = rnd.IntN(2) == 0
 		s.reload(rnd)
 		for range rnd.IntN(4) {
@@ -218,10 +224,10 @@ func TestSilentAfterLoad(t *testing.T) {
 		}
 		q := s.silent("g", nil, seen)
 		if err := q.pass(q.end(), 50*time.Millisecond); err != nil {
-			t.Fatalf("seed %d: %v\n%s", seed+round, err, durable(s.s))
+			t.Fatalf("seed %d: %v\n%s", seed, err, durable(s.s))
 		}
-		s.emptied(t, seed+round, "g")
-	}
+		s.emptied(t, seed, "g")
+	})
 	t.Logf("members at the load: %v", seen)
 }
 
@@ -242,15 +248,12 @@ func (w *world) emptied(t *testing.T, seed uint64, groups ...string) {
 
 // TestSilentClassicAfterLoad is the same for groups of nothing but the classic protocol, static members among them.
 func TestSilentClassicAfterLoad(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
 	seen := map[string]int{}
-	for round := range uint64(60) {
-		rnd := rand.New(rand.NewPCG(seed+round, 22))
+	eachSeed(t, 60, 22, func(seed uint64, rnd *rand.Rand) {
 		cfg := DefaultConfig()
 		cfg.InitialRebalanceDelay = time.Duration(rnd.IntN(3)) * time.Second
 		cfg.MaxSize = 2 + rnd.IntN(10)
-		w := newWorld(t, cfg, seed+round)
+		w := newWorld(t, cfg, seed)
 		for i := range rnd.IntN(100) {
 			randomStep(w, rnd, i)
 		}
@@ -274,22 +277,19 @@ func TestSilentClassicAfterLoad(t *testing.T) {
 			w.advance(50 * time.Millisecond)
 			for _, q := range []*silence{a, b} {
 				if err := q.look(50 * time.Millisecond); err != nil {
-					t.Fatalf("seed %d: group %s: %v", seed+round, q.group, err)
+					t.Fatalf("seed %d: group %s: %v", seed, q.group, err)
 				}
 			}
 		}
-		w.emptied(t, seed+round, "g0", "g1")
-	}
+		w.emptied(t, seed, "g0", "g1")
+	})
 	t.Logf("members at the load: %v", seen)
 }
 
 // TestSilentWhileWritesFail: what is found out about silent members is not forgotten when it cannot be written.
 func TestSilentWhileWritesFail(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	for round := range uint64(30) {
-		rnd := rand.New(rand.NewPCG(seed+round, 23))
-		s := beginSilent(t, seed+round, rnd)
+	eachSeed(t, 30, 23, func(seed uint64, rnd *rand.Rand) {
+		s := beginSilent(t, seed, rnd)
 		s.release()
 		s.reload(rnd)
 		for end := s.now.Add(90 * time.Second); s.now.Before(end); {
@@ -300,18 +300,15 @@ func TestSilentWhileWritesFail(t *testing.T) {
 		s.release()
 		// The longest session, once more in case that the group turns classic, and what a fence waits to be tried again.
 		s.advance(2*time.Minute + time.Second)
-		s.emptied(t, seed+round, "g")
-	}
+		s.emptied(t, seed, "g")
+	})
 }
 
 // TestLiveAfterLoad: some clients go on and the others never speak again. When the sessions of those are over the living have all
 // there is to have, and they have it without waiting for anybody.
 func TestLiveAfterLoad(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	for round := range uint64(30) {
-		rnd := rand.New(rand.NewPCG(seed+round, 24))
-		s := beginSilent(t, seed+round, rnd)
+	eachSeed(t, 30, 24, func(seed uint64, rnd *rand.Rand) {
+		s := beginSilent(t, seed, rnd)
 		s.release()
 		s.reload(rnd)
 		s.clients = slices.DeleteFunc(s.clients, func(*simClient) bool { return rnd.IntN(2) == 0 })
@@ -336,9 +333,9 @@ func TestLiveAfterLoad(t *testing.T) {
 		// silent classic ones anew.
 		s.live(time.Minute)
 		if err := s.settled(); err != nil {
-			t.Fatalf("seed %d: %v\n%s", seed+round, err, durable(s.s))
+			t.Fatalf("seed %d: %v\n%s", seed, err, durable(s.s))
 		}
-	}
+	})
 }
 
 // live lets those go on who live; no answer is lost.
