@@ -313,3 +313,35 @@ func TestSnapshotsInRange(t *testing.T) {
 		t.Errorf("snapshots %v, %v", l.producers.snapshots, err)
 	}
 }
+
+// A snapshot from before the first segment says nothing of what lay between them, and may have come back in a crash; one at its
+// beginning does.
+func TestSnapshotsBeforeTheFirstSegment(t *testing.T) {
+	for _, first := range []id.Offset{2, 3} {
+		disk := mem(t)
+		l := withSnapshots(t, disk, 3)
+		old, err := vfs.ReadFile(disk, l.at.path(segmentName(2, suffixSnapshot)), 1<<10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.TruncateFullyAndStartAt(first); err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, l, batchSpec{idem: true, pid: 2, seq: 9})
+		if err := vfs.WriteFile(disk, l.at.path(segmentName(2, suffixSnapshot)), old); err != nil {
+			t.Fatal(err)
+		}
+		l.producers.snapshots, l.producersLoaded = []id.Offset{2}, false
+		l.start.Store(1) // as the checkpoint says, until the segments have been looked at
+		if err := l.loadProducersTo(first + 1); err != nil {
+			t.Fatal(err)
+		}
+		stale, has := l.producers.entries[1], l.producers.entries[2]
+		if first == 3 && (stale != nil || len(l.producers.snapshots) != 0) || first == 2 && stale == nil {
+			t.Errorf("from %d: %v, snapshots %v", first, l.producers.infos(), l.producers.snapshots)
+		}
+		if has == nil || has.lastSeq() != 9 {
+			t.Errorf("from %d: %v, want 9 of the second producer", first, l.producers.infos())
+		}
+	}
+}

@@ -34,13 +34,17 @@ func (l *Log) rebuildProducers(end id.Offset, fresh bool) error {
 func (l *Log) loadProducersTo(end id.Offset) error {
 	p := &l.producers
 	start := l.StartOffset()
-	if err := p.keepSnapshots(l.at, func(at id.Offset) bool { return at <= end && at > start }); err != nil {
+	segs := *l.segments.Load()
+	first := start
+	if len(segs) > 0 {
+		first = segs[0].base
+	}
+	// One from before the first segment cannot be brought up to date: what lay between is gone. It may even be from a log that was
+	// truncated since, and have come back in a crash.
+	if err := p.keepSnapshots(l.at, func(at id.Offset) bool { return at <= end && at > start && at >= first }); err != nil {
 		return err
 	}
-	segs := *l.segments.Load()
-	if len(segs) > 0 {
-		start = max(start, segs[0].base)
-	}
+	start = max(start, first)
 	if err := p.readSnapshot(l.at, min(start, end), l.nowMs(), l.o); err != nil {
 		return err
 	}
