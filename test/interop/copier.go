@@ -112,22 +112,24 @@ func stageCopier(ctx context.Context, t *table, here string) {
 		var all sync.WaitGroup
 		for _, r := range three {
 			all.Go(func() {
-				began := time.Now()
-				t.add("copier", r.name(), began, copyAtWork(ctx, here, n, r))
+				copyRow(ctx, t, here, n, r)
 			})
 		}
 		all.Wait()
 	}
 	for _, r := range onNode {
-		began := time.Now()
-		t.add("copier", r.name(), began, copyAtWork(ctx, here, n, r))
+		copyRow(ctx, t, here, n, r)
 	}
 }
 
+func copyRow(ctx context.Context, t *table, here string, n *node, r copyRun) {
+	t.row("copier", n, client{name: r.name()}, func(c client) error { return copyAtWork(ctx, here, n, c, r) })
+}
+
 // copyAtWork gives the copiers more to do until every bounce meets them at work.
-func copyAtWork(ctx context.Context, here string, n *node, r copyRun) error {
+func copyAtWork(ctx context.Context, here string, n *node, c client, r copyRun) error {
 	for seeds := copySeeds; seeds <= maxCopySeeds; seeds *= 4 {
-		met, err := copyOnce(ctx, here, n, r, seeds)
+		met, err := copyOnce(ctx, here, n, c, r, seeds)
 		if err != nil || met {
 			return err
 		}
@@ -135,10 +137,10 @@ func copyAtWork(ctx context.Context, here string, n *node, r copyRun) error {
 	return fmt.Errorf("copiers were through with %d records before they were bounced", maxCopySeeds)
 }
 
-func copyOnce(ctx context.Context, here string, n *node, r copyRun, seeds int) (met bool, err error) {
+func copyOnce(ctx context.Context, here string, n *node, c client, r copyRun, seeds int) (met bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, copyDeadline)
 	defer cancel()
-	run := topicOf("copy"+strconv.Itoa(seeds), r.name()+strconv.Itoa(r.copiers))
+	run := c.names("copy"+strconv.Itoa(seeds)) + strconv.Itoa(r.copiers)
 	input, output, partitions := run+"-in", run+"-out", r.copiers
 	if r.group {
 		partitions = 3 * r.copiers
@@ -202,7 +204,7 @@ func copied(ctx context.Context, n *node, reader *reader, group, input, output s
 	var all []int
 	for p, records := range ends {
 		if !slices.IsSorted(records) {
-			return fmt.Errorf("partition %d of the output is not in the input's order", p)
+			return wrongf("partition %d of the output is not in the input's order", p)
 		}
 		all = append(all, records...)
 	}
@@ -475,12 +477,25 @@ func committedAt(ctx context.Context, n *node, group, topic string, partition in
 		return err
 	}
 	defer c.Close()
-	offsets, err := kadm.NewClient(c).FetchOffsets(ctx, group)
-	if err != nil {
-		return err
+	// Who is told that the transaction is committed may come before the marker that commits the offset.
+	for {
+		offsets, err := kadm.NewClient(c).FetchOffsets(ctx, group)
+		if err != nil {
+			return err
+		}
+		o, ok := offsets.Lookup(topic, partition)
+		if ok && o.At == want {
+			return nil
+		}
+		if !pause(ctx) {
+			return wrongf("group %s is at %d of %s-%d, want %d", group, o.At, topic, partition, want)
+		}
 	}
-	if o, ok := offsets.Lookup(topic, partition); !ok || o.At != want {
-		return fmt.Errorf("group %s is at %d of %s-%d, want %d", group, o.At, topic, partition, want)
-	}
-	return nil
+}
+
+// pause waits a moment, and reports whether there is another before the context's end.
+func pause(ctx context.Context) bool {
+	deadline, _ := ctx.Deadline()
+	time.Sleep(50 * time.Millisecond)
+	return time.Until(deadline) > 10*time.Second
 }

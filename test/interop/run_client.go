@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,6 +22,9 @@ func (c client) run(ctx context.Context, args ...string) (string, error) {
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
 		text := strings.TrimSpace(complaint.String())
 		return out.String(), fmt.Errorf("%s %s: %w: %s", c.name, args[0], err, text[max(0, len(text)-400):])
 	}
@@ -41,6 +45,9 @@ func (c client) produce(ctx context.Context, addr, topic string, from, count int
 
 func (c client) consume(ctx context.Context, addr, topic, group string, count int) ([]int, error) {
 	out, err := c.run(ctx, "consume", addr, topic, group, strconv.Itoa(count))
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, wrong{err} // it waits for records that are not there
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -61,11 +68,11 @@ func check(got []int, n int, once bool) error {
 	last := map[int]int{}
 	for _, i := range got {
 		if i < 0 || i >= n {
-			return fmt.Errorf("record %d was never produced", i)
+			return wrongf("record %d was never produced", i)
 		}
 		seen[i]++
 		if before, ok := last[i%97]; ok && i < before && once {
-			return fmt.Errorf("key k%d: record %d comes after %d", i%97, i, before)
+			return wrongf("key k%d: record %d comes after %d", i%97, i, before)
 		}
 		last[i%97] = max(last[i%97], i)
 	}
@@ -80,7 +87,7 @@ func check(got []int, n int, once bool) error {
 		doubled += max(0, count-1)
 	}
 	if lost > 0 || once && doubled > 0 {
-		return fmt.Errorf("%d records lost, %d doubled", lost, doubled)
+		return wrongf("%d records lost, %d doubled", lost, doubled)
 	}
 	return nil
 }

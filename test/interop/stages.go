@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -41,6 +43,17 @@ func (n *node) stop(kill bool) {
 	_ = exec.Command(filepath.Join(n.here, "node"), args...).Run()
 }
 
+// revive starts the node if the last who stopped it did not come to that.
+func (n *node) revive() error {
+	pid, err := os.ReadFile(filepath.Join(n.dir, "pid"))
+	if err == nil {
+		if id, err := strconv.Atoi(strings.TrimSpace(string(pid))); err == nil && syscall.Kill(id, 0) == nil {
+			return nil
+		}
+	}
+	return n.start()
+}
+
 // newNode starts a node on free ports in a directory of its own; the caller stops it and removes the directory.
 func newNode(here string, props ...string) (*node, error) {
 	dir, err := os.MkdirTemp("", "moldau-interop")
@@ -66,10 +79,6 @@ func free(port int) bool {
 	return err == nil && ln.Close() == nil
 }
 
-func topicOf(stage, name string) string {
-	return stage + "-" + strings.NewReplacer(" ", "-", ".", "-").Replace(name)
-}
-
 // stageBasic: each client creates a topic by producing to it, 10,000 records over every codec it has, reads half in a group,
 // and a second process of it resumes with the rest.
 func stageBasic(ctx context.Context, t *table, here string, cs []client) {
@@ -81,13 +90,12 @@ func stageBasic(ctx context.Context, t *table, here string, cs []client) {
 	defer os.RemoveAll(n.dir)
 	defer n.stop(false)
 	for _, c := range cs {
-		began := time.Now()
-		t.add("basic", c.name, began, basic(ctx, n, c))
+		t.row("basic", n, c, func(c client) error { return basic(ctx, n, c) })
 	}
 }
 
 func basic(ctx context.Context, n *node, c client) error {
-	topic, group := topicOf("basic", c.name), topicOf("group", c.name)
+	topic, group := c.names("basic"), c.names("group")
 	each := records / len(c.codecs)
 	for i, codec := range c.codecs {
 		if err := c.produce(ctx, n.addr(), topic, i*each, each, codec, c.idempotent && i%2 == 0); err != nil {
@@ -119,13 +127,12 @@ func stageKill(ctx context.Context, t *table, here string, cs []client) {
 		if c.mortal {
 			continue
 		}
-		began := time.Now()
-		t.add("kill -9", c.name, began, kill(ctx, n, c))
+		t.row("kill -9", n, c, func(c client) error { return kill(ctx, n, c) })
 	}
 }
 
 func kill(ctx context.Context, n *node, c client) error {
-	topic := topicOf("kill", c.name)
+	topic := c.names("kill")
 	if err := c.produce(ctx, n.addr(), topic, 0, 1000, "none", false); err != nil {
 		return err
 	}
@@ -146,7 +153,7 @@ func kill(ctx context.Context, n *node, c client) error {
 	if err := n.start(); err != nil {
 		return err
 	}
-	got, err := c.consume(ctx, n.addr(), topic, topicOf("killgroup", c.name), 1000+count)
+	got, err := c.consume(ctx, n.addr(), topic, c.names("killgroup"), 1000+count)
 	if err != nil {
 		return err
 	}
@@ -170,8 +177,7 @@ func stageProxy(ctx context.Context, t *table, here string, cs []client) {
 	}
 	defer p.close()
 	for _, c := range cs {
-		began := time.Now()
-		t.add("proxy", c.name, began, throughProxy(ctx, n, p, c))
+		t.row("proxy", n, c, func(c client) error { return throughProxy(ctx, n, p, c) })
 	}
 	fmt.Printf("proxy: %d produce answers dropped, %d requests repeated, %d repeats answered with another offset\n", p.dropped.Load(), p.repeated.Load(), p.differing.Load())
 	if p.differing.Load() > 0 || p.dropped.Load() == 0 || p.repeated.Load() == 0 {
@@ -180,12 +186,12 @@ func stageProxy(ctx context.Context, t *table, here string, cs []client) {
 }
 
 func throughProxy(ctx context.Context, n *node, p *proxy, c client) error {
-	topic := topicOf("proxy", c.name)
+	topic := c.names("proxy")
 	const count = 20000
 	if err := c.produce(ctx, p.addr(), topic, 0, count, "none", c.idempotent); err != nil {
 		return err
 	}
-	got, err := c.consume(ctx, p.addr(), topic, topicOf("proxygroup", c.name), count)
+	got, err := c.consume(ctx, p.addr(), topic, c.names("proxygroup"), count)
 	if err != nil {
 		return err
 	}

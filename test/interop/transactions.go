@@ -40,8 +40,7 @@ func stageTransactions(ctx context.Context, t *table, here string, cs []client) 
 		if !c.transactional {
 			continue
 		}
-		began := time.Now()
-		t.add("txn", c.name, began, transactUnderKill(ctx, n, c))
+		t.row("txn", n, c, func(c client) error { return transactUnderKill(ctx, n, c) })
 	}
 }
 
@@ -69,7 +68,7 @@ func createTopic(ctx context.Context, n *node, name string, partitions int32) er
 // transact runs count transactions. killed tells whether the node was killed before the client was through, if it was to be.
 func transact(ctx context.Context, n *node, c client, count int) (killed bool, err error) {
 	run := strconv.Itoa(count)
-	topic, group := topicOf("txn"+run, c.name), topicOf("txngroup"+run, c.name)
+	topic, group := c.names("txn"+run), c.names("txngroup"+run)
 	if err := createTopic(ctx, n, topic, 3); err != nil {
 		return false, err
 	}
@@ -79,7 +78,7 @@ func transact(ctx context.Context, n *node, c client, count int) (killed bool, e
 	}
 	done := make(chan result, 1)
 	go func() {
-		out, err := c.run(ctx, "transact", n.addr(), topic, topicOf("id"+run, c.name), run, strconv.Itoa(inEach), offsetsFrom, group)
+		out, err := c.run(ctx, "transact", n.addr(), topic, c.names("id"+run), run, strconv.Itoa(inEach), offsetsFrom, group)
 		done <- result{out, err}
 	}()
 	killed = true
@@ -120,7 +119,7 @@ func transact(ctx context.Context, n *node, c client, count int) (killed bool, e
 	if err := sameRecords(got, want); err != nil {
 		return killed, fmt.Errorf("read by franz-go: %w", err)
 	}
-	if got, err = c.committed().consume(ctx, n.addr(), topic, topicOf("txnread"+run, c.name), len(want)); err != nil {
+	if got, err = c.committed().consume(ctx, n.addr(), topic, c.names("txnread"+run), len(want)); err != nil {
 		return killed, err
 	}
 	if err := sameRecords(got, want); err != nil {
@@ -145,10 +144,10 @@ func sameRecords(got, want []int) error {
 	}
 	for i := range min(len(got), len(want)) {
 		if got[i] != want[i] {
-			return fmt.Errorf("record %d where %d is next; %d records, want %d", got[i], want[i], len(got), len(want))
+			return wrongf("record %d where %d is next; %d records, want %d", got[i], want[i], len(got), len(want))
 		}
 	}
-	return fmt.Errorf("%d records, want %d", len(got), len(want))
+	return wrongf("%d records, want %d", len(got), len(want))
 }
 
 func committedRecords(ctx context.Context, n *node, topic string) ([]int, error) {
@@ -166,24 +165,7 @@ func committedByPartition(ctx context.Context, n *node, topic string) (map[int32
 		return nil, err
 	}
 	defer c.Close()
-	stable, err := kadm.NewClient(c).ListCommittedOffsets(ctx, topic)
-	if err != nil {
-		return nil, err
-	}
-	all, err := kadm.NewClient(c).ListEndOffsets(ctx, topic)
-	if err != nil {
-		return nil, err
-	}
-	left := map[int32]int64{}
-	stable.Each(func(o kadm.ListedOffset) { left[o.Partition] = o.Offset })
-	all.Each(func(o kadm.ListedOffset) {
-		if left[o.Partition] != o.Offset {
-			err = fmt.Errorf("partition %d is stable up to %d of %d though no transaction is open", o.Partition, left[o.Partition], o.Offset)
-		}
-		if o.Offset == 0 {
-			delete(left, o.Partition)
-		}
-	})
+	left, err := stableEnds(ctx, c, topic)
 	if err != nil {
 		return nil, err
 	}
@@ -207,4 +189,32 @@ func committedByPartition(ctx context.Context, n *node, topic string) (map[int32
 		})
 	}
 	return got, nil
+}
+
+// stableEnds returns the log ends of the topic's partitions that hold something, when all of that is stable. Who is told that a
+// transaction has ended may come before its markers.
+func stableEnds(ctx context.Context, c *kgo.Client, topic string) (map[int32]int64, error) {
+	for {
+		stable, err := kadm.NewClient(c).ListCommittedOffsets(ctx, topic)
+		if err != nil {
+			return nil, err
+		}
+		all, err := kadm.NewClient(c).ListEndOffsets(ctx, topic)
+		if err != nil {
+			return nil, err
+		}
+		ends := map[int32]int64{}
+		var open error
+		all.Each(func(o kadm.ListedOffset) {
+			if s, _ := stable.Lookup(topic, o.Partition); s.Offset != o.Offset {
+				open = wrongf("partition %d is stable up to %d of %d though no transaction is open", o.Partition, s.Offset, o.Offset)
+			}
+			if o.Offset > 0 {
+				ends[o.Partition] = o.Offset
+			}
+		})
+		if open == nil || !pause(ctx) {
+			return ends, open
+		}
+	}
 }
