@@ -10,16 +10,16 @@ import (
 	"github.com/moldau-io/moldau/bench/load"
 )
 
-// flushRow counts acknowledged fsyncs: producers that each wait for the answer to one record of 100 bytes before they send the next,
-// in turn to all partitions of a topic with flush.messages=1.
-func flushRow(producers, partitions int) func(context.Context, string) (figure, error) {
+// flushRow counts acknowledged fsyncs: producers that each have so many requests of one record of 100 bytes under way, in turn to all
+// partitions of a topic with flush.messages=1. Kafka's own producer has five.
+func flushRow(producers, inFlight, partitions int) func(context.Context, string) (figure, error) {
 	return func(ctx context.Context, who string) (figure, error) {
 		s, err := newServer(who)
 		if err != nil {
 			return figure{}, err
 		}
 		defer s.stop()
-		o := load.Options{Addr: s.addr, Topic: "warm", Partitions: partitions, RecordSize: 100, BatchSize: 1, Conns: producers, InFlight: 1, Acks: -1,
+		o := load.Options{Addr: s.addr, Topic: "warm", Partitions: partitions, RecordSize: 100, BatchSize: 1, Conns: producers, InFlight: inFlight, Acks: -1,
 			Duration: s.warmUp()}
 		if err := createTopics(ctx, s.addr, partitions, "warm", "bench"); err != nil {
 			return figure{}, err
