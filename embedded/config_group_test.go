@@ -57,15 +57,19 @@ func groupProofs() []proof {
 		}),
 		staticProof("offsets.commit.timeout.ms", "100", onePartition, func(w *world) {
 			w.coordinator()
-			w.want(w.commit("g", 1, ""), wire.ErrNone)
+			// A machine that stands still for a moment lets any commit be given up, and any be given up late.
+			w.eventually(func() string { return differs(w.commit("g", 1, "").Name(), "NONE") })
 			w.n.Hold()
 			defer w.n.Release()
-			start := time.Now()
-			w.want(w.commit("g", 2, ""), wire.ErrCoordinatorNotAvailable)
-			atLeast(w, start, 100*time.Millisecond)
-			if took := time.Since(start); took > 4*time.Second {
-				w.t.Errorf("the commit was given up after %v, nearly the default", took)
-			}
+			w.eventually(func() string {
+				start := time.Now()
+				w.want(w.commit("g", 2, ""), wire.ErrCoordinatorNotAvailable)
+				atLeast(w, start, 100*time.Millisecond)
+				if took := time.Since(start); took > 4*time.Second {
+					return fmt.Sprintf("the commit was given up after %v, nearly the default", took)
+				}
+				return ""
+			})
 		}),
 		staticProof("offsets.topic.num.partitions", "3", nil, func(w *world) {
 			w.coordinator()

@@ -137,7 +137,7 @@ func TestTransactions(t *testing.T) {
 	})
 
 	t.Run("after a kill", func(t *testing.T) {
-		open := txnClient(t, n, kgo.TransactionalID("open"), kgo.TransactionTimeout(10*time.Second))
+		open := txnClient(t, n, kgo.TransactionalID("open"))
 		if err := open.BeginTransaction(); err != nil {
 			t.Fatal(err)
 		}
