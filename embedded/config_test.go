@@ -38,7 +38,7 @@ func proofs() []proof {
 	for _, e := range slices.Concat(topicEffects(), cleanEffects()) {
 		all = append(all, e.proofs()...)
 	}
-	return slices.Concat(all, logProofs(), cleanProofs(), netProofs(), groupProofs(), txnProofs(), consumerProofs(), quorumProofs())
+	return slices.Concat(all, logProofs(), dirProofs(), cleanProofs(), netProofs(), groupProofs(), txnProofs(), consumerProofs(), quorumProofs())
 }
 
 // TestConfigEffects changes every key that is said to be done, in every way in which it can be changed.

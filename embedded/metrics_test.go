@@ -168,6 +168,7 @@ func TestEverySeriesMoves(t *testing.T) {
 	t.Run("connections", w.connections)
 	t.Run("quorum", w.quorum)
 	t.Run("cleaner", w.cleaner)
+	t.Run("directories", w.directories)
 	t.Run("groups", w.groups)
 	t.Run("transactions", w.transactions)
 	for family := range w.shown {

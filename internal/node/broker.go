@@ -228,6 +228,7 @@ func (n *Node) newLifecycle(b *conf.Broker) error {
 	n.incarnation = quorum.NewDirectoryID(rng)
 	n.life = lifecycle.New(lifecycle.Options{NodeID: n.nodeID, ClusterID: n.format.clusterID, IncarnationID: n.incarnation,
 		Endpoints: n.advertised(b.AdvertisedListeners()), Features: brokerFeatures(), Rack: rack, LogDirs: dirs, PreviousBrokerEpoch: previous,
+		CordonedDirs:      n.logs.SetCordoned(b.CordonedLogDirs()),
 		HeartbeatInterval: b.Millis("broker.heartbeat.interval.ms"), SessionTimeout: b.Millis("broker.session.timeout.ms"),
 		RegistrationTimeout: b.Millis("initial.broker.registration.timeout.ms"), Line: n.line, Logger: n.log.With("component", "lifecycle")})
 	n.ctlLife = lifecycle.NewControllerRegistration(lifecycle.ControllerOptions{NodeID: n.nodeID, IncarnationID: quorum.NewDirectoryID(rng),
@@ -370,6 +371,8 @@ func (n *Node) applyConfig(delta *image.Delta, img *image.Image) error {
 	n.logs.SetProducerExpiration(b.Millis("producer.id.expiration.ms"))
 	n.logs.SetTransactionVerification(b.Bool("transaction.partition.verification.enable"))
 	n.logs.SetCleaner(cleanerConfig(b))
+	n.life.CordonedDirs(n.logs.SetCordoned(b.CordonedLogDirs()))
+	n.replicas.SetMoveRate(b.MoveBytesPerSecond())
 	n.logs.SetRecoveryThreads(int(b.Int("num.recovery.threads.per.data.dir"))) // counts at a start, whose first image comes before the logs
 	return n.changeListeners(b)
 }

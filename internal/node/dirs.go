@@ -73,6 +73,8 @@ func (n *Node) openDirs(context.Context) error {
 		InitialDelay:               max(b.Millis("log.initial.task.delay.ms"), 1), // 0 would take the default
 		Cleaner:                    cleanerConfig(b),
 		ReserveBytes:               b.Long("moldau.log.dir.reserve.bytes"),
+		MoveRateSamples:            int(b.Int("alter.log.dirs.replication.quota.window.num")),
+		MoveRateSample:             time.Duration(b.Int("alter.log.dirs.replication.quota.window.size.seconds")) * time.Second,
 	})
 	if err != nil {
 		return fmt.Errorf("open the log directories: %w", err)

@@ -23,16 +23,21 @@ func (n *Node) directoryMetrics(emit metric.Emit, _ metric.EmitSummary) {
 }
 
 func directoryFigures(emit metric.Emit, dirs []log.DirInfo) {
-	offline := 0
-	for _, d := range dirs {
-		is := 0
-		if d.Err != nil {
-			is = 1
+	for name, has := range map[string]func(*log.DirInfo) bool{
+		"Offline":  func(d *log.DirInfo) bool { return d.Err != nil },
+		"Cordoned": func(d *log.DirInfo) bool { return d.Cordoned },
+	} {
+		count := 0
+		for i := range dirs {
+			is := 0
+			if has(&dirs[i]) {
+				is = 1
+			}
+			count += is
+			emit(metric.Name("log", "LogManager", "LogDirectory"+name), metric.Gauge, float64(is), "logDirectory", dirs[i].Path)
 		}
-		offline += is
-		emit(metric.Name("log", "LogManager", "LogDirectoryOffline"), metric.Gauge, float64(is), "logDirectory", d.Path)
+		emit(metric.Name("log", "LogManager", name+"LogDirectoryCount"), metric.Gauge, float64(count))
 	}
-	emit(metric.Name("log", "LogManager", "OfflineLogDirectoryCount"), metric.Gauge, float64(offline))
 }
 
 func (n *Node) cleanerMetrics(emit metric.Emit, _ metric.EmitSummary) {

@@ -99,18 +99,22 @@ func TestCoordinatorFigures(t *testing.T) {
 	}
 }
 
-// TestDirectoryFigures: a log directory that is offline is counted, and named.
+// TestDirectoryFigures: a log directory that is offline or cordoned is counted, and named.
 func TestDirectoryFigures(t *testing.T) {
 	got := map[string]float64{}
 	directoryFigures(func(name string, _ metric.Kind, value float64, labels ...string) {
 		got[strings.Join(append([]string{name}, labels...), " ")] = value
 	},
-		[]log.DirInfo{{Path: "/a"}, {Path: "/b", Err: errors.New("gone")}, {Path: "/c", Err: errors.New("gone, too")}})
+		[]log.DirInfo{{Path: "/a"}, {Path: "/b", Err: errors.New("gone")}, {Path: "/c", Err: errors.New("gone, too"), Cordoned: true}})
 	want := map[string]float64{
-		"kafka_log_logmanager_logdirectoryoffline logDirectory /a": 0,
-		"kafka_log_logmanager_logdirectoryoffline logDirectory /b": 1,
-		"kafka_log_logmanager_logdirectoryoffline logDirectory /c": 1,
-		"kafka_log_logmanager_offlinelogdirectorycount":            2,
+		"kafka_log_logmanager_logdirectoryoffline logDirectory /a":  0,
+		"kafka_log_logmanager_logdirectoryoffline logDirectory /b":  1,
+		"kafka_log_logmanager_logdirectoryoffline logDirectory /c":  1,
+		"kafka_log_logmanager_offlinelogdirectorycount":             2,
+		"kafka_log_logmanager_logdirectorycordoned logDirectory /a": 0,
+		"kafka_log_logmanager_logdirectorycordoned logDirectory /b": 0,
+		"kafka_log_logmanager_logdirectorycordoned logDirectory /c": 1,
+		"kafka_log_logmanager_cordonedlogdirectorycount":            1,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

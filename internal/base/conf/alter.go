@@ -248,7 +248,7 @@ func (b *Broker) ValidateDynamicBroker(next map[string]string, perBroker bool) e
 	}
 	for _, name := range slices.Sorted(maps.Keys(resolved)) {
 		if k, ok := lookupBrokerName(name); ok {
-			if _, err := k.Parse(resolved[name]); err != nil {
+			if err := k.checkDynamic(resolved[name]); err != nil {
 				return asRequest(err)
 			}
 		}

@@ -2,6 +2,7 @@ package conf
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -241,5 +242,39 @@ func TestRefusedKeysStayRefused(t *testing.T) {
 	err := b.ValidateDynamicBroker(map[string]string{"listener.name.plaintext.principal.builder.class": "a.B"}, true)
 	if e, ok := err.(*Error); !ok || !e.Request || !strings.Contains(e.Message, "not supported yet") {
 		t.Errorf("a principal builder: %v", err)
+	}
+}
+
+// The bound on moves between log directories counts where it was set on a running node, and only there, as with Kafka.
+func TestMoveRateIsDynamic(t *testing.T) {
+	const key = "replica.alter.log.dirs.io.max.bytes.per.second"
+	b, warnings, err := Load(map[string]string{"process.roles": "broker,controller", "node.id": "1", "controller.listener.names": "CONTROLLER",
+		"controller.quorum.voters": "1@localhost:9093", "listeners": "PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093",
+		"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT", key: "5"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(warnings, func(w Warning) bool {
+		return w.Key == key && strings.Contains(w.Message, "no effect in server.properties")
+	}) {
+		t.Errorf("warnings %v", warnings)
+	}
+	for _, x := range []struct {
+		all, own string
+		want     int64
+	}{{"", "", math.MaxInt64}, {"7", "", 7}, {"7", "9", 9}, {"", "0", 0}} {
+		layer := func(value string) map[string]string {
+			if value == "" {
+				return nil
+			}
+			return map[string]string{key: value}
+		}
+		n, _, err := b.WithDynamic(layer(x.all), layer(x.own))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := n.MoveBytesPerSecond(); got != x.want {
+			t.Errorf("of all brokers %q, of this one %q: %d, want %d", x.all, x.own, got, x.want)
+		}
 	}
 }

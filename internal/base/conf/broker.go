@@ -2,6 +2,7 @@ package conf
 
 import (
 	"maps"
+	"math"
 	"strings"
 	"time"
 
@@ -180,6 +181,17 @@ func (b *Broker) CordonedLogDirs() []string {
 		return b.LogDirs()
 	}
 	return dirs
+}
+
+// MoveBytesPerSecond returns replica.alter.log.dirs.io.max.bytes.per.second, which counts only where it was set on a running node.
+func (b *Broker) MoveBytesPerSecond() int64 {
+	const key = "replica.alter.log.dirs.io.max.bytes.per.second"
+	_, own := b.dynBroker[key]
+	_, all := b.dynDefault[key]
+	if !own && !all {
+		return math.MaxInt64
+	}
+	return b.Long(key)
 }
 
 // MetadataLogDir returns metadata.log.dir, or else the first log directory.

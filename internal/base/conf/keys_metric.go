@@ -3,9 +3,9 @@ package conf
 // metricKeys are the keys of metrics, telemetry and quota windows.
 func metricKeys() []Key {
 	return []Key{
-		{Name: "alter.log.dirs.replication.quota.window.num", Type: Int, Default: "11", Rule: atLeast(1),
+		{Name: "alter.log.dirs.replication.quota.window.num", Type: Int, Default: "11", Rule: atLeast(1), State: Done,
 			Doc: "Number of samples kept for the quota of moves between log directories."},
-		{Name: "alter.log.dirs.replication.quota.window.size.seconds", Type: Int, Default: "1", Rule: atLeast(1),
+		{Name: "alter.log.dirs.replication.quota.window.size.seconds", Type: Int, Default: "1", Rule: atLeast(1), State: Done,
 			Doc: "Length of one such sample."},
 		{Name: "client.quota.callback.class", Type: Class, Null: true, State: Refused,
 			Doc: "Java class that computes client quotas."},
@@ -39,7 +39,7 @@ func metricKeys() []Key {
 			Doc: "Bytes per second that leaders send to throttled replicas."},
 		{Name: "follower.replication.throttled.rate", Type: Long, Default: "9223372036854775807", Rule: atLeast(0), Mode: ClusterWide, DynamicOnly: true,
 			Doc: "Bytes per second that throttled replicas fetch."},
-		{Name: "replica.alter.log.dirs.io.max.bytes.per.second", Type: Long, Default: "9223372036854775807", Rule: atLeast(0), Mode: ClusterWide, DynamicOnly: true,
-			Doc: "Bytes per second of moves between log directories."},
+		{Name: "replica.alter.log.dirs.io.max.bytes.per.second", Type: Long, Default: "9223372036854775807", Rule: atLeast(0), Mode: ClusterWide, DynamicOnly: true, State: Done,
+			Doc: "Bytes per second that moves between log directories copy, all together. Only a dynamic value counts."},
 	}
 }

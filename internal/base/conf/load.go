@@ -75,6 +75,8 @@ func keyWarnings(b *Broker) []Warning {
 			out = append(out, Warning{name, "The configuration '" + name + "' is not a known key."})
 		case known && hasNoEffect(k, name) && !isDefault(k, b.static[name]):
 			out = append(out, withoutEffect(k, name))
+		case known && k.DynamicOnly && !isDefault(k, b.static[name]):
+			out = append(out, Warning{name, "The configuration '" + name + "' has no effect in server.properties: it counts when it is set on a running node."})
 		}
 	}
 	return out
@@ -183,7 +185,7 @@ func checkDynamicValue(name, text string, perBroker bool) error {
 	if !ok {
 		return nil // custom names are stored for plugins
 	}
-	if _, err := k.Parse(text); err != nil {
+	if err := k.checkDynamic(text); err != nil {
 		return err
 	}
 	if !perBroker && k.Mode == PerBroker {

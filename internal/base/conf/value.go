@@ -54,6 +54,15 @@ func (k *Key) Parse(text string) (Value, error) {
 	return v, k.check(v)
 }
 
+// checkDynamic checks a value for a running broker, in whose lists Kafka forgives no element that is there twice.
+func (k *Key) checkDynamic(text string) error {
+	v, err := parseAs(k.Name, text, k.Type)
+	if err != nil {
+		return err
+	}
+	return k.check(v)
+}
+
 func (k *Key) check(v Value) error {
 	if k.Rule == nil {
 		return nil

@@ -1,8 +1,6 @@
 package handler
 
 import (
-	"slices"
-
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/broker/server"
 	"github.com/moldau-io/moldau/internal/engine/log"
@@ -39,9 +37,7 @@ func (d *ReplicaDesk) describeLogDir(dir *log.DirInfo, wanted map[id.TopicPartit
 		return r
 	}
 	r.TotalBytes, r.UsableBytes = dir.TotalBytes, dir.UsableBytes
-	if b := d.replicas.Image().Cluster.Broker(d.self); b != nil {
-		r.IsCordoned = slices.Contains(b.CordonedDirectories, dir.DirectoryID)
-	}
+	r.IsCordoned = dir.Cordoned && d.replicas.Image().Features.MetadataVersion.CordonedLogDirsSupported()
 	at := map[string]int{}
 	add := func(tp id.TopicPartition, p api.DescribeLogDirsResponseResultTopicPartition) {
 		if _, ok := wanted[tp]; wanted != nil && !ok {

@@ -23,7 +23,9 @@ type logDir struct {
 	offline atomic.Pointer[StorageError]
 	reserve reserve
 	names   dirNames
-	hosted  int // logs in it; guarded by the manager's mutex
+
+	hosted   int  // logs in it; guarded by the manager's mutex
+	cordoned bool // it gets no new logs; guarded by the manager's mutex
 
 	// What moved since its checkpoint was written.
 	hwChanged      atomic.Bool

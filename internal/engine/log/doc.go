@@ -45,9 +45,10 @@
 //
 // # Moves
 //
-// A log moves to another directory of the node as a copy, in a "-future" directory, that is appended to beside it (Move). At the end
-// the owner keeps everybody from changing the log, the rest is copied and made durable, and two renames, each durable before the
-// next, put the copy in its place. A start makes sense of what it finds of either, also where Apache Kafka left it.
+// A log moves to another directory of the node as a copy, in a "-future" directory, that is appended to beside it (Move), by an owner who
+// asks before each step what the rate of all moves allows. At the end the owner keeps everybody from changing the log, the rest is copied
+// and made durable, and two renames, each durable before the next, put the copy in its place. A start makes sense of what it finds of
+// either, also where Apache Kafka left it.
 //
 // # Disk faults
 //

@@ -51,6 +51,10 @@ type Options struct {
 	// of the volume, at most 64 MiB.
 	ReserveBytes int64
 
+	// The rate of moves is reckoned over so many samples of this length.
+	MoveRateSamples int           // alter.log.dirs.replication.quota.window.num
+	MoveRateSample  time.Duration // alter.log.dirs.replication.quota.window.size.seconds
+
 	bufs    *buffers
 	files   *openFiles
 	dynamic *dynamic
@@ -90,6 +94,10 @@ func (o *Options) withDefaults() *Options {
 	set(&c.ProducerExpiration, 24*time.Hour)
 	set(&c.ProducerExpirationInterval, 10*time.Minute)
 	set(&c.InitialDelay, 30*time.Second)
+	set(&c.MoveRateSample, time.Second)
+	if c.MoveRateSamples == 0 {
+		c.MoveRateSamples = 11
+	}
 	if c.Cleaner == (CleanerConfig{}) {
 		c.Cleaner = DefaultCleanerConfig()
 	}
@@ -109,6 +117,7 @@ type Manager struct {
 	stopped  chan struct{} // closed by the background goroutine; nil without one
 
 	cleaner *cleaner
+	rate    *moveRate
 
 	recovering sync.WaitGroup // recoveries of pending logs
 
@@ -154,7 +163,7 @@ func Open(o Options) (*Manager, error) {
 		pending: map[id.TopicPartition]*pendingLog{}, leaving: map[id.TopicPartition]*pendingLog{}, recoveries: map[*logDir][]*pendingLog{},
 		moves: map[id.TopicPartition]*Move{}, unfinished: map[id.TopicPartition]string{}, preferred: map[id.TopicPartition]*logDir{},
 	}
-	m.cleaner = newCleaner(m, opts.Cleaner)
+	m.cleaner, m.rate = newCleaner(m, opts.Cleaner), newMoveRate(opts)
 	err := m.openDirs()
 	if err == nil && !opts.Deferred {
 		err = m.Load(LoadOptions{})
@@ -267,7 +276,7 @@ func (m *Manager) Failures() <-chan struct{} { return m.failures }
 type CreateOptions struct {
 	TopicID     id.UUID
 	Config      Config
-	DirectoryID id.UUID // the log dir to use; zero or unknown: the dir with the fewest logs. See Manager.Prefer, which beats it
+	DirectoryID id.UUID // the log dir to use; zero or unknown: one is chosen. See Manager.Prefer, which beats it
 }
 
 // Create returns the partition's log, making it when there is none. An existing log of another topic id is an
@@ -343,8 +352,9 @@ func (m *Manager) Create(tp id.TopicPartition, o CreateOptions) (*Log, error) {
 	}
 }
 
-// placeLocked chooses a directory: the wanted one, or the working one with the fewest logs. While a directory is offline, a log that
-// the metadata has in none of the others may be in it, and is not made anew.
+// placeLocked chooses a directory: the wanted one, or of those that work and are not cordoned the one with the fewest logs. Where all
+// that work are cordoned, it is the first: the controller has learned of it too late. While a directory is offline, a log that the
+// metadata has in none of the others may be in it, and is not made anew.
 func (m *Manager) placeLocked(tp id.TopicPartition, want id.UUID) (*logDir, error) {
 	if d := m.preferred[tp]; d != nil {
 		delete(m.preferred, tp)
@@ -352,7 +362,7 @@ func (m *Manager) placeLocked(tp id.TopicPartition, want id.UUID) (*logDir, erro
 			return d, nil
 		}
 	}
-	var best *logDir
+	var best, first *logDir
 	var offline error
 	for _, d := range m.dirs {
 		if err := d.err(); err != nil {
@@ -362,9 +372,15 @@ func (m *Manager) placeLocked(tp id.TopicPartition, want id.UUID) (*logDir, erro
 		if !want.IsZero() && d.id == want {
 			return d, nil
 		}
-		if best == nil || d.hosted < best.hosted {
+		if first == nil {
+			first = d
+		}
+		if !d.cordoned && (best == nil || d.hosted < best.hosted) {
 			best = d
 		}
+	}
+	if best == nil {
+		best = first
 	}
 	switch {
 	case best == nil:
@@ -373,6 +389,21 @@ func (m *Manager) placeLocked(tp id.TopicPartition, want id.UUID) (*logDir, erro
 		return nil, offline
 	}
 	return best, nil
+}
+
+// SetCordoned says which directories get no new logs, and no moves into them, by their paths as Options.Dirs has them. It returns
+// their ids, as far as they are known.
+func (m *Manager) SetCordoned(paths []string) []id.UUID {
+	var ids []id.UUID
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range m.dirs {
+		d.cordoned = slices.ContainsFunc(paths, func(p string) bool { return filepath.Clean(p) == d.path })
+		if d.cordoned && !d.id.IsZero() {
+			ids = append(ids, d.id)
+		}
+	}
+	return ids
 }
 
 // Loaded reports whether the logs on disk were loaded.
@@ -533,6 +564,7 @@ type DirInfo struct {
 	Path        string
 	DirectoryID id.UUID
 	Err         error // why it is offline; nil when it works
+	Cordoned    bool  // it gets no new logs
 	TotalBytes  int64
 	UsableBytes int64
 	Logs        []*Log     // of this directory; Log.SizeBytes for each
@@ -543,8 +575,13 @@ type DirInfo struct {
 func (m *Manager) Dirs() []DirInfo {
 	logs := m.Logs()
 	out := make([]DirInfo, len(m.dirs))
+	m.mu.Lock()
 	for i, d := range m.dirs {
-		out[i] = DirInfo{Path: d.path, DirectoryID: d.id, Err: d.err(), TotalBytes: -1, UsableBytes: -1}
+		out[i].Cordoned = d.cordoned
+	}
+	m.mu.Unlock()
+	for i, d := range m.dirs {
+		out[i].Path, out[i].DirectoryID, out[i].Err, out[i].TotalBytes, out[i].UsableBytes = d.path, d.id, d.err(), -1, -1
 		if out[i].Err != nil {
 			continue
 		}

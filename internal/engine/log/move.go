@@ -65,6 +65,21 @@ func (m *Manager) target(tp id.TopicPartition, path string) (*logDir, error) {
 	return nil, fmt.Errorf("log directory %s is not configured: %w", path, wire.ErrLogDirNotFound)
 }
 
+// Destination reports whether somebody may ask for a partition's log to be in a directory; a move that was begun goes on also when its
+// directory is cordoned meanwhile. Errors as of BeginMove, and INVALID_REPLICA_ASSIGNMENT for a cordoned directory.
+func (m *Manager) Destination(tp id.TopicPartition, path string) error {
+	d, err := m.target(tp, path)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d.cordoned {
+		return fmt.Errorf("log directory %s is cordoned: %w", path, wire.ErrInvalidReplicaAssignment)
+	}
+	return nil
+}
+
 // Prefer lets the partition's log, which there is not yet, be made in a directory. Beyond some thousand partitions the wish is not
 // kept. Errors as of BeginMove.
 func (m *Manager) Prefer(tp id.TopicPartition, path string) error {
@@ -165,8 +180,8 @@ func (mv *Move) caughtUp() bool {
 	return mv.begun && mv.truncations == mv.from.truncations && mv.to.EndOffset() >= mv.from.EndOffset()
 }
 
-// Copy copies about as many bytes, at least one batch if there is one, and returns how many. After an error of the new directory
-// that freeing space repairs (IsFull) the move can go on.
+// Copy copies about as many bytes, at least one batch if there is one, and returns how many; see MoveAllowance. After an error of the
+// new directory that freeing space repairs (IsFull) the move can go on.
 func (mv *Move) Copy(maxBytes int) (int, error) {
 	mv.mu.Lock()
 	defer mv.mu.Unlock()
@@ -218,6 +233,7 @@ func (mv *Move) copy(maxBytes int) (int, error) {
 		if err := to.appendCopied(b, AppendInfo{LeaderEpoch: math.MaxInt32, Origin: OriginReplication, DeferFlush: true}); err != nil {
 			return 0, err
 		}
+		mv.m.rate.note(mv.m.o.Now(), len(b))
 	} else if end := from.EndOffset(); end > to.EndOffset() && from.Err() == nil {
 		if err := to.skipTo(end); err != nil { // nothing is left of the batches before the log end
 			return 0, err

@@ -339,6 +339,26 @@ func TestMovesThatCannotBe(t *testing.T) {
 			t.Errorf("%v to %s: %v", c.tp, c.path, err)
 		}
 	}
+	// Nobody may ask for a cordoned directory; what was on its way goes on.
+	m.SetCordoned([]string{"/more"})
+	for _, c := range []struct {
+		tp   id.TopicPartition
+		path string
+		want wire.ErrorCode
+	}{
+		{l.tp, "/data", 0}, {l.tp, "/more", wire.ErrInvalidReplicaAssignment}, {partition("t", 1), "/more", wire.ErrInvalidReplicaAssignment},
+		{l.tp, "/none", wire.ErrLogDirNotFound}, {long, "/more", wire.ErrInvalidTopicException},
+	} {
+		if err := m.Destination(c.tp, c.path); (err != nil || c.want != 0) && ErrorCode(err) != c.want {
+			t.Errorf("destination %s of %v: %v", c.path, c.tp, err)
+		}
+	}
+	mv, err := m.BeginMove(l.tp, "/more")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mv.Abandon()
+	m.SetCordoned(nil)
 	if mv, err := m.BeginMove(l.tp, "/data"); mv != nil || err != nil {
 		t.Error(mv, err)
 	}
@@ -352,8 +372,7 @@ func TestMovesThatCannotBe(t *testing.T) {
 			t.Errorf("%v, %v", u, err)
 		}
 	}
-	mv, err := m.BeginMove(l.tp, "/more")
-	if err != nil {
+	if mv, err = m.BeginMove(l.tp, "/more"); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.Delete(l.tp); err != nil {

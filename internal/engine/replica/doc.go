@@ -42,10 +42,11 @@
 //
 // # Other log directories
 //
-// AlterLogDir lets a replica move to another log directory (moves.go). One goroutine copies; when a copy has caught up, the controller
-// is told, and when the image says so, the copy takes over while Partition.mu is held: for the last bytes, one fsync and two renames.
-// It is the one place where that lock is held across a flush: nothing may be appended to the old log then, nor acknowledged from the
-// new one. Partition.at changes with it; whoever looks at the log without the lock may see the old one for a moment, which refuses.
+// AlterLogDir lets a replica move to another log directory (moves.go). One goroutine copies, at a rate that may change; when a copy has
+// caught up, the controller is told, and when the image says so, the copy takes over while Partition.mu is held: for the last bytes, one
+// fsync and two renames. It is the one place where that lock is held across a flush: nothing may be appended to the old log then, nor
+// acknowledged from the new one. Partition.at changes with it; whoever looks at the log without the lock may see the old one for a
+// moment, which refuses.
 //
 // # Holding back
 //

@@ -20,8 +20,8 @@ type Directories interface {
 	Moved(topicID id.UUID, tp id.TopicPartition, img *image.Image)
 }
 
-// Of a move so many bytes are copied before it is the next one's turn. One that waits for the controller or for space is looked at
-// again after a while.
+// Of a move so many bytes are copied before it is the next one's turn, or as many as the rate of moves allows for a second. One that
+// waits for the controller, for space or for the rate is looked at again after a while.
 const (
 	moveBytes = 1 << 20
 	moveAgain = 250 * time.Millisecond
@@ -38,8 +38,11 @@ type move struct {
 
 // AlterLogDir begins to move a partition's replica to another log directory. A replica that does not exist yet will be made there,
 // and the answer is REPLICA_NOT_AVAILABLE as Kafka's is. Other errors: LOG_DIR_NOT_FOUND, INVALID_TOPIC_EXCEPTION,
-// KAFKA_STORAGE_ERROR, UNKNOWN_TOPIC_OR_PARTITION.
+// INVALID_REPLICA_ASSIGNMENT, KAFKA_STORAGE_ERROR, UNKNOWN_TOPIC_OR_PARTITION.
 func (m *Manager) AlterLogDir(tp id.TopicPartition, path string) error {
+	if err := m.logs.Destination(tp, path); err != nil {
+		return err
+	}
 	p, err := m.Partition(tp.Topic, tp.Partition)
 	if err != nil {
 		if errors.Is(err, wire.ErrKafkaStorageError) {
@@ -98,6 +101,12 @@ func (m *Manager) resumeMoves() {
 	}
 }
 
+// SetMoveRate bounds the bytes per second that all moves to other log directories copy; math.MaxInt64 is no bound.
+func (m *Manager) SetMoveRate(bytesPerSecond int64) {
+	m.logs.SetMoveRate(bytesPerSecond)
+	m.wakeMoves()
+}
+
 func (m *Manager) wakeMoves() {
 	select {
 	case m.movable <- struct{}{}:
@@ -120,7 +129,12 @@ func (m *Manager) moveReplicas() {
 			if m.closed.Load() {
 				return
 			}
-			if m.step(mv) {
+			allowed := m.logs.MoveAllowance()
+			if allowed == 0 {
+				busy = false
+				break // the first goes on when it is time
+			}
+			if m.step(mv, int(min(allowed, moveBytes))) {
 				busy = busy || !mv.waits
 				continue
 			}
@@ -150,11 +164,11 @@ func (m *Manager) moveReplicas() {
 	}
 }
 
-// step does a part of a move and reports whether there is more.
-func (m *Manager) step(mv *move) bool {
+// step does a part of a move, of about so many bytes, and reports whether there is more.
+func (m *Manager) step(mv *move, bytes int) bool {
 	mv.waits = false
-	n, err := mv.log.Copy(moveBytes)
-	if err == nil && (n >= moveBytes || !mv.log.CaughtUp()) {
+	n, err := mv.log.Copy(bytes)
+	if err == nil && (n >= bytes || !mv.log.CaughtUp()) {
 		return true
 	}
 	if err == nil && !mv.told {
