@@ -22,6 +22,7 @@ type kafkaTools struct {
 	cmd     *exec.Cmd
 	in      io.WriteCloser
 	out     *bufio.Reader
+	undo    func() // takes away what a command has written that did not come to its end
 }
 
 // oracleHome is where a release of Apache Kafka lies; the test is skipped without it.
@@ -85,11 +86,12 @@ func (k *kafkaTools) stop() {
 	_ = k.cmd.Wait()
 }
 
-// run returns what one command line prints and its exit code. A process that does not answer is started afresh.
+// run returns what one command line prints and its exit code. A process that does not answer is started afresh, after undo. On a starved
+// machine Java takes half a minute to start and to run a first command.
 func (k *kafkaTools) run(args ...string) (out, errs string, code int) {
 	k.t.Helper()
 	for range 3 {
-		watchdog := time.AfterFunc(20*time.Second, func() { _ = k.cmd.Process.Kill() })
+		watchdog := time.AfterFunc(time.Minute, func() { _ = k.cmd.Process.Kill() })
 		out, errs, code, err := k.try(args)
 		watchdog.Stop()
 		if err == nil {
@@ -97,6 +99,9 @@ func (k *kafkaTools) run(args ...string) (out, errs string, code int) {
 		}
 		k.t.Logf("%v: Kafka's tools have ended: %v", args, err)
 		k.stop()
+		if k.undo != nil {
+			k.undo()
+		}
 		k.start()
 	}
 	k.t.Fatalf("%v: no answer", args)

@@ -88,6 +88,7 @@ func TestFormattedDirectoriesBesideKafka(t *testing.T) {
 			home := t.TempDir()
 			for side := range 2 {
 				dir := filepath.Join(home, "d")
+				k.undo = func() { _ = os.RemoveAll(dir) }
 				lines := []string{"process.roles=" + c.roles, "node.id=1", "controller.listener.names=CONTROLLER", "log.dirs=" + dir + "/b," + dir + "/a," + dir + "/cc"}
 				switch {
 				case c.voters != "":
@@ -140,6 +141,7 @@ func TestOurNodeOnKafkasFormat(t *testing.T) {
 	k := startKafkaTools(t, "server-4.4.0")
 	for _, args := range [][]string{nil, {"--standalone", "-r", "3.9"}, {"--standalone", "-S", "SCRAM-SHA-512=[name=bob,password=x]"}} {
 		dir := t.TempDir()
+		k.undo = func() { _, _ = os.RemoveAll(dir+"/a"), os.RemoveAll(dir+"/b") }
 		controller := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 		quorum := "controller.quorum.bootstrap.servers=" + controller
 		if args == nil {
