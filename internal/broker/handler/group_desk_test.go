@@ -102,7 +102,8 @@ func (r *groupRig) lead(leader int32) {
 	r.replay(recs...)
 }
 
-func newGroupRig(t *testing.T, overrides ...string) *groupRig {
+// newGroupRooms are groups over partitions, without a door.
+func newGroupRooms(t *testing.T, overrides ...string) (*groupRig, *conf.Broker) {
 	t.Helper()
 	r := &groupRig{t: t, img: image.Empty()}
 	logs, err := log.Open(log.Options{FS: vfs.NewMem(), Dirs: []string{"/data"}, Config: log.DefaultConfig(), ClusterID: "c", NodeID: 1, AutoFormat: true,
@@ -120,6 +121,19 @@ func newGroupRig(t *testing.T, overrides ...string) *groupRig {
 	r.groups = coord.NewGroups(c, r.manager, nil, nil)
 	r.replay(&logrec.RegisterBrokerRecord{BrokerID: 1, BrokerEpoch: 100, IncarnationID: id.UUID{9},
 		EndPoints: []logrec.RegisterBrokerRecordEndPoint{{Name: "PLAINTEXT", Host: "here", Port: 9092}}})
+	t.Cleanup(func() {
+		r.groups.Close()
+		r.manager.Close()
+		if err := logs.Close(id.NoBrokerEpoch); err != nil {
+			t.Error(err)
+		}
+	})
+	return r, c
+}
+
+func newGroupRig(t *testing.T, overrides ...string) *groupRig {
+	t.Helper()
+	r, c := newGroupRooms(t, overrides...)
 	reg := server.NewRegistry()
 	NewGroupDesk(GroupDeps{Groups: r.groups, Image: r.image, Creator: r, Partitions: c.Int("offsets.topic.num.partitions")}).Register(reg)
 	door := server.New(server.Options{Registry: reg})
@@ -129,14 +143,7 @@ func newGroupRig(t *testing.T, overrides ...string) *groupRig {
 	}
 	r.addr = l.Addr().String()
 	go door.Serve(l, server.ConnTemplate{Listener: "PLAINTEXT", SecurityProtocol: "PLAINTEXT", Principal: "User:ANONYMOUS"})
-	t.Cleanup(func() {
-		door.Close()
-		r.groups.Close()
-		r.manager.Close()
-		if err := logs.Close(id.NoBrokerEpoch); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(door.Close)
 	return r
 }
 

@@ -1,7 +1,9 @@
 package handler
 
 import (
+	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/conf"
@@ -17,7 +19,7 @@ import (
 // its producer's next epoch.
 func gateOnPrepared(t *testing.T, overrides ...string) (*LocalTxnGate, txn.Producer) {
 	t.Helper()
-	r := newGroupRig(t)
+	r, _ := newGroupRooms(t)
 	c, _, err := conf.Load(map[string]string{"process.roles": "broker,controller", "node.id": "1", "controller.quorum.voters": "1@localhost:9093",
 		"controller.listener.names": "CONTROLLER", "listeners": "PLAINTEXT://:9092,CONTROLLER://:9093"}, overrides)
 	if err != nil {
@@ -67,31 +69,33 @@ func enter(t *testing.T, g *LocalTxnGate, p txn.Producer, op TxnOperation) (wire
 
 // TestGateBackoff sees the wait between two attempts, of which the first is a 64th.
 func TestGateBackoff(t *testing.T) {
-	g, p := gateOnPrepared(t, "add.partitions.to.txn.retry.backoff.ms=150", "add.partitions.to.txn.retry.backoff.max.ms=1")
-	if code, took := enter(t, g, p, Verify); code != wire.ErrConcurrentTransactions || took > 100*time.Millisecond {
-		t.Errorf("a verification: %s after %v", code.Name(), took)
-	}
-	if code, took := enter(t, g, p, Add); code != wire.ErrConcurrentTransactions || took > 100*time.Millisecond && took < 150*time.Millisecond {
-		t.Errorf("%s after %v", code.Name(), took)
-	}
-	g, p = gateOnPrepared(t, "add.partitions.to.txn.retry.backoff.ms=6400", "add.partitions.to.txn.retry.backoff.max.ms=50")
-	if code, took := enter(t, g, p, Add); code != wire.ErrConcurrentTransactions || took < 100*time.Millisecond || took > 5*time.Second {
-		t.Errorf("%s after %v", code.Name(), took)
+	for _, backoff := range []time.Duration{640 * time.Millisecond, 6400 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			g, p := gateOnPrepared(t, fmt.Sprint("add.partitions.to.txn.retry.backoff.ms=", backoff.Milliseconds()), "add.partitions.to.txn.retry.backoff.max.ms=1")
+			if code, took := enter(t, g, p, Verify); code != wire.ErrConcurrentTransactions || took != 0 {
+				t.Errorf("a verification: %s after %v", code.Name(), took)
+			}
+			if code, took := enter(t, g, p, Add); code != wire.ErrConcurrentTransactions || took != backoff/64 {
+				t.Errorf("%s after %v", code.Name(), took)
+			}
+		})
 	}
 }
 
 // TestGateLimit sees how long attempts go on.
 func TestGateLimit(t *testing.T) {
-	g, p := gateOnPrepared(t, "add.partitions.to.txn.retry.backoff.ms=1", "add.partitions.to.txn.retry.backoff.max.ms=200")
-	if code, took := enter(t, g, p, Add); code != wire.ErrConcurrentTransactions || took < 200*time.Millisecond {
-		t.Errorf("%s after %v", code.Name(), took)
-	}
-	p.Epoch--
-	if code, _ := enter(t, g, p, Add); code != wire.ErrInvalidProducerEpoch {
-		t.Errorf("an old epoch: %s", code.Name())
-	}
-	p.ID++
-	if code, _ := enter(t, g, p, VerifyOld); code != wire.ErrInvalidProducerIDMapping {
-		t.Errorf("somebody else's: %s", code.Name())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		g, p := gateOnPrepared(t, "add.partitions.to.txn.retry.backoff.ms=1", "add.partitions.to.txn.retry.backoff.max.ms=200")
+		if code, took := enter(t, g, p, Add); code != wire.ErrConcurrentTransactions || took < 200*time.Millisecond || took > 201*time.Millisecond {
+			t.Errorf("%s after %v", code.Name(), took)
+		}
+		p.Epoch--
+		if code, _ := enter(t, g, p, Add); code != wire.ErrInvalidProducerEpoch {
+			t.Errorf("an old epoch: %s", code.Name())
+		}
+		p.ID++
+		if code, _ := enter(t, g, p, VerifyOld); code != wire.ErrInvalidProducerIDMapping {
+			t.Errorf("somebody else's: %s", code.Name())
+		}
+	})
 }

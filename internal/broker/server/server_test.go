@@ -485,10 +485,17 @@ func TestLimitsMayChange(t *testing.T) {
 }
 
 func TestIdleConnectionsAreSwept(t *testing.T) {
-	d := start(t, func(o *Options) { o.Idle = 100 * time.Millisecond })
+	d := start(t, func(o *Options) { o.Idle = time.Hour })
 	idle, busy := d.dial(t), d.dial(t)
 	busy.send(frame(wire.Fetch, 4, 1, &api.FetchRequest{}))
 	r := d.next(t)
+	eventually(t, func() bool { return d.Stats().Connections == 2 })
+	now := time.Now()
+	d.sweepIdle(now.Add(time.Hour / 2))
+	if d.Stats().Idle != 0 {
+		t.Errorf("swept %d before their time", d.Stats().Idle)
+	}
+	d.sweepIdle(now.Add(2 * time.Hour))
 	idle.wantClosed()
 	if d.Stats().Idle != 1 {
 		t.Errorf("swept %d", d.Stats().Idle)
