@@ -152,10 +152,16 @@ func (w *world) txnState(name string) string {
 // produceInTxn sends a transactional batch as a client that adds partitions by itself and has not.
 func (w *world) produceInTxn(name string, p api.InitProducerIDResponse) wire.ErrorCode {
 	w.t.Helper()
+	return w.produceInTxnAt(name, p, time.Now())
+}
+
+// produceInTxnAt produces a record with a timestamp.
+func (w *world) produceInTxnAt(name string, p api.InitProducerIDResponse, at time.Time) wire.ErrorCode {
+	w.t.Helper()
 	o := record.NewOptions()
 	o.Transactional, o.ProducerID, o.ProducerEpoch, o.BaseSequence = true, id.ProducerID(p.ProducerID), id.ProducerEpoch(p.ProducerEpoch), 0
 	b := record.NewBuilder(o)
-	if err := b.Append(time.Now().UnixMilli(), nil, []byte("value")); err != nil {
+	if err := b.Append(at.UnixMilli(), nil, []byte("value")); err != nil {
 		w.t.Fatal(err)
 	}
 	raw, err := b.Build()

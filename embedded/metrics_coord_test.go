@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/moldau-io/moldau/embedded"
 	"github.com/moldau-io/moldau/internal/base/vfs"
@@ -126,6 +127,20 @@ func (w *watched) transactions(t *testing.T) {
 		x.want(x.produceInTxn(name, p), wire.ErrNone)
 		return p
 	}
+	// A record that is older than any transaction may get, with five minutes more, makes its transaction a late one.
+	const late = "kafka_server_replicamanager_partitionswithlatetransactionscount"
+	old := x.initTxn("old", 60_000)
+	x.want(x.addToTxn("old", old), wire.ErrNone)
+	x.want(x.produceInTxnAt("old", old, time.Now().Add(-19*time.Minute)), wire.ErrNone)
+	w.await(t, x.n, nil, want{late: is(0)})
+	end("old", old)
+	old = x.initTxn("old", 60_000)
+	x.want(x.addToTxn("old", old), wire.ErrNone)
+	x.want(x.produceInTxnAt("old", old, time.Now().Add(-20*time.Minute-time.Second)), wire.ErrNone)
+	w.await(t, x.n, nil, want{late: is(1)})
+	end("old", old)
+	w.await(t, x.n, nil, want{late: is(0)})
+
 	// The third write is that of the transaction's end, after its decision and its marker; it is tried again and again.
 	retry := markers + "logappendretryqueuesize"
 	p := begin("a")

@@ -71,6 +71,7 @@ func (n *Node) openDirs(context.Context) error {
 		ProducerExpiration:         b.Millis("producer.id.expiration.ms"),
 		ProducerExpirationInterval: b.Millis("producer.id.expiration.check.interval.ms"),
 		InitialDelay:               max(b.Millis("log.initial.task.delay.ms"), 1), // 0 would take the default
+		MaxTransactionTimeout:      b.Millis("transaction.max.timeout.ms"),
 		Cleaner:                    cleanerConfig(b),
 		ReserveBytes:               b.Long("moldau.log.dir.reserve.bytes"),
 		MoveRateSamples:            int(b.Int("alter.log.dirs.replication.quota.window.num")),

@@ -125,7 +125,7 @@ func (n *Node) replicaMetrics(emit metric.Emit, _ metric.EmitSummary) {
 	// UnderReplicatedPartitions, UnderMinIsrPartitionCount and OfflineReplicaCount come with replication: a series is served once a
 	// test has seen it move.
 	for name, value := range map[string]int{"PartitionCount": g.Partitions, "LeaderCount": g.Leaders,
-		"AtMinIsrPartitionCount": g.AtMinISR, "ProducerIdCount": g.ProducerIDs} {
+		"AtMinIsrPartitionCount": g.AtMinISR, "ProducerIdCount": g.ProducerIDs, "PartitionsWithLateTransactionsCount": g.LateTransactions} {
 		emit(metric.Name("server", "ReplicaManager", name), metric.Gauge, float64(value))
 	}
 	purgatory := metric.Name("server", "DelayedOperationPurgatory", "PurgatorySize")

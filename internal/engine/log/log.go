@@ -417,6 +417,19 @@ func (l *Log) Producers() []ProducerInfo {
 	return l.producers.infos()
 }
 
+// lateAfter is how much longer than any transaction may take an open one has to be without a record, to be late.
+const lateAfter = 5 * time.Minute
+
+// HasLateTransaction reports whether the oldest open transaction should have ended long ago: by the timestamps of its producer's
+// records, which are the client's, nothing came from it for Options.MaxTransactionTimeout and five minutes more. It may hang, and
+// nobody who reads what is committed comes past it.
+func (l *Log) HasLateTransaction() bool {
+	l.mu.Lock()
+	at := l.producers.oldestTxnTimestamp()
+	l.mu.Unlock()
+	return at > 0 && l.nowMs()-at > (l.o.MaxTransactionTimeout+lateAfter).Milliseconds()
+}
+
 // TopicID is the id in partition.metadata, zero when there is none.
 func (l *Log) TopicID() id.UUID {
 	l.mu.Lock()

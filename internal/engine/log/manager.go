@@ -40,6 +40,7 @@ type Options struct {
 	ProducerExpiration         time.Duration // producer.id.expiration.ms
 	ProducerExpirationInterval time.Duration // producer.id.expiration.check.interval.ms
 	InitialDelay               time.Duration // log.initial.task.delay.ms: before the first retention check
+	MaxTransactionTimeout      time.Duration // transaction.max.timeout.ms
 
 	Cleaner CleanerConfig // DefaultCleanerConfig when zero
 
@@ -94,6 +95,7 @@ func (o *Options) withDefaults() *Options {
 	set(&c.ProducerExpiration, 24*time.Hour)
 	set(&c.ProducerExpirationInterval, 10*time.Minute)
 	set(&c.InitialDelay, 30*time.Second)
+	set(&c.MaxTransactionTimeout, 15*time.Minute)
 	set(&c.MoveRateSample, time.Second)
 	if c.MoveRateSamples == 0 {
 		c.MoveRateSamples = 11

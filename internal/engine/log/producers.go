@@ -103,6 +103,16 @@ type producerState struct {
 	guards        VerificationGuard // given out so far
 }
 
+// oldestTxnTimestamp is the last timestamp of the producer whose open transaction is the oldest; record.NoTimestamp where none is open.
+func (p *producerState) oldestTxnTimestamp() int64 {
+	if len(p.ongoing) > 0 {
+		if e := p.entries[p.ongoing[0].producer]; e != nil {
+			return e.lastTimestamp
+		}
+	}
+	return record.NoTimestamp
+}
+
 // producerAppend is the effect of an append on one producer, before it is made true.
 type producerAppend struct {
 	id      id.ProducerID

@@ -194,6 +194,47 @@ func TestProducersExpire(t *testing.T) {
 }
 
 // A snapshot holds every producer with its last batch.
+// A log has a late transaction when nothing came for long from the producer of the oldest open one, in this life and the next; a
+// record of his, and the end of the transaction, make it none.
+func TestLateTransactions(t *testing.T) {
+	disk, ck := mem(t), &clock{ms: epochMs}
+	o := managerOptions(t, disk, ck, "/data")
+	o.MaxTransactionTimeout = time.Minute
+	m := mustOpen(t, o)
+	l := mustCreate(t, m, partition("t", 0))
+	want := func(late bool) {
+		t.Helper()
+		if got := l.HasLateTransaction(); got != late {
+			t.Errorf("late: %v, want %v", got, late)
+		}
+	}
+	want(false)
+	mustAppend(t, l, batchSpec{size: 10, idem: true, pid: 4}) // no transaction
+	openTxn(t, l, 6, 0, 1)
+	ck.advance(6 * time.Minute)
+	want(false)
+	mustAppend(t, l, batchSpec{size: 10, txn: true, pid: 7, ts: ck.ms}) // a younger one
+	ck.advance(time.Millisecond)
+	want(true)
+	if err := m.Close(1); err != nil {
+		t.Fatal(err)
+	}
+	m = mustOpen(t, o)
+	defer func() { m.Close(1) }()
+	l, _ = m.Get(partition("t", 0))
+	want(true)
+	mustAppend(t, l, batchSpec{size: 10, txn: true, pid: 6, seq: 1, ts: ck.ms})
+	want(false)
+	ck.advance(6*time.Minute + time.Millisecond)
+	want(true)
+	endTxn(t, l, 6, 0, record.ControlAbort)
+	want(true) // that of producer 7
+	endTxn(t, l, 7, 0, record.ControlCommit)
+	want(false)
+	ck.advance(time.Hour)
+	want(false)
+}
+
 func TestSnapshotRoundTrip(t *testing.T) {
 	with := func(e producerEntry, batches ...batchMeta) *producerEntry {
 		for _, m := range batches {

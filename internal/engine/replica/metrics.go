@@ -25,6 +25,7 @@ type Gauges struct {
 	Partitions, Leaders, Offline           int
 	UnderReplicated, UnderMinISR, AtMinISR int
 	ProducerIDs                            int
+	LateTransactions                       int // leaders whose log has one
 	WaitingProduces, WaitingFetches        int // entries in the waiting rooms, one per request and partition
 }
 
@@ -41,7 +42,8 @@ func (m *Manager) Gauges() Gauges {
 			if p.gone != 0 {
 				g.Offline++
 			}
-			if p.state.IsLeader() {
+			leader := p.state.IsLeader()
+			if leader {
 				g.Leaders++
 				minISR := p.config.MinInSyncReplicas
 				g.UnderReplicated += count(p.state.IsUnderReplicated())
@@ -50,6 +52,7 @@ func (m *Manager) Gauges() Gauges {
 			}
 			p.mu.RUnlock()
 			g.ProducerIDs += len(p.log().Producers())
+			g.LateTransactions += count(leader && p.log().HasLateTransaction())
 			g.WaitingProduces += int(p.room.produces.Load())
 			g.WaitingFetches += int(p.room.fetches.Load())
 		}
