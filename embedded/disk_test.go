@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/moldau-io/moldau/embedded"
 	"github.com/moldau-io/moldau/internal/base/vfs"
+	"github.com/moldau-io/moldau/internal/node"
+	"github.com/moldau-io/moldau/internal/wire"
 )
 
 // once sends a record to a partition without trying again.
@@ -92,6 +95,69 @@ func TestReserve(t *testing.T) {
 	n.SetFree(2_000_000)
 	if err := once(t, n, "t", 0); err != nil {
 		t.Errorf("produce when there is room again: %v", err)
+	}
+}
+
+// TestStartOnAFullDisk: without a reserve there may be no room for a vote. A start says so and does no harm; with a little room the node
+// serves what it has, and deletes.
+func TestStartOnAFullDisk(t *testing.T) {
+	for name, stop := range map[string]func(n *node.Node){
+		"stopped": func(n *node.Node) {
+			if err := n.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+		"killed": (*node.Node).Kill,
+	} {
+		t.Run(name, func(t *testing.T) {
+			mem := vfs.NewMem()
+			p := properties(map[string]string{"moldau.log.dir.reserve.bytes": "0", "metadata.max.idle.interval.ms": "0"})
+			start := func() (*node.Node, *world) {
+				t.Helper()
+				n, err := startRaw(t, mem, p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(n.Kill) // after a stop it does nothing
+				w := &world{t: t, fsys: mem, addr: n.Addr(), id: "disk-test"}
+				w.connect()
+				return n, w
+			}
+			n, w := start()
+			w.create("t", 1)
+			for range 10 {
+				w.must("t", batch{})
+			}
+			stop(n)
+			mem.SetFree(0)
+			for range 2 {
+				n, err := startRaw(t, mem, p)
+				if err == nil {
+					n.Kill()
+					t.Fatal("the node starts")
+				}
+				for _, part := range []string{"write quorum state: write /data/__cluster_metadata-0/quorum-state.tmp", syscall.ENOSPC.Error()} {
+					if !strings.Contains(err.Error(), part) {
+						t.Errorf("%q lacks %q", err, part)
+					}
+				}
+			}
+			mem.SetFree(16 << 10)
+			_, w = start()
+			w.eventually(func() string {
+				_, code := w.tryOffset("t", 0, -1)
+				return differs(fmt.Sprint(code), fmt.Sprint(wire.ErrNone))
+			})
+			mem.SetFree(0)
+			for at := range int64(10) {
+				w.want(w.has("t", at), true)
+			}
+			w.deleteRecords("t", 5)
+			w.want(w.offset("t", -2), 5)
+			w.want(w.offset("t", -1), 10)
+			_, code := w.produce("t", batch{})
+			w.want(code, wire.ErrKafkaStorageError)
+		})
 	}
 }
 

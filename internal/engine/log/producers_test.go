@@ -193,7 +193,6 @@ func TestProducersExpire(t *testing.T) {
 	}
 }
 
-// A snapshot holds every producer with its last batch.
 // A log has a late transaction when nothing came for long from the producer of the oldest open one, in this life and the next; a
 // record of his, and the end of the transaction, make it none.
 func TestLateTransactions(t *testing.T) {
@@ -235,6 +234,7 @@ func TestLateTransactions(t *testing.T) {
 	want(false)
 }
 
+// A snapshot holds every producer with its last batch.
 func TestSnapshotRoundTrip(t *testing.T) {
 	with := func(e producerEntry, batches ...batchMeta) *producerEntry {
 		for _, m := range batches {
