@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -10,17 +11,18 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/moldau-io/moldau/internal/base/netx"
 )
 
-// freePort finds a port on which nothing listens.
+// freePort finds a port on which nothing listens, nor on the one 101 above.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := netx.FreePair(rand.New(rand.NewPCG(rand.Uint64(), 1)), 101)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // startQuorum runs a node whose quorum is dynamic and whose metadata.version is 4.3, and returns where its broker and its
@@ -227,8 +229,6 @@ func TestAdminToolsBesideKafkaOnKafka(t *testing.T) {
 	}
 	home := t.TempDir()
 	port := freePort(t)
-	for ; port > 60000 || !portIsFree(port+101); port = freePort(t) {
-	}
 	properties := writeProperties(t, filepath.Join(home, "format.properties"), "process.roles=broker,controller", "node.id=1", "controller.listener.names=CONTROLLER",
 		fmt.Sprintf("controller.quorum.voters=1@localhost:%d", port+101), fmt.Sprintf("listeners=PLAINTEXT://localhost:%d,CONTROLLER://localhost:%d", port, port+101),
 		"log.dirs="+home+"/node1/data")
@@ -261,12 +261,4 @@ func apiVersionsBesideKafka(t *testing.T, broker string) {
 	t.Helper()
 	newer := regexp.MustCompile(`(?m)^\t(UNKNOWN|UnregisterController|StreamsGroupTopologyDescriptionUpdate)\(.*\n|\[usable: \d+\]`)
 	startKafkaTools(t, "tools-4.3.1").same(func(text string) string { return newer.ReplaceAllString(text, "") }, "broker-api-versions", "--bootstrap-server", broker)
-}
-
-func portIsFree(port int) bool {
-	l, err := net.Listen("tcp", fmt.Sprintf("localhost:%d", port))
-	if err != nil {
-		return false
-	}
-	return l.Close() == nil
 }

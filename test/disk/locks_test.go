@@ -121,15 +121,23 @@ func (b *bench) tooLate(first product) {
 		b.Errorf("Kafka does not speak of a lock:\n%s", tail(text))
 	}
 	b.same(before, b.files(p))
-	// Whoever is left writes by itself twice a second; Moldau ends when it has noticed, and has seen the other go.
+	// Whoever is left writes by itself twice a second; Moldau ends when it has noticed, and has seen the other go. Who has written five
+	// times, which on a machine that stands still may take long, has not noticed.
 	ended := false
 	const noticed = "another process writes to the metadata log"
-	for deadline := time.Now().Add(4 * time.Second); !ended && (time.Now().Before(deadline) || strings.Contains(p.logTail(), noticed)); {
+	written, text := 0, b.metadataBytes(p)
+	for deadline := time.Now().Add(startTimeout); !ended && (written < 5 || strings.Contains(p.logTail(), noticed)); {
 		select {
 		case err := <-p.done:
 			ended = true
 			p.done <- err
 		case <-time.After(100 * time.Millisecond):
+		}
+		if now := b.metadataBytes(p); now != text {
+			written, text = written+1, now
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("%s neither writes to the metadata log by itself nor ends\n%s", first, p.logTail())
 		}
 	}
 	if first == kafka {

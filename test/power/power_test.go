@@ -31,8 +31,10 @@ const (
 
 func client(t *testing.T, addr string, more ...kgo.Opt) *kgo.Client {
 	t.Helper()
+	// A topic that was just made is there when the node has made its directories, which may take longer than the few looks after which
+	// a client gives up.
 	opts := append([]kgo.Opt{kgo.SeedBrokers(addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RetryTimeout(20 * time.Second),
-		kgo.DialTimeout(time.Second), kgo.MetadataMinAge(100 * time.Millisecond)}, more...)
+		kgo.DialTimeout(5 * time.Second), kgo.MetadataMinAge(100 * time.Millisecond), kgo.UnknownTopicRetries(-1)}, more...)
 	c, err := kgo.NewClient(opts...)
 	if err != nil {
 		t.Fatal(err)
@@ -225,16 +227,21 @@ func TestPowerLossIsOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	createTopic(t, n.addr, nil)
-	stop, l := make(chan struct{}), &ledger{}
+	stop, l := make(chan struct{}), &ledger{first: make(chan struct{})}
 	var next atomic.Uint64
-	time.AfterFunc(500*time.Millisecond, func() {
+	go func() {
+		select {
+		case <-l.first: // on a busy machine the load begins late
+		case <-time.After(time.Minute):
+		}
+		<-time.After(500 * time.Millisecond)
 		l.close()
 		if err := v.powerOff(); err != nil {
 			t.Error(err)
 		}
 		n.kill()
 		close(stop)
-	})
+	}()
 	load(t, n.addr, 64, &next, l, stop)
 	acked := l.acked
 	if err := errors.Join(v.unmount(), v.mount(), n.start()); err != nil {
@@ -364,21 +371,28 @@ func fullDisk(t *testing.T, v *volume, reserve string) {
 			t.Fatalf("%d bytes free, %v: nothing was deleted\n%s", now, err, n.log())
 		}
 	}
-	back := time.Now()
-	for err = write(0); err != nil; err = write(0) {
-		if time.Since(back) > 5*time.Second {
+	// A refusal takes no time: one that takes long is a machine that stands still, and the longest does not count.
+	back, longest := time.Now(), time.Duration(0)
+	for {
+		began := time.Now()
+		err = write(0)
+		longest = max(longest, time.Since(began))
+		if err == nil {
+			break
+		}
+		if time.Since(back) > 20*time.Second {
 			t.Fatalf("produce after space came back: %v", err)
 		}
 	}
 	took := time.Since(back)
-	t.Logf("written again %v after space came back", took.Round(time.Millisecond))
-	if took > time.Second {
+	t.Logf("written again %v after space came back, the longest request took %v", took.Round(time.Millisecond), longest.Round(time.Millisecond))
+	if took-longest > time.Second {
 		t.Error("more than a second")
 	}
 	var failing map[string]error
 	for i := 0; i == 0 || len(failing) > 0; i++ {
 		failing = admin(fmt.Sprint("again", i))
-		if len(failing) > 0 && time.Since(back) > 10*time.Second {
+		if len(failing) > 0 && time.Since(back) > 30*time.Second {
 			t.Fatalf("after space came back: %v\n%s", failing, n.log())
 		}
 	}
