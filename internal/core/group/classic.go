@@ -107,8 +107,8 @@ type classicGroup struct {
 	topics         map[string]struct{} // what the members subscribe to; nil if not known
 	newMemberAdded bool
 	initial        bool          // this is an initial rebalance, which may be extended:
-	delay          time.Duration // how long it waits,
-	remaining      time.Duration // and how much longer it may after that
+	remaining      time.Duration // how much longer it may wait for members that keep coming,
+	comingSteps    int           // and for those that have been given an id
 	syncFor        int32         // the generation that the sync phase has its deadline for
 	logged         bool          // there is a record of the group
 }

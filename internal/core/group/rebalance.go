@@ -37,7 +37,7 @@ func (s *Shard) prepareRebalance(g *classicGroup) {
 	if g.state == Empty {
 		// A new group: most of the members are still starting, so a short wait saves as many rebalances.
 		delay := s.cfg.InitialRebalanceDelay
-		g.initial, g.delay, g.remaining = true, delay, max(g.rebalanceTimeout()-delay, 0)
+		g.initial, g.remaining, g.comingSteps = true, max(g.rebalanceTimeout()-delay, 0), comingSteps
 		s.timers.Set(joinKey(g), s.now.Add(delay), struct{}{})
 		g.transition(PreparingRebalance, s.now)
 		return
@@ -51,16 +51,29 @@ func (s *Shard) prepareRebalance(g *classicGroup) {
 	s.timers.Set(joinKey(g), s.now.Add(g.rebalanceTimeout()), struct{}{})
 }
 
-// endInitialRebalance ends the delay of a new group, or extends it while members keep coming and the rebalance timeout allows.
+// A member comes in two steps: it asks for an id, then joins with it (KIP-394). A new group waits for those between the two, so many
+// steps at the most: an id is given to whoever asks.
+const (
+	comingStep  = time.Millisecond
+	comingSteps = 50
+)
+
+// endInitialRebalance ends the delay of a new group, or extends it while members keep coming and the rebalance timeout allows. Who
+// comes right behind the end makes the group rebalance again, which its members may learn from their next heartbeats only.
 func (s *Shard) endInitialRebalance(g *classicGroup) {
-	if g.newMemberAdded && g.remaining != 0 {
-		g.newMemberAdded = false
-		delay := min(s.cfg.InitialRebalanceDelay, g.remaining)
-		g.delay, g.remaining = delay, max(g.remaining-g.delay, 0)
-		s.timers.Set(joinKey(g), s.now.Add(delay), struct{}{})
+	delay := time.Duration(0)
+	switch {
+	case g.newMemberAdded && g.remaining > 0:
+		delay = min(s.cfg.InitialRebalanceDelay, g.remaining)
+		g.newMemberAdded, g.remaining = false, max(g.remaining-delay, 0)
+	case len(g.pendingJoin) > 0 && g.comingSteps > 0:
+		delay = comingStep
+		g.comingSteps--
+	default:
+		s.completeJoin(g)
 		return
 	}
-	s.completeJoin(g)
+	s.timers.Set(joinKey(g), s.now.Add(delay), struct{}{})
 }
 
 // staticPause is how long to wait at least before static members are looked for again: they may have a rebalance timeout of 0.

@@ -69,10 +69,14 @@ func newGroup(cfg group.Config) func(int32) *group.Shard {
 	}
 }
 
+// leastInitialDelay is what a new group waits for more members even if group.initial.rebalance.delay.ms is 0. In Apache Kafka the
+// end of a delay of 0 takes its turn behind the requests that are there already; here they may all be on their way in yet.
+const leastInitialDelay = time.Millisecond
+
 // GroupConfig takes what the core needs from a broker's configuration.
 func GroupConfig(c *conf.Broker) group.Config {
 	cfg := group.DefaultConfig()
-	cfg.InitialRebalanceDelay = c.Millis("group.initial.rebalance.delay.ms")
+	cfg.InitialRebalanceDelay = max(c.Millis("group.initial.rebalance.delay.ms"), leastInitialDelay)
 	cfg.MinSessionTimeout = c.Millis("group.min.session.timeout.ms")
 	cfg.MaxSessionTimeout = c.Millis("group.max.session.timeout.ms")
 	cfg.MaxSize = int(c.Int("group.max.size"))
