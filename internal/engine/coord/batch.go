@@ -14,8 +14,9 @@ import (
 type batch struct {
 	base  id.Offset
 	began time.Time
-	line  int64 // callers that were in line when it was opened and have not had their turn
-	limit int   // of its bytes
+	limit int  // of its bytes
+	taken bool // somebody is about to write this adaptive batch
+	ready bool // and has given way to those that were ready to join it
 	// alone is a batch that belongs to a transaction: nothing joins it. marker, if there is one, stands for the builder's records.
 	alone    bool
 	marker   []byte
@@ -90,7 +91,7 @@ func (c *cell[M]) open(now time.Time, producer *shard.Producer) {
 	if limit <= 0 {
 		limit = defaultMaxBatchBytes
 	}
-	c.batch = &batch{base: c.next, began: now, line: c.inLine.Load(), limit: limit, alone: producer != nil}
+	c.batch = &batch{base: c.next, began: now, limit: limit, alone: producer != nil}
 	if producer != nil {
 		c.batch.guard = producer.Guard
 	}
@@ -110,6 +111,16 @@ func (c *cell[M]) mark(now time.Time, m *shard.Marker) wire.ErrorCode {
 	return wire.ErrNone
 }
 
+// take makes the caller the one who writes the open batch, if it is adaptive and nobody is that yet.
+func (c *cell[M]) take() *batch {
+	b := c.batch
+	if b == nil || b.taken || c.rt.opts.Linger >= 0 {
+		return nil
+	}
+	b.taken = true
+	return b
+}
+
 // ripe says whether the open batch is to be written now.
 func (c *cell[M]) ripe(now time.Time) bool {
 	b := c.batch
@@ -117,7 +128,7 @@ func (c *cell[M]) ripe(now time.Time) bool {
 		return true
 	}
 	if c.rt.opts.Linger < 0 {
-		return c.inLine.Load() == 0 || b.line <= 0
+		return b.ready
 	}
 	return now.Sub(b.began) >= c.rt.opts.Linger
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -104,9 +105,6 @@ func (c *cell[M]) enter() {
 	c.mu.Lock()
 	c.inLine.Add(-1)
 	c.begun(asked)
-	if c.batch != nil {
-		c.batch.line--
-	}
 }
 
 func (c *cell[M]) do(reply Reply, decide func(M, time.Time, shard.Ticket) shard.Result) {
@@ -194,21 +192,28 @@ func (c *cell[M]) advanced(hw id.Offset) {
 	c.wake()
 }
 
-// leave brings the cell to rest, releases it and delivers what came out. Whatever becomes pending until busy is given back is
-// seen to here; what comes later wakes somebody up.
+// leave brings the cell to rest, releases it and delivers what came out. A batch that was opened meanwhile is written after others
+// have had the chance to join it. Whatever becomes pending until busy is given back is seen to here; what comes later wakes somebody up.
 func (c *cell[M]) leave() {
 	for {
 		c.settle()
 		out, messages := c.out, c.leaving
 		c.out, c.leaving = nil, nil
+		mine := c.take()
 		c.over()
 		c.mu.Unlock()
 		c.deliver(out, messages)
-		if !c.pending() && (c.busy.Add(-1) > 0 || !c.pending() || !c.busy.CompareAndSwap(0, 1)) {
+		switch {
+		case mine != nil:
+			runtime.Gosched()
+		case !c.pending() && (c.busy.Add(-1) > 0 || !c.pending() || !c.busy.CompareAndSwap(0, 1)):
 			return
 		}
 		c.mu.Lock()
 		c.begun(time.Time{})
+		if mine != nil {
+			mine.ready = true
+		}
 	}
 }
 

@@ -53,8 +53,8 @@
 // # Batches
 //
 // Records of several decisions share a batch. With a linger of -1 (Kafka's default of group.coordinator.append.linger.ms) the
-// batch is written by the last caller in line: nobody waits for company, but who is there already shares the write. Otherwise it
-// is written when it is full or as old as the linger. A batch that cannot be written is taken back from the core, and its
+// batch is written by whoever opened it, after he has given way once to those that are ready to run: nobody waits for company, but
+// who is there already shares the write. Otherwise it is written when it is full or as old as the linger. A batch that cannot be written is taken back from the core, and its
 // decisions fail; what was decided stays decided only if it is in the log.
 //
 // # Concurrency

@@ -13,7 +13,7 @@ import (
 	"github.com/moldau-io/moldau/internal/wire"
 )
 
-// Adaptive is the linger that writes a batch as soon as nobody is in line to share it.
+// Adaptive is the linger that writes a batch as soon as those who are ready to share it have joined it.
 const Adaptive time.Duration = -1
 
 // Options make a Runtime.

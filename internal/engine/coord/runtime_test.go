@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/moldau-io/moldau/internal/base/conf"
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/core/group"
 	"github.com/moldau-io/moldau/internal/core/shard"
@@ -347,6 +348,49 @@ func TestLingerSharesBatches(t *testing.T) {
 				t.Errorf("a batch of %d bytes", len(b))
 			}
 		}
+	})
+}
+
+// TestReadyCallersShareABatch has callers that are ready to run when the first of them has decided: he gives way to them before he
+// writes.
+func TestReadyCallersShareABatch(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	synctest.Test(t, func(t *testing.T) {
+		l := newMemLog(t, 1)
+		r := start(t, l, nil)
+		r.Elected(0, 0)
+		synctest.Wait()
+		calls := make([]*call, 50)
+		for i := range calls {
+			go func() { calls[i] = commit(r, 0, fmt.Sprintf("g%d", i), 1) }()
+		}
+		synctest.Wait()
+		for _, c := range calls {
+			expect(t, "commit", c, "NONE")
+		}
+		if n := l.parts[0].appends; n > 5 { // the scheduler may have its reasons
+			t.Errorf("%d commits in %d appends", len(calls), n)
+		}
+	})
+}
+
+// TestMembersThatComeAtOnce joins a group without an initial delay twice, half a millisecond apart.
+func TestMembersThatComeAtOnce(t *testing.T) {
+	c, _, err := conf.Load(conf.DevDefaults(), []string{"group.initial.rebalance.delay.ms=0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, newMemLog(t, 1), func(o *Options[*group.Shard]) { o.New = GroupOptions(c).New })
+		r.Elected(0, 0)
+		synctest.Wait()
+		first := join(r, 0, "g")
+		pass(500 * time.Microsecond)
+		second := join(r, 0, "g")
+		expect(t, "while members come", first, "")
+		pass(2 * time.Millisecond)
+		expect(t, "first", first, "NONE generation 1")
+		expect(t, "second", second, "NONE generation 1")
 	})
 }
 
