@@ -52,9 +52,10 @@ func (r *moveRate) exceeded(now time.Time) bool {
 		return false
 	}
 	sum, elapsed := int64(0), r.length
+	past := float64(r.kept) * r.length.Seconds() // centuries, too
 	for i := range r.samples {
 		s := &r.samples[i]
-		if now.Sub(s.last) >= time.Duration(r.kept)*r.length {
+		if now.Sub(s.last).Seconds() >= past {
 			*s = moveSample{began: now, last: now}
 		}
 		sum += s.bytes
