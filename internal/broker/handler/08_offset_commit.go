@@ -1,6 +1,8 @@
 package handler
 
 import (
+	"slices"
+
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/broker/server"
 	"github.com/moldau-io/moldau/internal/core/group"
@@ -31,11 +33,11 @@ func (d *GroupDesk) offsetCommit(r *server.Request) {
 	}, func(s *group.Shard, t group.Turn) shard.Result { return s.OffsetCommit(t, req) })
 }
 
-// knownTopics returns the topics and partitions that exist, with name and id, and answers for the others.
+// knownTopics leaves in asked the topics and partitions that exist, with name and id, and answers for the others.
 func (d *GroupDesk) knownTopics(asked []api.OffsetCommitRequestTopic, answer *commitAnswer) (known []api.OffsetCommitRequestTopic) {
 	topics := d.image().Topics
-	for i := range asked {
-		t := &asked[i]
+	known = asked[:0]
+	for _, t := range asked {
 		topic := topics.ByName(t.Name)
 		code := wire.ErrUnknownTopicOrPartition
 		if answer.useIDs {
@@ -46,20 +48,15 @@ func (d *GroupDesk) knownTopics(asked []api.OffsetCommitRequestTopic, answer *co
 			continue
 		}
 		t.Name, t.TopicID = topic.Name, topic.ID
-		var exist, absent []api.OffsetCommitRequestTopicPartition
-		for _, p := range t.Partitions {
+		t.Partitions = slices.DeleteFunc(t.Partitions, func(p api.OffsetCommitRequestTopicPartition) bool {
 			if topic.Partition(p.PartitionIndex) != nil {
-				exist = append(exist, p)
-			} else {
-				absent = append(absent, p)
+				return false
 			}
-		}
-		if len(absent) > 0 {
-			answer.fail(t, absent, wire.ErrUnknownTopicOrPartition)
-		}
-		if len(exist) > 0 {
-			t.Partitions = exist
-			known = append(known, *t)
+			answer.fail(t, []api.OffsetCommitRequestTopicPartition{p}, wire.ErrUnknownTopicOrPartition)
+			return true
+		})
+		if len(t.Partitions) > 0 {
+			known = append(known, t)
 		}
 	}
 	return known
@@ -73,7 +70,7 @@ type commitAnswer struct {
 }
 
 func newCommitAnswer(useIDs bool) *commitAnswer {
-	return &commitAnswer{resp: api.NewOffsetCommitResponse(), useIDs: useIDs, index: make(map[commitTopic]int)}
+	return &commitAnswer{resp: api.NewOffsetCommitResponse(), useIDs: useIDs}
 }
 
 // commitTopic is what tells topics apart in an answer: the id or the name, as the version has it.
@@ -89,6 +86,9 @@ func (a *commitAnswer) topic(name string, topicID id.UUID) *api.OffsetCommitResp
 	}
 	i, ok := a.index[key]
 	if !ok {
+		if a.index == nil {
+			a.index = make(map[commitTopic]int)
+		}
 		i = len(a.resp.Topics)
 		a.index[key] = i
 		a.resp.Topics = append(a.resp.Topics, api.OffsetCommitResponseTopic{Name: name, TopicID: topicID})
@@ -97,7 +97,7 @@ func (a *commitAnswer) topic(name string, topicID id.UUID) *api.OffsetCommitResp
 }
 
 // fail gives every partition the same code.
-func (a *commitAnswer) fail(t *api.OffsetCommitRequestTopic, partitions []api.OffsetCommitRequestTopicPartition, code wire.ErrorCode) {
+func (a *commitAnswer) fail(t api.OffsetCommitRequestTopic, partitions []api.OffsetCommitRequestTopicPartition, code wire.ErrorCode) {
 	one := a.topic(t.Name, t.TopicID)
 	for _, p := range partitions {
 		one.Partitions = append(one.Partitions, api.OffsetCommitResponseTopicPartition{PartitionIndex: p.PartitionIndex, ErrorCode: code})

@@ -278,7 +278,8 @@ func (r *Runtime[M]) schedule(c *cell[M], at time.Time) {
 		r.tickMu.Unlock()
 		return
 	}
-	c.scheduled.Store(&at)
+	next := at // at itself stays off the heap: mostly nothing is to be done
+	c.scheduled.Store(&next)
 	r.deadlines.Set(c, at, struct{}{})
 	first, _ := r.deadlines.Next()
 	r.tickMu.Unlock()
