@@ -114,6 +114,18 @@ func TestMoveRateCountsWhatWas(t *testing.T) {
 	}
 }
 
+// The longest window there can be forgets nothing.
+func TestMoveRateOfCenturies(t *testing.T) {
+	c := startMove(t, 5, func(o *Options) { o.MoveRateSamples, o.MoveRateSample = math.MaxInt32, math.MaxInt32*time.Second })
+	c.m.SetMoveRate(0)
+	if c.forMs(t, 250); c.copied == 0 {
+		t.Fatal("nothing was copied")
+	}
+	if got := c.forMs(t, 60_000); got != 0 {
+		t.Errorf("%d bytes were copied", got)
+	}
+}
+
 // Without a bound nothing waits, and nothing is allocated for it.
 func TestMoveRateWithoutBound(t *testing.T) {
 	c := startMove(t, 1, nil)
