@@ -29,6 +29,15 @@ type batch struct {
 // defaultMaxBatchBytes is Kafka's default of max.message.bytes.
 const defaultMaxBatchBytes = 1<<20 + 12
 
+// After so many batches that nobody joined, those who open one give way only now and then: to give way wakes a thread.
+const (
+	lonelyAfter = 16
+	lonelyTries = 64
+)
+
+// lonely says whether nobody is expected to join the batch that is opened now.
+func (c *cell[M]) lonely() bool { return c.unshared >= lonelyAfter && c.unshared%lonelyTries != 0 }
+
 // recordOverhead bounds what a record takes in a batch beyond its key and value.
 const recordOverhead = 32
 
@@ -91,7 +100,7 @@ func (c *cell[M]) open(now time.Time, producer *shard.Producer) {
 	if limit <= 0 {
 		limit = defaultMaxBatchBytes
 	}
-	c.batch = &batch{base: c.next, began: now, limit: limit, alone: producer != nil}
+	c.batch = &batch{base: c.next, began: now, limit: limit, ready: c.lonely(), alone: producer != nil}
 	if producer != nil {
 		c.batch.guard = producer.Guard
 	}
@@ -173,6 +182,10 @@ func (c *cell[M]) flush() wire.ErrorCode {
 	c.rt.metrics.FlushTime.Observe(now, now.Sub(began).Nanoseconds())
 	c.rt.metrics.Flushes.Mark(now, 1)
 	c.batch = nil
+	c.unshared++
+	if len(b.ops) > 1 {
+		c.unshared = 0
+	}
 	for _, o := range b.ops {
 		o.required = next
 	}

@@ -54,17 +54,19 @@ type cell[M Machine] struct {
 	crashes int       // panics of the cells before it
 	next    id.Offset // of the next record
 	batch   *batch
-	builder *record.Builder
-	wire    []byte // reused for the batch's bytes
-	below   bool   // inside Log.Append
-	written []*op  // decisions whose records are in the log and not committed, in order of offset and of deadline
-	held    []held // messages of such decisions
-	fates   []fate // decisions whose fate is known and not acted upon
-	tickets map[shard.Ticket]Reply
-	last    shard.Ticket
-	out     []delivery
-	leaving []any // messages of committed decisions
-	unwatch func()
+	// unshared counts the batches since one was joined by somebody.
+	unshared int
+	builder  *record.Builder
+	wire     []byte // reused for the batch's bytes
+	below    bool   // inside Log.Append
+	written  []*op  // decisions whose records are in the log and not committed, in order of offset and of deadline
+	held     []held // messages of such decisions
+	fates    []fate // decisions whose fate is known and not acted upon
+	tickets  map[shard.Ticket]Reply
+	last     shard.Ticket
+	out      []delivery
+	leaving  []any // messages of committed decisions
+	unwatch  func()
 }
 
 func newCell[M Machine](rt *Runtime[M], partition int32, epoch id.LeaderEpoch) *cell[M] {

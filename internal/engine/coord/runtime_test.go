@@ -374,6 +374,34 @@ func TestReadyCallersShareABatch(t *testing.T) {
 	})
 }
 
+// TestLonelyCallersWaitForNobody: who was alone for long gives way now and then only, which is enough to notice company.
+func TestLonelyCallersWaitForNobody(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	synctest.Test(t, func(t *testing.T) {
+		l := newMemLog(t, 1)
+		r := start(t, l, nil)
+		r.Elected(0, 0)
+		synctest.Wait()
+		burst := func(n int) int {
+			before := l.parts[0].appends
+			for i := range n {
+				go commit(r, 0, fmt.Sprintf("g%d", i), 1)
+			}
+			synctest.Wait()
+			return l.parts[0].appends - before
+		}
+		for range lonelyAfter {
+			burst(1)
+		}
+		if n := burst(10); n != 10 {
+			t.Errorf("10 commits in %d appends after a long time alone", n)
+		}
+		if n := burst(2 * lonelyTries); n > lonelyTries+5 {
+			t.Errorf("%d commits in %d appends", 2*lonelyTries, n)
+		}
+	})
+}
+
 // TestMembersThatComeAtOnce joins a group without an initial delay twice, half a millisecond apart.
 func TestMembersThatComeAtOnce(t *testing.T) {
 	c, _, err := conf.Load(conf.DevDefaults(), []string{"group.initial.rebalance.delay.ms=0"})
