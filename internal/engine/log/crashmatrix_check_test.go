@@ -289,13 +289,14 @@ func checkTimes(l *Log, got []record.Batch) error {
 type replayed struct {
 	infos   map[id.ProducerID]ProducerInfo
 	data    map[id.ProducerID]bool // has a batch of data in the log
+	seen    map[id.ProducerID]bool // has one that every rebuild saw
 	below   map[id.ProducerID]bool // has a batch below the highest start the log ever had: a rebuild in between did not see it
 	aborted []AbortedTxn
 	stable  id.Offset
 }
 
 func replayAll(got []record.Batch, sawStart, end id.Offset) (replayed, error) {
-	r := replayed{infos: map[id.ProducerID]ProducerInfo{}, data: map[id.ProducerID]bool{}, below: map[id.ProducerID]bool{}, stable: end}
+	r := replayed{infos: map[id.ProducerID]ProducerInfo{}, data: map[id.ProducerID]bool{}, seen: map[id.ProducerID]bool{}, below: map[id.ProducerID]bool{}, stable: end}
 	for _, b := range got {
 		if !b.HasProducerID() {
 			continue
@@ -317,7 +318,7 @@ func replayAll(got []record.Batch, sawStart, end id.Offset) (replayed, error) {
 			}
 			p.CurrentTxnStartOffset, p.CoordinatorEpoch = -1, m.coordinatorEpoch
 		} else {
-			r.data[pid] = true
+			r.data[pid], r.seen[pid] = true, r.seen[pid] || b.BaseOffset() >= sawStart
 			p.LastSequence = b.LastSequence()
 			if b.IsTransactional() && p.CurrentTxnStartOffset < 0 {
 				p.CurrentTxnStartOffset = b.BaseOffset()
@@ -367,7 +368,7 @@ func checkProducers(l *Log, got []record.Batch, sawStart id.Offset) error {
 		if w.CoordinatorEpoch < 0 {
 			w.CoordinatorEpoch = p.CoordinatorEpoch // its marker may be below the log start
 		}
-		if !want.data[p.ProducerID] {
+		if !want.data[p.ProducerID] || p.LastSequence < 0 && !want.seen[p.ProducerID] {
 			w.LastSequence = p.LastSequence
 		}
 		if p.CurrentTxnStartOffset >= 0 && p.CurrentTxnStartOffset < l.StartOffset() && w.CurrentTxnStartOffset >= 0 {
