@@ -138,6 +138,10 @@ func (t *table) row(stage string, n *node, c client, f func(client) error) {
 			err = f(c)
 		}
 	}
+	var w wrong
+	if errors.As(err, &w) {
+		err = fmt.Errorf("%w (%s)", err, n.keep())
+	}
 	t.add(stage, c.name, began, err)
 }
 

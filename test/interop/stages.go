@@ -54,6 +54,18 @@ func (n *node) revive() error {
 	return n.start()
 }
 
+// keep copies the node's directory, as it is now, for whoever looks into what went wrong.
+func (n *node) keep() string {
+	dir, err := os.MkdirTemp("", "moldau-interop-wrong")
+	if err != nil {
+		return err.Error()
+	}
+	if out, err := exec.Command("cp", "-a", n.dir, dir).CombinedOutput(); err != nil {
+		return fmt.Sprintf("%s is incomplete: %s", dir, out)
+	}
+	return "the node's directory and log: " + dir
+}
+
 // newNode starts a node on free ports in a directory of its own; the caller stops it and removes the directory.
 func newNode(here string, props ...string) (*node, error) {
 	dir, err := os.MkdirTemp("", "moldau-interop")

@@ -142,12 +142,42 @@ func sameRecords(got, want []int) error {
 	if slices.Equal(got, want) {
 		return nil
 	}
-	for i := range min(len(got), len(want)) {
-		if got[i] != want[i] {
-			return wrongf("record %d where %d is next; %d records, want %d", got[i], want[i], len(got), len(want))
+	times := map[int]int{}
+	for _, r := range want {
+		times[r]--
+	}
+	for _, r := range got {
+		times[r]++
+	}
+	var lost, more []int
+	for _, r := range slices.Sorted(maps.Keys(times)) {
+		switch {
+		case times[r] < 0:
+			lost = append(lost, r)
+		case times[r] > 0:
+			more = append(more, r)
 		}
 	}
-	return wrongf("%d records, want %d", len(got), len(want))
+	return wrongf("%d records, want %d; lost: %s; too often: %s", len(got), len(want), ranges(lost), ranges(more))
+}
+
+// ranges says which numbers a sorted list holds, at most ten ranges of them.
+func ranges(list []int) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	var text []string
+	for i := 0; i < len(list); {
+		if len(text) == 10 {
+			text = append(text, "...")
+			break
+		}
+		first := i
+		for i++; i < len(list) && list[i] == list[i-1]+1; i++ {
+		}
+		text = append(text, fmt.Sprintf("%d-%d", list[first], list[i-1]))
+	}
+	return strings.Join(text, " ")
 }
 
 func committedRecords(ctx context.Context, n *node, topic string) ([]int, error) {
