@@ -224,8 +224,14 @@ func (b *bench) shell(p *place, level int16, m *model) {
 		return
 	}
 	slices.Sort(found)
-	out, err := b.o.tool("metadata-shell", "--snapshot", found[len(found)-1], "ls", "/image/topics/byName")
-	b.must(err, "metadata-shell")
+	var out string
+	for range 5 {
+		// The shell runs its command as soon as the snapshot is loaded, which may be before it is published to the shell.
+		out, err = b.o.tool("metadata-shell", "--snapshot", found[len(found)-1], "ls", "/image/topics/byName")
+		if b.must(err, "metadata-shell"); strings.Contains(out, topicCompact) {
+			break
+		}
+	}
 	for _, topic := range []string{topicCompact, topicTxn, "codec-none", "k0-stays"} {
 		if _, ok := m.facts["topic/"+topic]; !ok || !strings.Contains(out, topic) {
 			b.Errorf("metadata-shell does not show topic %s: %s", topic, tail(out))
