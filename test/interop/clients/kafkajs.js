@@ -55,8 +55,30 @@ function fail(text) {
 }
 
 async function transact(txid, count, each, source, group) {
-  const producer = kafka.producer({ transactionalId: txid, idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: true });
+  const options = { transactionalId: txid, idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: true };
+  let producer = kafka.producer(options);
   await producer.connect();
+  // An end that is not answered leaves a kafkajs producer unusable. The next one of its id ends the transaction for good, one way or
+  // the other, and then the group's offset tells which.
+  const renew = async () => {
+    await producer.disconnect().catch(() => {});
+    for (let tries = 0; ; tries++) {
+      producer = kafka.producer(options);
+      try {
+        return await producer.connect();
+      } catch (e) {
+        if (tries === 50) throw e;
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+    }
+  };
+  const committedUpTo = async () => {
+    const admin = kafka.admin();
+    await admin.connect();
+    const [{ partitions }] = await admin.fetchOffsets({ groupId: group, topics: [source] });
+    await admin.disconnect();
+    return Number(partitions[0].offset);
+  };
   for (let t = 0, tries = 0; t < count; tries++) {
     if (tries > count + 100) fail("transaction " + t + " is not done after " + tries + " tries");
     const messages = [];
@@ -67,12 +89,19 @@ async function transact(txid, count, each, source, group) {
       await transaction.send({ topic, acks: -1, messages });
       await transaction.sendOffsets({ consumerGroupId: group, topics: [{ topic: source, partitions: [{ partition: 0, offset: String(t + 1) }] }] });
     } catch (e) {
-      await transaction.abort();
+      await transaction.abort().catch(renew);
       continue;
     }
-    if (t % 3 === 2) await transaction.abort();
+    if (t % 3 === 2) await transaction.abort().catch(renew);
     else {
-      await transaction.commit();
+      let done = true;
+      try {
+        await transaction.commit();
+      } catch (e) {
+        await renew();
+        done = (await committedUpTo()) === t + 1;
+      }
+      if (!done) continue;
       console.log("committed " + t);
     }
     t++;
