@@ -112,24 +112,20 @@ func stageCopier(ctx context.Context, t *table, here string) {
 		var all sync.WaitGroup
 		for _, r := range three {
 			all.Go(func() {
-				copyRow(ctx, t, here, n, r)
+				t.row("copier", r.name(), n, func() error { return copyAtWork(ctx, here, n, r) })
 			})
 		}
 		all.Wait()
 	}
 	for _, r := range onNode {
-		copyRow(ctx, t, here, n, r)
+		t.row("copier", r.name(), n, func() error { return copyAtWork(ctx, here, n, r) })
 	}
 }
 
-func copyRow(ctx context.Context, t *table, here string, n *node, r copyRun) {
-	t.row("copier", n, client{name: r.name()}, func(c client) error { return copyAtWork(ctx, here, n, c, r) })
-}
-
 // copyAtWork gives the copiers more to do until every bounce meets them at work.
-func copyAtWork(ctx context.Context, here string, n *node, c client, r copyRun) error {
+func copyAtWork(ctx context.Context, here string, n *node, r copyRun) error {
 	for seeds := copySeeds; seeds <= maxCopySeeds; seeds *= 4 {
-		met, err := copyOnce(ctx, here, n, c, r, seeds)
+		met, err := copyOnce(ctx, here, n, r, seeds)
 		if err != nil || met {
 			return err
 		}
@@ -137,10 +133,10 @@ func copyAtWork(ctx context.Context, here string, n *node, c client, r copyRun) 
 	return fmt.Errorf("copiers were through with %d records before they were bounced", maxCopySeeds)
 }
 
-func copyOnce(ctx context.Context, here string, n *node, c client, r copyRun, seeds int) (met bool, err error) {
+func copyOnce(ctx context.Context, here string, n *node, r copyRun, seeds int) (met bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, copyDeadline)
 	defer cancel()
-	run := c.names("copy"+strconv.Itoa(seeds)) + strconv.Itoa(r.copiers)
+	run := topicOf("copy"+strconv.Itoa(seeds), r.name()+strconv.Itoa(r.copiers))
 	input, output, partitions := run+"-in", run+"-out", r.copiers
 	if r.group {
 		partitions = 3 * r.copiers

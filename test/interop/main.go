@@ -23,13 +23,6 @@ type client struct {
 	mortal bool
 	// transactional: its program knows the verb transact.
 	transactional bool
-	// try is empty, or tells the names of a second try from those of the first.
-	try string
-}
-
-// names returns what a client calls its topic, its group and the like in a stage.
-func (c client) names(stage string) string {
-	return stage + "-" + strings.NewReplacer(" ", "-", ".", "-").Replace(c.name+c.try)
 }
 
 const records = 10000
@@ -41,15 +34,15 @@ func clients(home, here string) []client {
 	java := func(v string) []string { return javaClient(home, v, "JavaClient") }
 	at := func(name string) string { return filepath.Join(here, "clients", name) }
 	return []client{
-		{"kcat", []string{at("kcat.sh")}, nil, allCodecs, true, true, false, ""},
-		{"kafka-python", []string{python, at("kafka_python.py")}, nil, allCodecs, true, false, true, ""},
-		{"confluent-kafka", []string{python, at("confluent.py")}, nil, allCodecs, true, false, true, ""},
-		{"kafkajs", []string{"node", at("kafkajs.js")}, []string{"NODE_PATH=" + home + "/node_modules"}, []string{"none", "gzip"}, true, false, true, ""},
-		{"franz-go", []string{filepath.Join(home, "franz")}, nil, allCodecs, true, false, true, ""},
-		{"sarama", []string{filepath.Join(home, "sarama")}, nil, allCodecs, true, false, true, ""},
-		{"java 2.1.1", java("2.1.1"), nil, allCodecs, true, false, true, ""},
-		{"java 4.4.0", java("4.4.0"), nil, allCodecs, true, false, true, ""},
-		{"console tools", []string{at("console.sh")}, []string{"KAFKA=" + at("tool.sh")}, allCodecs, true, false, false, ""},
+		{"kcat", []string{at("kcat.sh")}, nil, allCodecs, true, true, false},
+		{"kafka-python", []string{python, at("kafka_python.py")}, nil, allCodecs, true, false, true},
+		{"confluent-kafka", []string{python, at("confluent.py")}, nil, allCodecs, true, false, true},
+		{"kafkajs", []string{"node", at("kafkajs.js")}, []string{"NODE_PATH=" + home + "/node_modules"}, []string{"none", "gzip"}, true, false, true},
+		{"franz-go", []string{filepath.Join(home, "franz")}, nil, allCodecs, true, false, true},
+		{"sarama", []string{filepath.Join(home, "sarama")}, nil, allCodecs, true, false, true},
+		{"java 2.1.1", java("2.1.1"), nil, allCodecs, true, false, true},
+		{"java 4.4.0", java("4.4.0"), nil, allCodecs, true, false, true},
+		{"console tools", []string{at("console.sh")}, []string{"KAFKA=" + at("tool.sh")}, allCodecs, true, false, false},
 	}
 }
 
@@ -110,57 +103,27 @@ func main() {
 	}
 }
 
-// wrong is an error about what the node did, and not about a client: it counts at once.
+// wrong is an error about records: what the node's directory says then is worth keeping.
 type wrong struct{ error }
 
 func wrongf(format string, args ...any) error { return wrong{fmt.Errorf(format, args...)} }
-
-// maxSecondTries in a run.
-const maxSecondTries = 2
 
 // table collects one line per client and stage.
 type table struct {
 	mu             sync.Mutex
 	rows, failures []string
 	passed, failed int
-	secondTries    int
 }
 
-// row does what f does, and notes how that ended. The clients are not ours to repair, and some of them race with themselves when
-// their only broker goes away: f is done a second time, with other names, if the first did not say that something was wrong. Who
-// shows up here twice is looked into.
-func (t *table) row(stage string, n *node, c client, f func(client) error) {
+// row does what f does, and notes how that ended.
+func (t *table) row(stage, name string, n *node, f func() error) {
 	began := time.Now()
-	err := f(c)
-	if err != nil && t.secondTry(stage, c.name, err) {
-		if err = n.revive(); err == nil {
-			c.try = " again"
-			err = f(c)
-		}
-	}
+	err := f()
 	var w wrong
 	if errors.As(err, &w) {
 		err = fmt.Errorf("%w (%s)", err, n.keep())
 	}
-	t.add(stage, c.name, began, err)
-}
-
-// secondTry says whether there is one after this error.
-func (t *table) secondTry(stage, name string, err error) bool {
-	var w wrong
-	if errors.As(err, &w) {
-		return false
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.secondTries == maxSecondTries {
-		return false
-	}
-	t.secondTries++
-	line := fmt.Sprintf("tried again though it should not need it: %s %s: %v", stage, name, err)
-	fmt.Println(line)
-	t.failures = append(t.failures, line)
-	return true
+	t.add(stage, name, began, err)
 }
 
 func (t *table) add(stage, name string, began time.Time, err error) {

@@ -8,9 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -41,17 +39,6 @@ func (n *node) stop(kill bool) {
 		args = append(args, "--kill")
 	}
 	_ = exec.Command(filepath.Join(n.here, "node"), args...).Run()
-}
-
-// revive starts the node if the last who stopped it did not come to that.
-func (n *node) revive() error {
-	pid, err := os.ReadFile(filepath.Join(n.dir, "pid"))
-	if err == nil {
-		if id, err := strconv.Atoi(strings.TrimSpace(string(pid))); err == nil && syscall.Kill(id, 0) == nil {
-			return nil
-		}
-	}
-	return n.start()
 }
 
 // keep copies the node's directory, as it is now, for whoever looks into what went wrong.
@@ -91,6 +78,10 @@ func free(port int) bool {
 	return err == nil && ln.Close() == nil
 }
 
+func topicOf(stage, name string) string {
+	return stage + "-" + strings.NewReplacer(" ", "-", ".", "-").Replace(name)
+}
+
 // stageBasic: each client creates a topic by producing to it, 10,000 records over every codec it has, reads half in a group,
 // and a second process of it resumes with the rest.
 func stageBasic(ctx context.Context, t *table, here string, cs []client) {
@@ -102,12 +93,12 @@ func stageBasic(ctx context.Context, t *table, here string, cs []client) {
 	defer os.RemoveAll(n.dir)
 	defer n.stop(false)
 	for _, c := range cs {
-		t.row("basic", n, c, func(c client) error { return basic(ctx, n, c) })
+		t.row("basic", c.name, n, func() error { return basic(ctx, n, c) })
 	}
 }
 
 func basic(ctx context.Context, n *node, c client) error {
-	topic, group := c.names("basic"), c.names("group")
+	topic, group := topicOf("basic", c.name), topicOf("group", c.name)
 	each := records / len(c.codecs)
 	for i, codec := range c.codecs {
 		if err := c.produce(ctx, n.addr(), topic, i*each, each, codec, c.idempotent && i%2 == 0); err != nil {
@@ -139,12 +130,12 @@ func stageKill(ctx context.Context, t *table, here string, cs []client) {
 		if c.mortal {
 			continue
 		}
-		t.row("kill -9", n, c, func(c client) error { return kill(ctx, n, c) })
+		t.row("kill -9", c.name, n, func() error { return kill(ctx, n, c) })
 	}
 }
 
 func kill(ctx context.Context, n *node, c client) error {
-	topic := c.names("kill")
+	topic := topicOf("kill", c.name)
 	if err := c.produce(ctx, n.addr(), topic, 0, 1000, "none", false); err != nil {
 		return err
 	}
@@ -165,7 +156,7 @@ func kill(ctx context.Context, n *node, c client) error {
 	if err := n.start(); err != nil {
 		return err
 	}
-	got, err := c.consume(ctx, n.addr(), topic, c.names("killgroup"), 1000+count)
+	got, err := c.consume(ctx, n.addr(), topic, topicOf("killgroup", c.name), 1000+count)
 	if err != nil {
 		return err
 	}
@@ -189,7 +180,7 @@ func stageProxy(ctx context.Context, t *table, here string, cs []client) {
 	}
 	defer p.close()
 	for _, c := range cs {
-		t.row("proxy", n, c, func(c client) error { return throughProxy(ctx, n, p, c) })
+		t.row("proxy", c.name, n, func() error { return throughProxy(ctx, n, p, c) })
 	}
 	fmt.Printf("proxy: %d produce answers dropped, %d requests repeated, %d repeats answered with another offset\n", p.dropped.Load(), p.repeated.Load(), p.differing.Load())
 	if p.differing.Load() > 0 || p.dropped.Load() == 0 || p.repeated.Load() == 0 {
@@ -198,12 +189,12 @@ func stageProxy(ctx context.Context, t *table, here string, cs []client) {
 }
 
 func throughProxy(ctx context.Context, n *node, p *proxy, c client) error {
-	topic := c.names("proxy")
+	topic := topicOf("proxy", c.name)
 	const count = 20000
 	if err := c.produce(ctx, p.addr(), topic, 0, count, "none", c.idempotent); err != nil {
 		return err
 	}
-	got, err := c.consume(ctx, p.addr(), topic, c.names("proxygroup"), count)
+	got, err := c.consume(ctx, p.addr(), topic, topicOf("proxygroup", c.name), count)
 	if err != nil {
 		return err
 	}

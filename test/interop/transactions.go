@@ -40,7 +40,7 @@ func stageTransactions(ctx context.Context, t *table, here string, cs []client) 
 		if !c.transactional {
 			continue
 		}
-		t.row("txn", n, c, func(c client) error { return transactUnderKill(ctx, n, c) })
+		t.row("txn", c.name, n, func() error { return transactUnderKill(ctx, n, c) })
 	}
 }
 
@@ -68,7 +68,7 @@ func createTopic(ctx context.Context, n *node, name string, partitions int32) er
 // transact runs count transactions. killed tells whether the node was killed before the client was through, if it was to be.
 func transact(ctx context.Context, n *node, c client, count int) (killed bool, err error) {
 	run := strconv.Itoa(count)
-	topic, group := c.names("txn"+run), c.names("txngroup"+run)
+	topic, group := topicOf("txn"+run, c.name), topicOf("txngroup"+run, c.name)
 	if err := createTopic(ctx, n, topic, 3); err != nil {
 		return false, err
 	}
@@ -78,7 +78,7 @@ func transact(ctx context.Context, n *node, c client, count int) (killed bool, e
 	}
 	done := make(chan result, 1)
 	go func() {
-		out, err := c.run(ctx, "transact", n.addr(), topic, c.names("id"+run), run, strconv.Itoa(inEach), offsetsFrom, group)
+		out, err := c.run(ctx, "transact", n.addr(), topic, topicOf("id"+run, c.name), run, strconv.Itoa(inEach), offsetsFrom, group)
 		done <- result{out, err}
 	}()
 	killed = true
@@ -119,7 +119,7 @@ func transact(ctx context.Context, n *node, c client, count int) (killed bool, e
 	if err := sameRecords(got, want); err != nil {
 		return killed, fmt.Errorf("read by franz-go: %w", err)
 	}
-	if got, err = c.committed().consume(ctx, n.addr(), topic, c.names("txnread"+run), len(want)); err != nil {
+	if got, err = c.committed().consume(ctx, n.addr(), topic, topicOf("txnread"+run, c.name), len(want)); err != nil {
 		return killed, err
 	}
 	if err := sameRecords(got, want); err != nil {
