@@ -109,7 +109,6 @@ func clean(t *testing.T, enough needs, more func(o *Options)) {
 	t.Logf("seed %d", seed)
 	o := quick(All...)
 	o.For, o.Drop, o.Repeat, o.AdminLag, o.Compress = 2*time.Minute, 20, 20, 2*time.Second, true
-	o.Grace = 30 * time.Second // transactions end two seconds after they began, unless the machine stands still
 	o.Say = t.Logf
 	o.Enough = func(h *History, _ int64) bool { return enough.met(h.Done(), nil) }
 	more(&o)

@@ -199,7 +199,7 @@ func (w *writer) produceIn(ctx context.Context, topic string, codec kgo.Compress
 
 // partitions waits until the topic's metadata has reached the broker, which is a little after its creation was acknowledged.
 func (w *writer) partitions(ctx context.Context, topic string) (int, error) {
-	for deadline := time.Now().Add(time.Minute); ; <-time.After(10 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(10 * time.Millisecond) {
 		topics, err := w.ListTopics(ctx, topic)
 		if n := len(topics[topic].Partitions); err == nil && n > 0 {
 			return n, nil
