@@ -485,6 +485,8 @@ func TestLimitsMayChange(t *testing.T) {
 }
 
 func TestIdleConnectionsAreSwept(t *testing.T) {
+	start(t, func(o *Options) { o.Idle = 50 * time.Millisecond }).dial(t).wantClosed() // nobody asks for it
+
 	d := start(t, func(o *Options) { o.Idle = time.Hour })
 	idle, busy := d.dial(t), d.dial(t)
 	busy.send(frame(wire.Fetch, 4, 1, &api.FetchRequest{}))
