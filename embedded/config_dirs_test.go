@@ -152,8 +152,9 @@ func TestAllCordoned(t *testing.T) {
 	w := start()
 	w.create("t", 1)
 	w.alter(4, "1", "cordoned.log.dirs", "*")
-	w.eventually(func() string {
-		return differs(fmt.Sprint(w.tryCreate("u", 1)), fmt.Sprint(wire.ErrInvalidReplicationFactor))
+	w.eventually(func() string { // with another name each time, as the controller learns of it by a heartbeat
+		w.step++
+		return differs(fmt.Sprint(w.tryCreate(fmt.Sprint("u", w.step), 1)), fmt.Sprint(wire.ErrInvalidReplicationFactor))
 	})
 	for _, dir := range []string{"/data", "/more"} {
 		w.want(w.move("t", dir), wire.ErrInvalidReplicaAssignment)

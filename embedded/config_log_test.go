@@ -318,11 +318,11 @@ func logProofs() []proof {
 		}),
 		{key: "log.dirs", how: static, see: func(t *testing.T) {
 			w := rawNode(t, vfs.NewMem(), map[string]string{"log.dirs": "/one,/two"})
-			w.want(w.logDirs("t", 4), []string{"/one: 2 partitions", "/two: 2 partitions"})
+			w.want(placed(w), "/one 2, /two 2")
 		}},
 		{key: "log.dir", how: static, see: func(t *testing.T) {
 			w := rawNode(t, vfs.NewMem(), map[string]string{"log.dir": "/three"}, "log.dirs")
-			w.want(w.logDirs("t", 4), []string{"/three: 4 partitions"})
+			w.want(placed(w), "/three 4")
 		}},
 		{key: "metadata.log.dir", how: static, see: func(t *testing.T) {
 			mem := vfs.NewMem()
@@ -393,26 +393,6 @@ func remembered(w *world) string {
 		case <-tick.C:
 		}
 	}
-}
-
-// logDirs makes a topic and says how many of its partitions each directory has.
-func (w *world) logDirs(topic string, partitions int32) []string {
-	w.t.Helper()
-	w.create(topic, partitions)
-	var a api.DescribeLogDirsResponse
-	w.call(4, &api.DescribeLogDirsRequest{}, &a)
-	var out []string
-	for _, d := range a.Results {
-		n := 0
-		for _, x := range d.Topics {
-			if x.Name == topic {
-				n = len(x.Partitions)
-			}
-		}
-		out = append(out, fmt.Sprintf("%s: %d partitions", d.LogDir, n))
-	}
-	slices.Sort(out)
-	return out
 }
 
 // recoveryThreads restarts a node behind a gate that holds the opening of a partition back until enough of them are under way.

@@ -46,7 +46,7 @@ func groupCoordinatorKeys() []Key {
 		{Name: "group.coordinator.threads", Type: Int, Default: "4", Rule: atLeast(1),
 			Doc: "Number of the group coordinator's threads in Kafka."},
 		{Name: "group.initial.rebalance.delay.ms", Type: Int, Default: "3000", State: Done,
-			Doc: "How long a new group waits for more members before its first rebalance."},
+			Doc: "How long a new group waits for more members before its first rebalance: a millisecond at least, and up to 50 more for members that were given an id and are not back."},
 		{Name: "group.max.session.timeout.ms", Type: Int, Default: "1800000", State: Done,
 			Doc: "Longest session timeout a member may ask for."},
 		{Name: "group.max.size", Type: Int, Default: "2147483647", Rule: atLeast(1), State: Done,

@@ -54,8 +54,9 @@
 //
 // Records of several decisions share a batch. With a linger of -1 (Kafka's default of group.coordinator.append.linger.ms) the
 // batch is written by whoever opened it, after he has given way once to those that are ready to run: nobody waits for company, but
-// who is there already shares the write. Otherwise it is written when it is full or as old as the linger. A batch that cannot be written is taken back from the core, and its
-// decisions fail; what was decided stays decided only if it is in the log.
+// who is there already shares the write. Where nobody has joined for many batches that is tried now and then only, as it wakes a thread.
+// Otherwise a batch is written when it is full or as old as the linger. One that cannot be written is taken back from the core, and
+// its decisions fail; what was decided stays decided only if it is in the log.
 //
 // # Concurrency
 //

@@ -352,7 +352,7 @@ func TestLingerSharesBatches(t *testing.T) {
 }
 
 // TestReadyCallersShareABatch has callers that are ready to run when the first of them has decided: he gives way to them before he
-// writes.
+// writes. Who was alone for long does so now and then only, which is enough to notice company.
 func TestReadyCallersShareABatch(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	synctest.Test(t, func(t *testing.T) {
@@ -360,43 +360,28 @@ func TestReadyCallersShareABatch(t *testing.T) {
 		r := start(t, l, nil)
 		r.Elected(0, 0)
 		synctest.Wait()
-		calls := make([]*call, 50)
-		for i := range calls {
-			go func() { calls[i] = commit(r, 0, fmt.Sprintf("g%d", i), 1) }()
-		}
-		synctest.Wait()
-		for _, c := range calls {
-			expect(t, "commit", c, "NONE")
-		}
-		if n := l.parts[0].appends; n > 5 { // the scheduler may have its reasons
-			t.Errorf("%d commits in %d appends", len(calls), n)
-		}
-	})
-}
-
-// TestLonelyCallersWaitForNobody: who was alone for long gives way now and then only, which is enough to notice company.
-func TestLonelyCallersWaitForNobody(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	synctest.Test(t, func(t *testing.T) {
-		l := newMemLog(t, 1)
-		r := start(t, l, nil)
-		r.Elected(0, 0)
-		synctest.Wait()
-		burst := func(n int) int {
+		appends := func(commits int) int {
 			before := l.parts[0].appends
-			for i := range n {
-				go commit(r, 0, fmt.Sprintf("g%d", i), 1)
+			calls := make([]*call, commits)
+			for i := range calls {
+				go func() { calls[i] = commit(r, 0, fmt.Sprintf("g%d", i), 1) }()
 			}
 			synctest.Wait()
+			for _, c := range calls {
+				expect(t, "commit", c, "NONE")
+			}
 			return l.parts[0].appends - before
 		}
-		for range lonelyAfter {
-			burst(1)
+		if n := appends(50); n > 5 { // the scheduler may have its reasons
+			t.Errorf("50 commits in %d appends", n)
 		}
-		if n := burst(10); n != 10 {
+		for range lonelyAfter {
+			appends(1)
+		}
+		if n := appends(10); n != 10 {
 			t.Errorf("10 commits in %d appends after a long time alone", n)
 		}
-		if n := burst(2 * lonelyTries); n > lonelyTries+5 {
+		if n := appends(2 * lonelyTries); n > lonelyTries+5 {
 			t.Errorf("%d commits in %d appends", 2*lonelyTries, n)
 		}
 	})
