@@ -60,7 +60,7 @@ func NewGroupDesk(d GroupDeps) *GroupDesk {
 // Register adds the desk's APIs.
 func (d *GroupDesk) Register(reg *server.Registry) {
 	for _, a := range []server.API{
-		{Key: wire.OffsetCommit, Min: 2, Max: 10, Handle: d.offsetCommit},
+		{Key: wire.OffsetCommit, Min: 2, Max: 10, Pipelined: true, Handle: d.offsetCommit},
 		{Key: wire.TxnOffsetCommit, Min: 0, Max: 6, Handle: d.txnOffsetCommit},
 		{Key: wire.OffsetFetch, Min: 1, Max: 10, Handle: d.offsetFetch},
 		{Key: wire.FindCoordinator, Min: 0, Max: 6, Handle: d.findCoordinator},

@@ -513,6 +513,72 @@ func TestOffsetsAtEveryVersion(t *testing.T) {
 	}
 }
 
+// commitOf commits an offset of partition 0 of a topic for group g.
+func commitOf(topic string, offset int64) *api.OffsetCommitRequest {
+	req := api.NewOffsetCommitRequest()
+	p := api.NewOffsetCommitRequestTopicPartition()
+	p.CommittedOffset, p.CommittedMetadata = offset, new("")
+	req.GroupID, req.RetentionTimeMs = "g", -1
+	req.Topics = []api.OffsetCommitRequestTopic{{Name: topic, Partitions: []api.OffsetCommitRequestTopicPartition{p}}}
+	return req
+}
+
+// TestCommitsOverlap: a client that does not wait for its commits has them taken and answered in its order, whatever becomes of each,
+// and what is no commit comes after them.
+func TestCommitsOverlap(t *testing.T) {
+	for _, deposed := range []bool{false, true} {
+		r := newGroupRig(t)
+		r.topic(offsetsTopic, 1)
+		r.topic("orders", 1)
+		c, other := r.dial(), r.dial()
+		c.ready("g")
+		r.manager.Hold()
+		first := c.n + 1
+		topics := []string{"orders", "unknown", "orders", "orders"}
+		for i, topic := range topics {
+			c.send(9, commitOf(topic, int64(i)))
+		}
+		c.send(4, &api.HeartbeatRequest{GroupID: "g", MemberID: "nobody"})
+		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Fatal("answered before the commit")
+		}
+		_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+		if deposed {
+			r.lead(-1)
+		}
+		r.manager.Release()
+		for i, topic := range topics {
+			want := wire.ErrNone
+			if topic == "unknown" {
+				want = wire.ErrUnknownTopicOrPartition
+			} else if deposed {
+				want = wire.ErrNotCoordinator
+			}
+			c.n = first + int32(i)
+			var resp api.OffsetCommitResponse
+			c.receive(9, wire.OffsetCommit, &resp)
+			if got := resp.Topics[0].Partitions[0].ErrorCode; got != want {
+				t.Fatalf("deposed %v: commit %d: %v, want %v", deposed, i, got, want)
+			}
+		}
+		c.n++
+		var beat api.HeartbeatResponse
+		c.receive(4, wire.Heartbeat, &beat)
+		if deposed {
+			continue
+		}
+		req := api.NewOffsetFetchRequest()
+		req.GroupID = "g"
+		req.Topics = []api.OffsetFetchRequestTopic{{Name: "orders", PartitionIndexes: []int32{0}}}
+		var resp api.OffsetFetchResponse
+		other.call(7, req, &resp)
+		if got := resp.Topics[0].Partitions[0].CommittedOffset; got != 3 {
+			t.Fatalf("committed %d, want that of the last request, 3", got)
+		}
+	}
+}
+
 // TestHeldAndDeposed: an answer leaves when its records are committed, and not at all when the leadership is lost before.
 func TestHeldAndDeposed(t *testing.T) {
 	r := newGroupRig(t)
@@ -520,14 +586,7 @@ func TestHeldAndDeposed(t *testing.T) {
 	r.topic("orders", 1)
 	c, other := r.dial(), r.dial()
 	c.ready("g")
-	commit := func(offset int64) *api.OffsetCommitRequest {
-		req := api.NewOffsetCommitRequest()
-		p := api.NewOffsetCommitRequestTopicPartition()
-		p.CommittedOffset, p.CommittedMetadata = offset, new("")
-		req.GroupID, req.RetentionTimeMs = "g", -1
-		req.Topics = []api.OffsetCommitRequestTopic{{Name: "orders", Partitions: []api.OffsetCommitRequestTopicPartition{p}}}
-		return req
-	}
+	commit := func(offset int64) *api.OffsetCommitRequest { return commitOf("orders", offset) }
 	fetched := func() int64 {
 		req := api.NewOffsetFetchRequest()
 		req.GroupID = "g"

@@ -42,8 +42,10 @@ type conn struct {
 	head     *Request // oldest unanswered request; a list in request order
 	tail     *Request
 	inFlight int
-	barrier  bool // the newest request is not pipelined
-	writing  bool // a goroutine is in flush
+	overlaps *apiEntry   // what may start while requests are under way: more of the newest's API, if it is pipelined
+	writing  bool        // a goroutine is in flush
+	ready    []*Request  // scratch of whoever is in flush
+	sending  []*outgoing // the same
 	dead     bool
 	draining bool // no further requests are started
 	waiting  bool // the reader waits for wake
@@ -135,7 +137,7 @@ func (c *conn) dispatch(f frameRef, received time.Time, fresh bool) error {
 		return errBadPeer
 	}
 	r.ReceivedAt, r.StartedAt = received, received
-	entered, waited := c.enter(r, e.Pipelined)
+	entered, waited := c.enter(r, e)
 	if !entered {
 		f.drop()
 		return errClosed
@@ -176,9 +178,9 @@ func (c *conn) open(f frameRef) (*Request, *apiEntry, error) {
 }
 
 // enter puts r at the end of the queue once it may start; entered is false if the connection ends first.
-func (c *conn) enter(r *Request, pipelined bool) (entered, waited bool) {
+func (c *conn) enter(r *Request, e *apiEntry) (entered, waited bool) {
 	c.mu.Lock()
-	for !c.dead && !c.draining && c.inFlight > 0 && (!pipelined || c.barrier || c.inFlight >= maxInFlight) {
+	for !c.dead && !c.draining && c.inFlight > 0 && (c.overlaps != e || c.inFlight >= maxInFlight) {
 		c.waiting, waited = true, true
 		c.mu.Unlock()
 		<-c.wake
@@ -195,7 +197,10 @@ func (c *conn) enter(r *Request, pipelined bool) (entered, waited bool) {
 	}
 	c.tail = r
 	c.inFlight++
-	c.barrier = !pipelined
+	c.overlaps = nil
+	if e.Pipelined {
+		c.overlaps = e
+	}
 	return true, waited
 }
 

@@ -16,9 +16,9 @@
 // what is left over goes to a goroutine that lives as long as the leftover, so that a slow reader holds up nobody but itself.
 //
 // Invariants:
-//   - Answers leave in request order. A pipelined request (Produce) may start while earlier pipelined requests still wait; every
-//     other request is a barrier: it starts when all before it are answered, and nothing starts before it is answered. This is
-//     what Kafka's muting of a busy connection means to a client.
+//   - Answers leave in request order. A pipelined request (Produce, OffsetCommit) may start while earlier ones of its own API still
+//     wait; every other request is a barrier: it starts when all before it are answered, and nothing starts before it is answered.
+//     This is what Kafka's muting of a busy connection means to a client.
 //   - Memory grows with the bytes that arrived, not with the size a frame announces, and big frames of all connections share one
 //     bound (Memory). A peer that holds memory without sending is cut when others need it.
 //   - Nothing a peer sends ends the process: a panic in a handler is counted and logged, and the request is answered with

@@ -33,7 +33,7 @@ type rawConn struct {
 	inN     int
 	inErr   error
 	onWrite func(fd uintptr) bool
-	out     *outgoing
+	outs    []*outgoing // not sent whole yet
 	outWait bool
 	outMore bool
 	outErr  error
@@ -125,12 +125,14 @@ func (rc *rawConn) hungUp() (gone bool) {
 	return gone || err != nil
 }
 
-// write sends o. With wait it returns when all is sent; without, more says that the socket is full.
-func (rc *rawConn) write(c *conn, o *outgoing, wait bool) (more bool, err error) {
-	rc.out, rc.outWait, rc.outMore, rc.outErr, rc.outConn = o, wait, false, nil, c
-	o.skipEmpty()
+// write sends answers. With wait it returns when all are sent; without, more says that the socket is full.
+func (rc *rawConn) write(c *conn, outs []*outgoing, wait bool) (more bool, err error) {
+	rc.outs, rc.outWait, rc.outMore, rc.outErr, rc.outConn = outs, wait, false, nil, c
+	for _, o := range outs {
+		o.skipEmpty()
+	}
 	err = rc.sc.Write(rc.onWrite)
-	rc.out = nil
+	rc.outs = nil
 	if err != nil {
 		return false, err
 	}
@@ -138,17 +140,21 @@ func (rc *rawConn) write(c *conn, o *outgoing, wait bool) (more bool, err error)
 }
 
 func (rc *rawConn) writeStep(fd uintptr) bool {
-	o := rc.out
-	for !o.done() {
+	for len(rc.outs) > 0 {
+		o := rc.outs[0]
+		if o.done() {
+			rc.outs = rc.outs[1:]
+			continue
+		}
 		var n int
 		var err error
 		if o.chunks[o.at].Section == nil {
-			n, err = rc.writeBytes(int(fd), o)
+			n, err = rc.writeBytes(int(fd))
 		} else {
 			n, err = rc.writeSection(int(fd), o)
 		}
 		if n > 0 {
-			o.advance(n)
+			rc.advance(n)
 			if rc.outWait {
 				rc.outConn.activeAt.Store(time.Now().UnixNano())
 			}
@@ -166,24 +172,42 @@ func (rc *rawConn) writeStep(fd uintptr) bool {
 	return true
 }
 
-// writeBytes sends the run of byte chunks at the front. If a section follows, the kernel is told to wait for it.
-func (rc *rawConn) writeBytes(fd int, o *outgoing) (int, error) {
-	v := rc.vectors[:0]
-	i := o.at
-	for ; i < len(o.chunks) && o.chunks[i].Section == nil && len(v) < maxVectors; i++ {
-		b := o.chunks[i].Bytes
-		if i == o.at {
-			b = b[o.off:]
+// advance notes that n bytes were sent.
+func (rc *rawConn) advance(n int) {
+	for n > 0 {
+		o := rc.outs[0]
+		if left := o.chunks[o.at].Size() - o.off; n < left {
+			o.advance(n)
+			return
+		} else {
+			o.advance(left)
+			n -= left
 		}
-		if len(b) > 0 {
-			v = append(v, b)
+		if o.done() {
+			rc.outs = rc.outs[1:]
+		}
+	}
+}
+
+// writeBytes sends the run of byte chunks at the front. If something follows, the kernel is told to wait for it.
+func (rc *rawConn) writeBytes(fd int) (int, error) {
+	flags := unix.MSG_NOSIGNAL
+	v := rc.vectors[:0]
+gather:
+	for _, o := range rc.outs {
+		off := o.off
+		for _, ch := range o.chunks[o.at:] {
+			if ch.Section != nil || len(v) == maxVectors {
+				flags |= unix.MSG_MORE
+				break gather
+			}
+			if b := ch.Bytes[off:]; len(b) > 0 {
+				v = append(v, b)
+			}
+			off = 0
 		}
 	}
 	rc.vectors = v
-	flags := unix.MSG_NOSIGNAL
-	if i < len(o.chunks) {
-		flags |= unix.MSG_MORE
-	}
 	var n int
 	var err error
 	if len(v) == 1 && flags&unix.MSG_MORE == 0 {

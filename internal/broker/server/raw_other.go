@@ -17,7 +17,7 @@ func (*rawConn) read(*conn, int) (int, error) { panic("server: no raw connection
 
 func (*rawConn) hungUp() bool { return false }
 
-func (*rawConn) write(*conn, *outgoing, bool) (bool, error) {
+func (*rawConn) write(*conn, []*outgoing, bool) (bool, error) {
 	panic("server: no raw connections on this system")
 }
 

@@ -19,7 +19,8 @@ type API struct {
 	// advertisedMin is the least version ApiVersions names; it differs from Min for Produce alone, whose old versions are named
 	// because clients probe for them, and refused (KIP-896, KAFKA-18659).
 	advertisedMin int16
-	// Pipelined requests may overlap with earlier pipelined requests of the same connection (Produce). All others are barriers.
+	// Pipelined requests may start while earlier ones of the same API and connection wait for their answers: those that are taken
+	// in order and wait only for their commit (Produce, OffsetCommit). All others are barriers.
 	Pipelined bool
 	// Handle serves one request. It runs in the connection's reader goroutine and owes the request exactly one answer.
 	Handle func(*Request)

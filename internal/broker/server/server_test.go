@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -45,8 +46,8 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// start serves Heartbeat (answered at once, with the member id's length as throttle time), Produce (parked, pipelined),
-// Fetch (parked), ListGroups (panics) and ApiVersions.
+// start serves Heartbeat (answered at once, with the member id's length as throttle time), Produce and OffsetCommit (parked,
+// pipelined), Fetch (parked), ListGroups (panics) and ApiVersions.
 func start(t *testing.T, change func(*Options)) *door {
 	t.Helper()
 	d := &door{parked: make(chan *Request, 1000), logs: new(logBuffer)}
@@ -59,6 +60,7 @@ func start(t *testing.T, change func(*Options)) *door {
 	}})
 	park := func(r *Request) { d.parked <- r }
 	reg.Register(API{Key: wire.Produce, Min: 3, Max: 13, Pipelined: true, Handle: park})
+	reg.Register(API{Key: wire.OffsetCommit, Min: 2, Max: 10, Pipelined: true, Handle: park})
 	reg.Register(API{Key: wire.Fetch, Min: 4, Max: 18, Handle: park})
 	reg.Register(API{Key: wire.ListGroups, Min: 0, Max: 5, Handle: func(*Request) { panic("boom") }})
 	reg.Register(API{Key: wire.ApiVersions, Min: 0, Max: 5, Handle: func(r *Request) {
@@ -216,6 +218,81 @@ func TestBarrierHoldsBackWhatFollows(t *testing.T) {
 	for want := int32(1); want <= 3; want++ {
 		if got, _ := p.answer(); got != want {
 			t.Fatalf("answer %d, want %d", got, want)
+		}
+	}
+}
+
+// TestOverlapIsWithinAnAPI: what a client sends behind its records, and counts on, does not start before they are acknowledged.
+func TestOverlapIsWithinAnAPI(t *testing.T) {
+	d := start(t, nil)
+	p := d.dial(t)
+	commit := func(correlation int32) []byte {
+		return frame(wire.OffsetCommit, 8, correlation, &api.OffsetCommitRequest{})
+	}
+	p.send(produce(1), produce(2), commit(3), commit(4), produce(5))
+	for _, group := range [][]int32{{1, 2}, {3, 4}, {5}} {
+		var under []*Request
+		for _, want := range group {
+			r := d.next(t)
+			if r.Header.CorrelationID != want {
+				t.Fatalf("request %d started, want %d", r.Header.CorrelationID, want)
+			}
+			under = append(under, r)
+		}
+		q := d.dial(t) // what could start now has by the time another connection is served
+		q.send(heartbeat(9, "x"))
+		q.answer()
+		for i, r := range under {
+			select {
+			case early := <-d.parked:
+				t.Fatalf("request %d started while %d waits", early.Header.CorrelationID, r.Header.CorrelationID)
+			default:
+			}
+			if r.Key() == wire.Produce {
+				r.Answer(&api.ProduceResponse{})
+			} else {
+				r.Answer(&api.OffsetCommitResponse{})
+			}
+			if got, _ := p.answer(); got != group[i] {
+				t.Fatalf("answer %d, want %d", got, group[i])
+			}
+		}
+	}
+}
+
+// TestManyAnswersAtOnce: answers that become due together leave whole and in order also where the socket takes a part of them only.
+func TestManyAnswersAtOnce(t *testing.T) {
+	d := start(t, nil)
+	for _, size := range []int{0, 1000, 300_000} {
+		p := d.dial(t)
+		var waiting []*Request
+		for i := range int32(maxInFlight) {
+			p.send(produce(i))
+		}
+		for range maxInFlight {
+			waiting = append(waiting, d.next(t))
+		}
+		body := func(i int32) *api.ProduceResponse {
+			m := api.NewProduceResponse()
+			m.ThrottleTimeMs = i
+			for left := size; left > 0; left -= 30_000 {
+				m.Responses = append(m.Responses, api.ProduceResponseResponse{Name: strings.Repeat(string(rune('0'+i)), min(left, 30_000))})
+			}
+			return m
+		}
+		for _, r := range slices.Backward(waiting) {
+			r.Answer(body(r.Header.CorrelationID))
+		}
+		for i := range int32(maxInFlight) {
+			w := new(wire.Writer)
+			body(i).Encode(w, 3)
+			want, err := w.AppendTo(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if id, got := p.answer(); id != i || !bytes.Equal(got, want) {
+				t.Fatalf("answers of %d bytes: answer %d is not what was sent for %d", size, id, i)
+			}
 		}
 	}
 }

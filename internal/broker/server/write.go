@@ -158,8 +158,8 @@ func (c *conn) complete(r *Request, o *outgoing) {
 	c.flush(false)
 }
 
-// flush sends the answers at the head of the queue. The caller has set writing; flush clears it, or leaves it to the goroutine
-// that goes on when the socket takes no more (wait).
+// flush sends the answers at the head of the queue, all that are ready at once. The caller has set writing; flush clears it, or
+// leaves it to the goroutine that goes on when the socket takes no more (wait).
 func (c *conn) flush(wait bool) {
 	for {
 		c.mu.Lock()
@@ -180,16 +180,16 @@ func (c *conn) flush(wait bool) {
 			}
 			return
 		}
-		c.mu.Unlock()
 		if r.closeAfter {
-			c.mu.Lock()
 			c.writing = false
 			c.mu.Unlock()
 			c.kill()
 			return
 		}
-		if r.out != nil && !r.out.done() {
-			more, err := c.send(r.out, wait)
+		c.readyLocked()
+		c.mu.Unlock()
+		if len(c.sending) > 0 {
+			more, err := c.send(wait)
 			if err != nil {
 				c.failed(r, err)
 				return
@@ -202,11 +202,22 @@ func (c *conn) flush(wait bool) {
 				return
 			}
 		}
-		c.pop(r)
+		c.pop()
 	}
 }
 
-// failed ends the connection after a write error; the writer still owns the queue and drops it.
+// readyLocked gathers the answered requests at the head of the queue in ready, and in sending what of their answers is not sent.
+func (c *conn) readyLocked() {
+	c.ready, c.sending = c.ready[:0], c.sending[:0]
+	for r := c.head; r != nil && r.done && !r.closeAfter && len(c.ready) < maxInFlight; r = r.next {
+		c.ready = append(c.ready, r)
+		if r.out != nil && !r.out.done() {
+			c.sending = append(c.sending, r.out)
+		}
+	}
+}
+
+// failed ends the connection after a write error; the writer still owns the queue and drops it. r is the oldest of those that are ready.
 func (c *conn) failed(r *Request, err error) {
 	if errors.Is(err, errShort) || !isPeerGone(err) {
 		c.srv.log.Warn("answer could not be sent, connection closed", "api", r.api.name, "connection", c.info.ID, "err", err)
@@ -220,27 +231,32 @@ func isPeerGone(err error) bool {
 	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, io.EOF) || isReset(err)
 }
 
-// pop takes the answered head off the queue.
-func (c *conn) pop(r *Request) {
+// pop takes ready, which is sent, off the queue.
+func (c *conn) pop() {
 	now := time.Now()
-	size := 0
 	c.mu.Lock()
-	o := r.out
-	r.out = nil
-	c.head = r.next
+	c.head = c.ready[len(c.ready)-1].next
 	if c.head == nil {
 		c.tail = nil
 	}
-	c.inFlight--
+	c.inFlight -= len(c.ready)
+	for _, r := range c.ready {
+		r.next = nil
+	}
 	c.wakeLocked()
 	c.mu.Unlock()
-	r.next = nil
-	if o != nil {
-		size = o.size + 4
-		o.free()
-		c.activeAt.Store(now.UnixNano())
+	for i, r := range c.ready {
+		size := 0
+		if o := r.out; o != nil {
+			r.out = nil
+			size = o.size + 4
+			o.free()
+			c.activeAt.Store(now.UnixNano())
+		}
+		c.srv.observe(r, size, now)
+		c.ready[i] = nil
 	}
-	c.srv.observe(r, size, now)
+	clear(c.sending)
 }
 
 // abandonLocked empties the queue and returns the answers in it that will not be sent. Requests still with their handlers are
@@ -262,15 +278,20 @@ func freeAll(answers []*outgoing) {
 	}
 }
 
-// send sends o; more says that the socket takes no more and wait was false.
-func (c *conn) send(o *outgoing, wait bool) (more bool, err error) {
+// send sends the answers in sending; more says that the socket takes no more and wait was false.
+func (c *conn) send(wait bool) (more bool, err error) {
 	if c.raw != nil {
-		return c.raw.write(c, o, wait)
+		return c.raw.write(c, c.sending, wait)
 	}
 	if !wait {
 		return true, nil
 	}
-	return false, writeAll(c.nc, o, &c.activeAt)
+	for _, o := range c.sending {
+		if err := writeAll(c.nc, o, &c.activeAt); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // writeAll sends o over a connection that is not a plain socket, waiting for the peer.

@@ -90,7 +90,9 @@ func (c *cell[M]) deliver(out []delivery, messages []any) {
 	for _, m := range messages {
 		c.send(m)
 	}
-	for i := range out {
+	// The last first: where several of them are of one connection, their answers wait for the one that has to leave first, and leave
+	// with it.
+	for i := len(out) - 1; i >= 0; i-- {
 		c.answer(&out[i])
 	}
 }

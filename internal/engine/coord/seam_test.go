@@ -261,7 +261,7 @@ func TestMessagesLeaveAfterCommit(t *testing.T) {
 		w.do(0, "no records", func(*notes) shard.Result { return shard.Result{Reply: "read", Messages: []any{"m4"}} })
 		w.expect()
 		w.hold(false)
-		w.expect("m3", "m4", "b: put b", "no records: read")
+		w.expect("m3", "m4", "no records: read", "b: put b")
 		// Time runs out for the ticket, not for the message.
 		w.hold(true)
 		w.put(0, "c", "1", "m5")
@@ -353,12 +353,12 @@ func TestTransactionsInAShard(t *testing.T) {
 		w.expect() // lingers
 		in(1, "x")
 		in(2, "y")
-		w.expect("a: put a", "in x: put", "in y: put")
+		w.expect("in x: put", "a: put a", "in y: put") // what is answered together, the last first
 		w.state("a=1 1:x=t 2:y=t")
 		w.put(0, "b", "1")
 		end(1, true)
 		end(2, false)
-		w.expect("b: put b", "end: true", "end: false")
+		w.expect("end: true", "b: put b", "end: false")
 		w.state("a=1 b=1 x=t")
 		// a marker that the log refuses is taken back
 		in(1, "z")
