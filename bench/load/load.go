@@ -23,7 +23,7 @@ type Options struct {
 	RecordSize int           // bytes of a record's value
 	BatchSize  int           // bytes of a produce batch, about; one record when smaller than it
 	Conns      int           // connections
-	InFlight   int           // requests in flight on each
+	InFlight   int           // requests under way on each; 0: one
 	Acks       int16         // -1, 1
 	Duration   time.Duration // of the timed window
 	FetchMax   int           // bytes asked for in one fetch
@@ -58,35 +58,33 @@ func Frame(req kmsg.Request) []byte {
 	return b
 }
 
-// Produce sends the same encoded batches until the time is over.
+// smallFrame bounds the requests of which a few fit into any socket's buffer, so that one thread can send those of all connections. The
+// writes of longer ones block, and each connection needs a goroutine that may.
+const smallFrame = 16 << 10
+
+// Produce sends the same encoded batches until the time is over, o.InFlight of them under way on each connection. Frames shorter than
+// 16 KB are sent like those of Ask, longer ones by a goroutine for each connection, with another one that reads the answers.
 func Produce(ctx context.Context, o Options) (Result, error) {
 	batch, records := Batch(o.RecordSize, o.BatchSize)
 	frames := make([][]byte, o.Partitions)
 	for p := range frames {
 		frames[p] = produceFrame(o, int32(p), batch)
 	}
-	var total Result
-	run := func(conn net.Conn, first int) (int64, error) {
-		next := func(n int64) []byte { return frames[(int(n)+first)%len(frames)] }
-		check := func(head []byte) error { return produceError(head, len(o.Topic)) }
-		if o.InFlight == 1 {
-			return pingPong(ctx, conn, next, check, o.Duration)
-		}
-		return pipeline(ctx, conn, o.InFlight, next, check, o.Duration)
+	next := func(conn int, n int64) []byte { return frames[(int(n)+conn)%len(frames)] }
+	check := func(_ int, answer []byte) error { return produceError(answer, len(o.Topic)) }
+	send := large
+	if len(frames[0]) < smallFrame {
+		send = small
 	}
-	requests, took, err := fan(o, run)
-	total.Requests, total.Took = requests, took
-	total.Bytes, total.Records = requests*int64(len(batch)), requests*int64(records)
-	return total, err
+	requests, took, err := send(ctx, o, next, check)
+	return Result{Bytes: requests * int64(len(batch)), Records: requests * int64(records), Requests: requests, Took: took}, err
 }
 
-// Ask sends frames over o.Conns connections until the time is over, each when the one before it on its connection is answered. next
-// returns the nth frame of a connection, check looks at an answer without its size; both are called by one goroutine for each
-// connection.
+// Ask sends small frames over o.Conns connections until the time is over, o.InFlight of them under way on each, or one. next returns the
+// nth frame of a connection, whose bytes it may use again at the next call; check looks at an answer without its size. Neither is called
+// twice at once for one connection.
 func Ask(ctx context.Context, o Options, next func(conn int, n int64) []byte, check func(conn int, answer []byte) error) (Result, error) {
-	requests, took, err := fan(o, func(c net.Conn, i int) (int64, error) {
-		return pingPong(ctx, c, func(n int64) []byte { return next(i, n) }, func(head []byte) error { return check(i, head) }, o.Duration)
-	})
+	requests, took, err := small(ctx, o, next, check)
 	return Result{Requests: requests, Took: took}, err
 }
 
@@ -104,24 +102,11 @@ func produceError(head []byte, name int) error {
 	return nil
 }
 
-// pingPong sends the next request when the one before is answered, from one goroutine.
-func pingPong(ctx context.Context, conn net.Conn, next func(int64) []byte, check func([]byte) error, d time.Duration) (answered int64, err error) {
-	defer conn.Close()
-	in := bufio.NewReaderSize(conn, 4<<10)
-	body := make([]byte, 4<<10)
-	for deadline := time.Now().Add(d); time.Now().Before(deadline) && ctx.Err() == nil; answered++ {
-		if _, err := conn.Write(next(answered)); err != nil {
-			return answered, err
-		}
-		n, err := answer(in, &body)
-		if err == nil {
-			err = check(body[:n])
-		}
-		if err != nil {
-			return answered, err
-		}
-	}
-	return answered, nil
+// large keeps o.InFlight requests under way on each of o.Conns connections, with two goroutines for each.
+func large(ctx context.Context, o Options, next func(conn int, n int64) []byte, check func(conn int, answer []byte) error) (answered int64, took time.Duration, err error) {
+	return fan(o, func(c net.Conn, i int) (int64, error) {
+		return pipeline(ctx, c, max(o.InFlight, 1), func(n int64) []byte { return next(i, n) }, func(answer []byte) error { return check(i, answer) }, o.Duration)
+	})
 }
 
 // pipeline keeps depth requests in flight on one connection and returns how many were answered in the window.
