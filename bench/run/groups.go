@@ -21,6 +21,8 @@ const (
 func groupRows() []row {
 	return []row{
 		{"100 members join a classic group at once, group.initial.rebalance.delay.ms=0: until all have their assignment", "ms", "ms a storm", false, stormRow(classicStorm)},
+		{"the first 100 members that join a classic group at once, of a broker that has only served producers and consumers, group.initial.rebalance.delay.ms=0: until all have their assignment",
+			"ms", "ms a storm", false, firstStormRow},
 		{"100 members join a consumer group at once: until all have their assignment", "ms", "ms a storm", false, stormRow(consumerStorm)},
 		{"10,000 classic groups of 10 members, idle: RSS", "MB", "ms/s", false, idleRow(classicIdle)},
 		{"10,000 consumer groups of 10 members, idle: RSS", "MB", "ms/s", false, idleRow(consumerIdle)},

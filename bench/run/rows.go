@@ -35,7 +35,8 @@ func allRows() []row {
 		{"flush.messages=1, one producer", "commits/s", "us/commit", false, flushRow(1, 1, 8)},
 		{"transactions of one record, one producer", "transactions/s", "us/transaction", false, transactionRow(1)},
 		{"transactions of one record, 16 producers", "transactions/s", "us/transaction", false, transactionRow(16)},
-		{"64 connections, one OffsetCommit each", "commits/s", "us/commit", true, commitRow(64)},
+		{"64 connections, one OffsetCommit each", "commits/s", "us/commit", true, commitRow(64, 1)},
+		{"64 connections, five OffsetCommits under way on each", "commits/s", "us/commit", true, commitRow(64, 5)},
 		{"__consumer_offsets partition of 1,000,000 records: exec until its coordinator answers", "ms", "s since its exec", false, offsetsLoadRow},
 	}
 	if tool, why := rdkafka(); why == "" {

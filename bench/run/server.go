@@ -197,7 +197,7 @@ func (s *server) rss() float64 {
 	return 0
 }
 
-// meter samples the server's CPU and the machine's.
+// meter samples the server's CPU, to the microsecond, and the machine's, to a hundredth of a second.
 type meter struct {
 	s                  *server
 	began              time.Time
@@ -214,18 +214,6 @@ func (m *meter) stop() (cpu, foreign float64) {
 	self := processCPU(os.Getpid()) - m.self
 	wall := time.Since(m.began).Seconds()
 	return cpu, max(0, (machineCPU()-m.busy-cpu-self)/wall)
-}
-
-// processCPU is user and system seconds of one process.
-func processCPU(pid int) float64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	user, _ := strconv.ParseFloat(fields[11], 64)
-	sys, _ := strconv.ParseFloat(fields[12], 64)
-	return (user + sys) / 100
 }
 
 // machineCPU is user, nice and system seconds of all; softirq is the load's own and not counted.

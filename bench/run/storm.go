@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/moldau-io/moldau/bench/load"
 )
 
 const (
@@ -77,6 +79,45 @@ func stormRow(of crowd) func(context.Context, string) (figure, error) {
 		cpu, foreign := m.stop()
 		return figure{ms(took) / float64(count), cpu * 1000 / float64(count), foreign}, nil
 	}
+}
+
+// firstStormRow measures one storm, before which nobody has joined a group of the broker: other code of it has run, that of the groups has
+// not. The members' connections are there before.
+func firstStormRow(ctx context.Context, who string) (figure, error) {
+	s, err := newServer(who, "group.initial.rebalance.delay.ms=0")
+	if err != nil {
+		return figure{}, err
+	}
+	defer s.stop()
+	if err := createTopics(ctx, s.addr, stormMembers, "bench"); err != nil {
+		return figure{}, err
+	}
+	if err := awaitCoordinators(ctx, s.addr, 1); err != nil {
+		return figure{}, err
+	}
+	callers, err := dialCallers(s.addr, stormMembers)
+	if err != nil {
+		return figure{}, err
+	}
+	defer closeCallers(callers)
+	o := load.Options{Addr: s.addr, Topic: "bench", Partitions: 6, RecordSize: 100, BatchSize: 1, Conns: 16, InFlight: 1, Acks: -1, Duration: s.warmUp() / 2,
+		FetchMax: 64 << 10}
+	if _, err := load.Produce(ctx, o); err != nil {
+		return figure{}, err
+	}
+	if _, err := load.Fetch(ctx, o); err != nil {
+		return figure{}, err
+	}
+	s.quiet()
+	members, each := classicStorm(callers, "storm")
+	m := s.meter()
+	began := time.Now()
+	if err := gather(members, each, stormBeat); err != nil {
+		return figure{}, err
+	}
+	took := time.Since(began)
+	cpu, foreign := m.stop()
+	return figure{ms(took), cpu * 1000, foreign}, nil
 }
 
 func dialCallers(addr string, n int) ([]*caller, error) {

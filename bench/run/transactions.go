@@ -87,9 +87,8 @@ func together(n int, loop func(i int, count *atomic.Int64) error) (int64, error)
 	return count.Load(), nil
 }
 
-// commitRow counts OffsetCommit requests, one after the other on each of so many connections, each for a group of its own without
-// members.
-func commitRow(conns int) func(context.Context, string) (figure, error) {
+// commitRow counts OffsetCommit requests, so many under way on each of so many connections, each for a group of its own without members.
+func commitRow(conns, inFlight int) func(context.Context, string) (figure, error) {
 	return func(ctx context.Context, who string) (figure, error) {
 		s, err := newServer(who)
 		if err != nil {
@@ -104,11 +103,11 @@ func commitRow(conns int) func(context.Context, string) (figure, error) {
 				return figure{}, err
 			}
 		}
-		if _, err := commitFor(ctx, s.addr, conns, s.warmUp()); err != nil {
+		if _, err := commitFor(ctx, s.addr, conns, inFlight, s.warmUp()); err != nil {
 			return figure{}, err
 		}
 		m := s.meter()
-		got, err := commitFor(ctx, s.addr, conns, *window)
+		got, err := commitFor(ctx, s.addr, conns, inFlight, *window)
 		if err != nil {
 			return figure{}, err
 		}
@@ -140,7 +139,7 @@ func awaitCoordinators(ctx context.Context, addr string, groups int) error {
 
 // commitFor sends requests that were encoded once and differ in the offset only: what the loader takes of the CPU is taken from the
 // server.
-func commitFor(ctx context.Context, addr string, conns int, long time.Duration) (load.Result, error) {
+func commitFor(ctx context.Context, addr string, conns, inFlight int, long time.Duration) (load.Result, error) {
 	frames, places := make([][]byte, conns), make([]int, conns)
 	for i := range frames {
 		encode := func(offset int64) []byte {
@@ -171,5 +170,5 @@ func commitFor(ctx context.Context, addr string, conns int, long time.Duration) 
 		}
 		return nil
 	}
-	return load.Ask(ctx, load.Options{Addr: addr, Conns: conns, Duration: long}, next, check)
+	return load.Ask(ctx, load.Options{Addr: addr, Conns: conns, InFlight: inFlight, Duration: long}, next, check)
 }
