@@ -96,7 +96,7 @@ func (w *world) joins(ctx context.Context, group, instance string, how ...kgo.Op
 			owns.take(&Op{Proc: proc, F: Assigned, Group: group, Member: member, Instance: instance, Generation: generation}, parts)
 		}
 		cl, err := w.client(life, append(how, kgo.ConsumerGroup(group), kgo.ConsumeTopics(readTopics...), kgo.DisableAutoCommit(),
-			kgo.BlockRebalanceOnPoll(), kgo.SessionTimeout(w.txnTime), kgo.HeartbeatInterval(w.txnTime/10), kgo.OnPartitionsAssigned(take), kgo.OnPartitionsRevoked(drop),
+			kgo.BlockRebalanceOnPoll(), kgo.SessionTimeout(w.session), kgo.HeartbeatInterval(w.session/10), kgo.OnPartitionsAssigned(take), kgo.OnPartitionsRevoked(drop),
 			kgo.OnPartitionsLost(drop), kgo.RequireStableFetchOffsets())...)
 		if err != nil {
 			return nil, nil, err

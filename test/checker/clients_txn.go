@@ -113,20 +113,24 @@ func (w *world) copier(ctx context.Context) {
 	id := fmt.Sprintf("copy-%d", w.proc())
 	out := keysOf("out")
 	w.loop(ctx, func(life context.Context) (func(context.Context) error, func(), error) {
-		proc := w.proc()
+		proc, kills := w.proc(), w.kills.Load()
 		var session atomic.Int64
 		renew := func(context.Context, *kgo.Client, map[string][]int32) { session.Store(w.sessions.Add(1)) }
 		s, err := kgo.NewGroupTransactSession(append(w.opts(life), kgo.TransactionalID(id), kgo.TransactionTimeout(w.txnTime), kgo.ConsumerGroup(copyGroup),
-			kgo.ConsumeTopics("in"), kgo.RequireStableFetchOffsets(), kgo.SessionTimeout(w.txnTime), kgo.HeartbeatInterval(w.txnTime/20), kgo.OnPartitionsAssigned(renew),
+			kgo.ConsumeTopics("in"), kgo.RequireStableFetchOffsets(), kgo.SessionTimeout(w.session), kgo.HeartbeatInterval(w.session/20), kgo.OnPartitionsAssigned(renew),
 			kgo.OnPartitionsRevoked(renew), kgo.OnPartitionsLost(renew))...)
 		if err != nil {
 			return nil, nil, err
 		}
-		return func(ctx context.Context) error { return w.copy(ctx, s, proc, id, out, &session) }, s.Close, nil
+		return func(ctx context.Context) error {
+			op := &Op{Proc: proc, F: Txn, TxnID: id, PID: -1, Group: copyGroup, Offsets: map[string]int64{}, Kills: kills}
+			return w.copy(ctx, s, op, out, &session)
+		}, s.Close, nil
 	})
 }
 
-func (w *world) copy(ctx context.Context, s *kgo.GroupTransactSession, proc int, id string, out []string, session *atomic.Int64) error {
+// copy polls, and runs op with what there is.
+func (w *world) copy(ctx context.Context, s *kgo.GroupTransactSession, op *Op, out []string, session *atomic.Int64) error {
 	wait, end := context.WithTimeout(ctx, w.txnTime/4)
 	fetches := s.PollRecords(wait, 20)
 	end()
@@ -136,7 +140,8 @@ func (w *world) copy(ctx context.Context, s *kgo.GroupTransactSession, proc int,
 	if fetches.NumRecords() == 0 {
 		return nil
 	}
-	op := w.h.Begin(&Op{Proc: proc, F: Txn, TxnID: id, PID: -1, Session: session.Load(), Group: copyGroup, Offsets: map[string]int64{}, Abort: w.intN(6) == 0})
+	op.Session, op.Abort = session.Load(), w.intN(6) == 0
+	w.h.Begin(op)
 	if err := s.Begin(); err != nil {
 		w.h.End(op, Fail, err)
 		return err

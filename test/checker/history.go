@@ -116,6 +116,7 @@ type Op struct {
 	Epoch    int16  `json:",omitempty"`
 	Abort    bool   `json:",omitempty"` // the transaction was to be aborted
 	CommitAt int64  `json:",omitempty"` // when its end was asked for, 0: never
+	Kills    int64  `json:",omitempty"` // how often clients had been killed when this copier was opened
 
 	Group      string           `json:",omitempty"`
 	Member     string           `json:",omitempty"`
@@ -167,6 +168,7 @@ type History struct {
 	now   func() int64
 	limit int
 	done  map[Func]int // see Done
+	kills int64        // the most of them that a transaction of a copier has had
 }
 
 // NewHistory returns an empty history of at most limit operations whose clock starts now.
@@ -203,12 +205,19 @@ func (h *History) End(op *Op, t Outcome, err error) {
 		h.done[op.F]++
 		if op.F == Txn && op.Group != "" && !op.Abort {
 			h.done[copiedInputs] += len(op.Reads)
+			if op.Kills > h.kills {
+				h.kills = op.Kills
+				h.done[survivedKills]++
+			}
 		}
 	}
 }
 
 // copiedInputs is what Done calls the inputs of committed transactions that consume, transform and produce.
 const copiedInputs Func = "copied"
+
+// survivedKills is what Done calls the kills of clients after which new ones have consumed, transformed and produced.
+const survivedKills Func = "survived"
 
 // Done counts what has ended well, of polls those that brought something, and the assignments that have begun.
 func (h *History) Done() map[Func]int {

@@ -51,7 +51,8 @@ type Options struct {
 	Generators []string // names, each as often as it is to run
 	For        time.Duration
 	Pace       time.Duration // between two operations of one generator
-	TxnTimeout time.Duration // transaction and session timeout
+	TxnTimeout time.Duration
+	Session    time.Duration // session timeout of members; 0: TxnTimeout
 	Grace      time.Duration // for transactions to end, and for partitions to be readable, after healing
 	AdminLag   time.Duration // how long an acknowledged change of metadata may stay unseen
 	Limit      int           // operations
@@ -93,10 +94,13 @@ func start(ctx context.Context, place Place, o Options, seed uint64, l *liar) (*
 		return nil, err
 	}
 	defer proxy.Close()
+	if o.Session == 0 {
+		o.Session = o.TxnTimeout
+	}
 	if o.Say == nil {
 		o.Say = func(string, ...any) {}
 	}
-	w := &world{h: NewHistory(o.Limit), dial: proxy.Dial, pace: o.Pace, txnTime: o.TxnTimeout, compress: o.Compress, deposed: o.Upset > 0, rnd: rand.New(rand.NewPCG(seed, 2))}
+	w := &world{h: NewHistory(o.Limit), dial: proxy.Dial, pace: o.Pace, txnTime: o.TxnTimeout, session: o.Session, compress: o.Compress, deposed: o.Upset > 0, rnd: rand.New(rand.NewPCG(seed, 2))}
 	r := &run{w: w, o: o, place: place, proxy: proxy, liar: l, rnd: rand.New(rand.NewPCG(seed, 3))}
 	early, end := context.WithTimeout(ctx, 30*time.Second)
 	defer end()

@@ -40,6 +40,7 @@ type world struct {
 	compress bool
 	deposed  bool          // controllers lose their leadership while the node lives
 	txnTime  time.Duration // transaction.timeout.ms
+	session  time.Duration // session.timeout.ms
 
 	values, procs, sessions, admins atomic.Int64
 	mu                              sync.Mutex
