@@ -37,7 +37,8 @@ type world struct {
 	out     []string
 	leaders uint64
 	image   *image.Image
-	atomic  [][2]int // where batches are that become visible whole
+	atomic  [][2]int                       // where batches are that become visible whole
+	heard   func(t shard.Ticket, body any) // told of every answer, if set
 }
 
 type pendingOp struct {
@@ -211,6 +212,9 @@ func (w *world) answer(t shard.Ticket, body any) {
 		return
 	}
 	delete(w.tickets, t)
+	if w.heard != nil {
+		w.heard(t, body)
+	}
 	w.say("%s: %s", name, w.render(name, body))
 }
 
