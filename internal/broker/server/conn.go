@@ -32,6 +32,8 @@ type conn struct {
 	nc   net.Conn
 	raw  *rawConn // nil if the connection is not plain TCP
 	in   inbuf
+	// later is what handlers have left to be done before the reader waits; the reader's own.
+	later []func()
 
 	// activeAt is when bytes last moved, in Unix nanoseconds; the sweeper reads it.
 	activeAt atomic.Int64
@@ -68,6 +70,7 @@ func newConn(s *Server, nc net.Conn, info *ConnInfo) *conn {
 // serve reads requests until the connection ends.
 func (c *conn) serve() {
 	err := c.readLoop()
+	c.catchUp()
 	switch {
 	case err == nil || errors.Is(err, io.EOF):
 		c.drainThenKill(lingerAfterEOF)
@@ -95,6 +98,7 @@ func (c *conn) readLoop() error {
 			fresh = false
 			continue
 		}
+		c.catchUp()
 		n, err := c.fill(need)
 		if n > 0 {
 			arrived, fresh = time.Now(), true
@@ -181,6 +185,12 @@ func (c *conn) open(f frameRef) (*Request, *apiEntry, error) {
 func (c *conn) enter(r *Request, e *apiEntry) (entered, waited bool) {
 	c.mu.Lock()
 	for !c.dead && !c.draining && c.inFlight > 0 && (c.overlaps != e || c.inFlight >= maxInFlight) {
+		if len(c.later) > 0 { // what is waited for may depend on it
+			c.mu.Unlock()
+			c.catchUp()
+			c.mu.Lock()
+			continue
+		}
 		c.waiting, waited = true, true
 		c.mu.Unlock()
 		<-c.wake
@@ -202,6 +212,24 @@ func (c *conn) enter(r *Request, e *apiEntry) (entered, waited bool) {
 		c.overlaps = e
 	}
 	return true, waited
+}
+
+// postpone implements Request.Later.
+func (c *conn) postpone(r *Request, f func()) bool {
+	if !r.api.Pipelined || !c.in.more() {
+		return false
+	}
+	c.later = append(c.later, f)
+	return true
+}
+
+// catchUp does what was left for later.
+func (c *conn) catchUp() {
+	for i, f := range c.later {
+		c.later[i] = nil
+		f()
+	}
+	c.later = c.later[:0]
 }
 
 // run calls the handler; a panic ends the request, not the node.

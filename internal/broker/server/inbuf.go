@@ -101,6 +101,16 @@ func (in *inbuf) next(arrived time.Time) (f frameRef, need int, ok bool, err err
 	return f, need, true, nil
 }
 
+// more reports whether another whole frame has arrived.
+func (in *inbuf) more() bool {
+	have := in.w - in.r
+	if have < 4 {
+		return false
+	}
+	size := int32(binary.BigEndian.Uint32(in.slab.b[in.r:]))
+	return size >= 0 && int(size) <= in.limit && have-4 >= int(size)
+}
+
 // bulk is the frame size from which a read stops at the end of its frame: what it took of the next one would be copied.
 const bulk = 16 << 10
 

@@ -93,6 +93,7 @@ type sink interface {
 	nothing(r *Request)
 	abort(r *Request, why string)
 	panicked(r *Request, p any)
+	postpone(r *Request, f func()) bool
 	context() context.Context
 }
 
@@ -146,6 +147,11 @@ func (r *Request) Close(why string) {
 
 // Context is done when the connection is closed.
 func (r *Request) Context() context.Context { return r.sink.context() }
+
+// Later has f called by the goroutine that runs the handler, before it waits for anything, and reports whether it will. It does if
+// another request has arrived that may overlap with this one, so that the work left for later can be shared with it. Only for
+// handlers, before they return.
+func (r *Request) Later(f func()) bool { return r.sink.postpone(r, f) }
 
 func (r *Request) once() bool { return r.answered.CompareAndSwap(false, true) }
 

@@ -260,6 +260,60 @@ func TestOverlapIsWithinAnAPI(t *testing.T) {
 	}
 }
 
+// TestLater: what handlers leave for later is done before the connection waits: for bytes, for answers, for its end.
+func TestLater(t *testing.T) {
+	postponed := make(chan bool, 100)
+	d := start(t, func(o *Options) {
+		o.Registry = NewRegistry()
+		o.Registry.Register(API{Key: wire.OffsetCommit, Min: 2, Max: 10, Pipelined: true, Handle: func(r *Request) {
+			answer := func() { r.Answer(&api.OffsetCommitResponse{}) }
+			later := r.Later(answer)
+			postponed <- later
+			if !later {
+				answer()
+			}
+		}})
+		o.Registry.Register(API{Key: wire.Heartbeat, Min: 0, Max: 4, Handle: func(r *Request) {
+			if r.Later(func() {}) {
+				t.Error("a barrier was postponed")
+			}
+			r.Answer(&api.HeartbeatResponse{})
+		}})
+	})
+	commit := func(correlation int32) []byte {
+		return frame(wire.OffsetCommit, 8, correlation, &api.OffsetCommitRequest{})
+	}
+	for name, c := range map[string]struct {
+		send [][]byte
+		want []bool
+		more int // answers to what is no commit
+	}{
+		"alone":              {[][]byte{commit(1)}, []bool{false}, 0},
+		"the last is not":    {[][]byte{commit(1), commit(2), commit(3)}, []bool{true, true, false}, 0},
+		"before a barrier":   {[][]byte{commit(1), commit(2), heartbeat(3, "x"), commit(4)}, []bool{true, true, false}, 1},
+		"behind a barrier":   {[][]byte{heartbeat(1, "x"), commit(2)}, []bool{false}, 1},
+		"before half a one":  {[][]byte{commit(1), commit(2)[:9]}, []bool{false}, 0},
+		"before the bad end": {[][]byte{commit(1), {0xff, 0xff, 0xff, 0xff}}, []bool{false}, 0},
+		"before a bad one":   {[][]byte{commit(1), frame(wire.OffsetCommit, 77, 2, nil)}, []bool{true}, 0},
+		"more than may wait": {slices.Repeat([][]byte{commit(1)}, maxInFlight+5), append(slices.Repeat([]bool{true}, maxInFlight+4), false), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := d.dial(t)
+			p.send(slices.Concat(c.send...))
+			for range len(c.want) + c.more {
+				p.answer()
+			}
+			var got []bool
+			for range c.want {
+				got = append(got, <-postponed)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Fatalf("postponed %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
 // TestManyAnswersAtOnce: answers that become due together leave whole and in order also where the socket takes a part of them only.
 func TestManyAnswersAtOnce(t *testing.T) {
 	d := start(t, nil)

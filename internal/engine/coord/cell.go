@@ -109,7 +109,7 @@ func (c *cell[M]) enter() {
 	c.begun(asked)
 }
 
-func (c *cell[M]) do(reply Reply, decide func(M, time.Time, shard.Ticket) shard.Result) {
+func (c *cell[M]) do(reply Reply, decide func(M, time.Time, shard.Ticket) shard.Result, a Agenda) {
 	c.enter()
 	code := c.refusal()
 	if code == wire.ErrNone && len(c.tickets) >= c.rt.opts.MaxWaiting {
@@ -122,7 +122,20 @@ func (c *cell[M]) do(reply Reply, decide func(M, time.Time, shard.Ticket) shard.
 	}
 	c.last++
 	c.tickets[c.last] = reply
+	opened := c.batch == nil
 	c.decide(c.last, decide)
+	if b := c.batch; a != nil && opened && b != nil && !b.alone && c.rt.opts.Linger < 0 && a.Later(func() { c.write(b) }) {
+		b.taken, b.ready = true, false
+	}
+	c.leave()
+}
+
+// write writes a batch that was left for later.
+func (c *cell[M]) write(b *batch) {
+	c.busy.Add(1)
+	c.mu.Lock()
+	c.begun(time.Time{})
+	b.ready = true
 	c.leave()
 }
 

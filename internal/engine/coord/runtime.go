@@ -194,12 +194,23 @@ func (r *Runtime[M]) all() []*cell[M] {
 
 // Do makes a decision in a partition. decide is called before Do returns, if at all; reply before or after.
 func (r *Runtime[M]) Do(partition int32, reply Reply, decide func(m M, now time.Time, t shard.Ticket) shard.Result) {
+	r.DoLater(partition, reply, decide, nil)
+}
+
+// Agenda is a caller's who may have more decisions to bring at once.
+type Agenda interface {
+	// Later takes on to call write soon, and before it waits for anything, or refuses by returning false.
+	Later(write func()) bool
+}
+
+// DoLater is Do for a caller with an Agenda, to which it leaves the writing of the batch that the decision opens. a may be nil.
+func (r *Runtime[M]) DoLater(partition int32, reply Reply, decide func(m M, now time.Time, t shard.Ticket) shard.Result, a Agenda) {
 	c, code := r.cell(partition)
 	if code != wire.ErrNone {
 		reply(nil, code)
 		return
 	}
-	c.do(reply, decide)
+	c.do(reply, decide, a)
 }
 
 // DoAll brings an event to every partition led here; those that load get it when they are loaded. It does not wait.

@@ -199,12 +199,16 @@ func (w *noteWorld) send(from Origin[*notes], message any) {
 
 // do decides and says how it ended.
 func (w *noteWorld) do(p int32, name string, decide func(n *notes) shard.Result) {
-	w.r.Do(p, func(body any, code wire.ErrorCode) {
+	w.doLater(p, name, decide, nil)
+}
+
+func (w *noteWorld) doLater(p int32, name string, decide func(n *notes) shard.Result, a Agenda) {
+	w.r.DoLater(p, func(body any, code wire.ErrorCode) {
 		if code != wire.ErrNone {
 			body = code.Name()
 		}
 		w.say(fmt.Sprintf("%s: %v", name, body))
-	}, func(n *notes, _ time.Time, _ shard.Ticket) shard.Result { return decide(n) })
+	}, func(n *notes, _ time.Time, _ shard.Ticket) shard.Result { return decide(n) }, a)
 }
 
 func (w *noteWorld) put(p int32, key, value string, messages ...any) {
@@ -330,6 +334,83 @@ func TestReportIsAnEvent(t *testing.T) {
 		w.hold(false)
 		w.expect("last")
 		w.state("a=1 done=last r=99")
+	})
+}
+
+// agenda takes everything on, as often as it may.
+type agenda struct {
+	most int
+	todo []func()
+}
+
+func (a *agenda) Later(f func()) bool {
+	if len(a.todo) == a.most {
+		return false
+	}
+	a.todo = append(a.todo, f)
+	return true
+}
+
+func (a *agenda) work() {
+	for _, f := range a.todo {
+		f()
+	}
+	a.todo = nil
+}
+
+// TestBatchLeftForLater: whoever brings several decisions has them written together, whatever becomes of the cell meanwhile.
+func TestBatchLeftForLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNoteWorld(t, 1, nil)
+		put := func(key string, a Agenda) {
+			w.doLater(0, key, func(n *notes) shard.Result { return n.put(key, "1") }, a)
+		}
+		appends := func() int { w.l.mu.Lock(); defer w.l.mu.Unlock(); return w.l.parts[0].appends }
+		a := &agenda{most: 1}
+		for range 3 * lonelyAfter { // also where nobody has joined for long
+			put("alone", nil)
+			w.expect("alone: put alone")
+		}
+		before := appends()
+		put("a", a)
+		put("b", a)
+		put("c", nil) // joins too
+		w.expect()
+		if appends() != before {
+			t.Fatal("written at once")
+		}
+		a.work()
+		w.expect("c: put c", "b: put b", "a: put a")
+		if n := appends() - before; n != 1 {
+			t.Fatalf("%d appends for three decisions", n)
+		}
+		put("d", &agenda{}) // refuses
+		w.expect("d: put d")
+		// What must be written at once takes what was left for later with it.
+		put("e", a)
+		w.do(0, "in", func(*notes) shard.Result {
+			return shard.Result{Reply: "put", Producer: &shard.Producer{ID: 1, Epoch: 3},
+				Records: []shard.Record{{Key: []byte("x"), Value: []byte("t"), Change: noteChange{1, "x", "t"}}}}
+		})
+		w.expect("in: put", "e: put e")
+		put("f", a)
+		if len(a.todo) != 1 {
+			t.Fatalf("%d batches left for later", len(a.todo))
+		}
+		w.expect("f: put f")
+		a.work()
+		// A batch that cannot be written, and one whose leadership is lost before.
+		put("g", a)
+		w.l.set(0, func(p *memPartition) { p.refuse = wire.ErrRecordListTooLarge })
+		a.work()
+		w.expect("g: RECORD_LIST_TOO_LARGE")
+		w.l.set(0, func(p *memPartition) { p.refuse = wire.ErrNone })
+		put("h", a)
+		w.r.Resigned(0, 1)
+		synctest.Wait()
+		w.expect("h: NOT_COORDINATOR")
+		a.work()
+		w.expect()
 	})
 }
 
