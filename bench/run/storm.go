@@ -35,25 +35,35 @@ func consumerStorm(callers []*caller, group string) ([]member, int) {
 	return all, 1
 }
 
+// stormServer starts a server without initial delay of groups, and connects the members to be.
+func stormServer(ctx context.Context, who string) (*server, []*caller, error) {
+	s, err := newServer(who, "group.initial.rebalance.delay.ms=0")
+	if err != nil {
+		return nil, nil, err
+	}
+	if err = createTopics(ctx, s.addr, stormMembers, "bench"); err == nil {
+		err = awaitCoordinators(ctx, s.addr, 1)
+	}
+	var callers []*caller
+	if err == nil {
+		callers, err = dialCallers(s.addr, stormMembers)
+	}
+	if err != nil {
+		s.stop()
+		return nil, nil, err
+	}
+	return s, callers, nil
+}
+
 // stormRow lets members join a new group at once, one group after the other without a pause, and measures the time and the broker's
 // CPU until all of a group have their assignment.
 func stormRow(of crowd) func(context.Context, string) (figure, error) {
 	return func(ctx context.Context, who string) (figure, error) {
-		s, err := newServer(who, "group.initial.rebalance.delay.ms=0")
+		s, callers, err := stormServer(ctx, who)
 		if err != nil {
 			return figure{}, err
 		}
 		defer s.stop()
-		if err := createTopics(ctx, s.addr, stormMembers, "bench"); err != nil {
-			return figure{}, err
-		}
-		if err := awaitCoordinators(ctx, s.addr, 1); err != nil {
-			return figure{}, err
-		}
-		callers, err := dialCallers(s.addr, stormMembers)
-		if err != nil {
-			return figure{}, err
-		}
 		defer closeCallers(callers)
 		n := 0
 		storms := func(atLeast time.Duration) (count int, took time.Duration, err error) {
@@ -84,21 +94,11 @@ func stormRow(of crowd) func(context.Context, string) (figure, error) {
 // firstStormRow measures one storm, before which nobody has joined a group of the broker: other code of it has run, that of the groups has
 // not. The members' connections are there before.
 func firstStormRow(ctx context.Context, who string) (figure, error) {
-	s, err := newServer(who, "group.initial.rebalance.delay.ms=0")
+	s, callers, err := stormServer(ctx, who)
 	if err != nil {
 		return figure{}, err
 	}
 	defer s.stop()
-	if err := createTopics(ctx, s.addr, stormMembers, "bench"); err != nil {
-		return figure{}, err
-	}
-	if err := awaitCoordinators(ctx, s.addr, 1); err != nil {
-		return figure{}, err
-	}
-	callers, err := dialCallers(s.addr, stormMembers)
-	if err != nil {
-		return figure{}, err
-	}
 	defer closeCallers(callers)
 	o := load.Options{Addr: s.addr, Topic: "bench", Partitions: 6, RecordSize: 100, BatchSize: 1, Conns: 16, InFlight: 1, Acks: -1, Duration: s.warmUp() / 2,
 		FetchMax: 64 << 10}
