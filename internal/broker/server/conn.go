@@ -72,7 +72,7 @@ func (c *conn) serve() {
 	err := c.readLoop()
 	c.catchUp()
 	switch {
-	case err == nil || errors.Is(err, io.EOF):
+	case err == nil || errors.Is(err, io.EOF) || errors.Is(err, errClosed): // errClosed: no further request is started
 		c.drainThenKill(lingerAfterEOF)
 	case errors.Is(err, errBadPeer):
 		c.drainThenKill(lingerAfterEOF) // answers to what came before still go out, as they would from a muted channel

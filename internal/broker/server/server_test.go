@@ -667,14 +667,30 @@ func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {
 	p, idle := d.dial(t), d.dial(t)
 	idle.send(heartbeat(1, ""))
 	idle.answer()
+	waits := d.dial(t)
 	p.send(produce(1), produce(2))
 	r1, r2 := d.next(t), d.next(t)
+	waits.send(produce(1), heartbeat(2, "behind a barrier"))
+	r3 := d.next(t)
 	done := make(chan struct{})
 	go func() {
 		d.Shutdown(context.Background())
 		close(done)
 	}()
 	idle.wantClosed()
+	eventually(t, func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return !slices.ContainsFunc(d.snapshotLocked(), func(c *conn) bool {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return !c.draining
+		})
+	})
+	p.send(produce(3)) // comes too late
+	r3.Answer(&api.ProduceResponse{})
+	waits.answer()
+	waits.wantClosed()
 	r2.Answer(&api.ProduceResponse{})
 	r1.Answer(&api.ProduceResponse{})
 	p.answer()
