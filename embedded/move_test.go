@@ -68,9 +68,23 @@ func (w *twoDirs) await(topic string, partition int32, want string) {
 	}
 }
 
+// placed is where a partition is once its log is made, which may be after the metadata names its leader.
+func (w *twoDirs) placed(topic string, partition int32) string {
+	w.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		if at := w.where(topic, partition); at != "" {
+			return at
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("partition %d of %s is nowhere", partition, topic)
+		}
+	}
+}
+
 // other is the directory in which a partition is not.
 func (w *twoDirs) other(topic string, partition int32) string {
-	if w.where(topic, partition) == "a" {
+	w.t.Helper()
+	if w.placed(topic, partition) == "a" {
 		return w.dirs[1]
 	}
 	return w.dirs[0]
@@ -99,7 +113,7 @@ func TestReplicaMoves(t *testing.T) {
 	}
 	awaitLeader(t, w.a, 0, 1)
 	awaitLeader(t, w.a, 1, 1)
-	from, to := w.where("t", 0), w.other("t", 0)
+	from, to := w.placed("t", 0), w.other("t", 0)
 	w.await("t", 1, filepath.Base(to)) // the fewest
 	p := client(t, w.n, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	txn := client(t, w.n, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("mover"))
@@ -192,7 +206,7 @@ func TestReplicaMoveInterrupted(t *testing.T) {
 	awaitLeader(t, w.a, 0, 1)
 	c := client(t, w.n)
 	produce(t, c, "t", 0, 100)
-	from, to := w.where("t", 0), w.other("t", 0)
+	from, to := w.placed("t", 0), w.other("t", 0)
 	for _, end := range []func(){w.n.Kill, w.n.Stop} {
 		from, to = w.where("t", 0), w.other("t", 0)
 		w.n.HoldMetadata()
@@ -236,7 +250,7 @@ func TestReplicaMoveRefused(t *testing.T) {
 	if err := w.alter(strings.Repeat("l", 220), 0, w.dirs[0]); !errors.Is(err, kerr.InvalidTopicException) {
 		t.Errorf("of a topic with a long name: %v", err)
 	}
-	here := w.where("t", 0)
+	here := w.placed("t", 0)
 	if err := w.alter("t", 0, filepath.Join(filepath.Dir(w.dirs[0]), here)); err != nil {
 		t.Errorf("to where it is: %v", err)
 	}
