@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -220,7 +219,7 @@ func (c *cell[M]) leave() {
 		c.deliver(out, messages)
 		switch {
 		case mine != nil:
-			runtime.Gosched()
+			c.rt.giveWay()
 		case !c.pending() && (c.busy.Add(-1) > 0 || !c.pending() || !c.busy.CompareAndSwap(0, 1)):
 			return
 		}

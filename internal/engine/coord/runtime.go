@@ -3,6 +3,7 @@ package coord
 import (
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -50,6 +51,7 @@ type Runtime[M Machine] struct {
 	opts    Options[M]
 	metrics Metrics
 	loads   chan struct{} // slots for loading
+	giveWay func()        // lets callers that are ready run: runtime.Gosched
 
 	mu     sync.RWMutex // guards cells and closed
 	cells  map[int32]*cell[M]
@@ -88,7 +90,7 @@ func New[M Machine](o Options[M]) *Runtime[M] {
 	if o.MaxWaiting <= 0 {
 		o.MaxWaiting = 1 << 17
 	}
-	r := &Runtime[M]{opts: o, loads: make(chan struct{}, parallelLoads), cells: make(map[int32]*cell[M]),
+	r := &Runtime[M]{opts: o, loads: make(chan struct{}, parallelLoads), giveWay: runtime.Gosched, cells: make(map[int32]*cell[M]),
 		wake: make(chan struct{}, 1), stop: make(chan struct{})}
 	r.running.Add(1)
 	go r.run()

@@ -352,19 +352,34 @@ func TestLingerSharesBatches(t *testing.T) {
 }
 
 // TestReadyCallersShareABatch has callers that are ready to run when the first of them has decided: he gives way to them before he
-// writes. Who was alone for long does so now and then only, which is enough to notice company.
+// writes. Who was alone for long does so now and then only, which is enough to notice company. Who is ready comes when he is given
+// way: the scheduler's order is nobody's promise.
 func TestReadyCallersShareABatch(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	synctest.Test(t, func(t *testing.T) {
 		l := newMemLog(t, 1)
 		r := start(t, l, nil)
+		var ready []func()
+		gave := 0
+		r.giveWay = func() {
+			gave++
+			now := ready
+			ready = nil
+			for _, caller := range now {
+				caller()
+			}
+		}
 		r.Elected(0, 0)
 		synctest.Wait()
 		appends := func(commits int) int {
 			before := l.parts[0].appends
 			calls := make([]*call, commits)
 			for i := range calls {
-				go func() { calls[i] = commit(r, 0, fmt.Sprintf("g%d", i), 1) }()
+				ready = append(ready, func() { calls[i] = commit(r, 0, fmt.Sprintf("g%d", i), 1) })
+			}
+			for len(ready) > 0 {
+				first := ready[0]
+				ready = ready[1:]
+				first()
 			}
 			synctest.Wait()
 			for _, c := range calls {
@@ -372,17 +387,23 @@ func TestReadyCallersShareABatch(t *testing.T) {
 			}
 			return l.parts[0].appends - before
 		}
-		if n := appends(50); n > 5 { // the scheduler may have its reasons
-			t.Errorf("50 commits in %d appends", n)
+		if n := appends(50); n != 1 || gave != 1 {
+			t.Errorf("50 commits in %d appends, gave way %d times", n, gave)
 		}
 		for range lonelyAfter {
 			appends(1)
 		}
-		if n := appends(10); n != 10 {
-			t.Errorf("10 commits in %d appends after a long time alone", n)
+		if gave != 1+lonelyAfter {
+			t.Errorf("gave way %d times", gave)
 		}
-		if n := appends(2 * lonelyTries); n > lonelyTries+5 {
+		if n := appends(10); n != 10 || gave != 1+lonelyAfter {
+			t.Errorf("10 commits in %d appends after a long time alone, gave way %d times", n, gave)
+		}
+		if n := appends(2 * lonelyTries); n != lonelyTries-lonelyAfter-10+1 {
 			t.Errorf("%d commits in %d appends", 2*lonelyTries, n)
+		}
+		if n := appends(50); n != 1 {
+			t.Errorf("50 commits in %d appends once company was noticed", n)
 		}
 	})
 }
