@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
@@ -89,6 +90,39 @@ func topicsOf(list []string, each func(topic string, partition int32, value stri
 	}
 }
 
+// commitRequest reads offsets=topic-partition:offset, with /metadata behind an offset that has its own, and who commits them.
+func commitRequest(w *world, a args, group string) *api.OffsetCommitRequest {
+	req := api.NewOffsetCommitRequest()
+	req.GroupID, req.MemberID, req.GroupInstanceID = group, w.id(a.str("member", "")), a.opt("instance")
+	req.GenerationIDOrMemberEpoch = int32(a.num("generation", -1))
+	req.RetentionTimeMs = -1
+	if a.has("retention") {
+		req.RetentionTimeMs = a.duration("retention", 0).Milliseconds()
+	}
+	metadata := a.str("metadata", "")
+	if n := a.num("metadata-length", 0); n > 0 {
+		metadata = strings.Repeat("x", int(n))
+	}
+	topicsOf(a.list("offsets"), func(topic string, partition int32, value string) {
+		value, own, has := strings.Cut(value, "/")
+		if !has {
+			own = metadata
+		}
+		n, _ := strconv.ParseInt(value, 10, 64)
+		p := api.OffsetCommitRequestTopicPartition{PartitionIndex: partition, CommittedOffset: n, CommittedLeaderEpoch: int32(a.num("epoch", -1)), CommittedMetadata: &own}
+		if k := len(req.Topics); k > 0 && req.Topics[k-1].Name == topic {
+			req.Topics[k-1].Partitions = append(req.Topics[k-1].Partitions, p)
+			return
+		}
+		one := api.OffsetCommitRequestTopic{Name: topic, TopicID: topicID(a.str("id", topic)), Partitions: []api.OffsetCommitRequestTopicPartition{p}}
+		if a.has("no-id") {
+			one.TopicID = id.UUID{}
+		}
+		req.Topics = append(req.Topics, one)
+	})
+	return req
+}
+
 // step runs one scenario command in a world.
 func step(w *world, a args) {
 	group := a.str("group", "g")
@@ -144,27 +178,10 @@ func step(w *world, a args) {
 		}
 		w.do("leaver", 5, func(t Turn) shard.Result { return w.s.LeaveGroup(t, req) })
 	case "commit":
-		req := api.NewOffsetCommitRequest()
-		req.GroupID, req.MemberID, req.GroupInstanceID = group, w.id(a.str("member", "")), a.opt("instance")
-		req.GenerationIDOrMemberEpoch = int32(a.num("generation", -1))
-		req.RetentionTimeMs = -1
-		if a.has("retention") {
-			req.RetentionTimeMs = a.duration("retention", 0).Milliseconds()
-		}
-		metadata := a.str("metadata", "")
-		if n := a.num("metadata-length", 0); n > 0 {
-			metadata = strings.Repeat("x", int(n))
-		}
-		topicsOf(a.list("offsets"), func(topic string, partition int32, value string) {
-			n, _ := strconv.ParseInt(value, 10, 64)
-			p := api.OffsetCommitRequestTopicPartition{PartitionIndex: partition, CommittedOffset: n, CommittedLeaderEpoch: int32(a.num("epoch", -1)), CommittedMetadata: &metadata}
-			if k := len(req.Topics); k > 0 && req.Topics[k-1].Name == topic {
-				req.Topics[k-1].Partitions = append(req.Topics[k-1].Partitions, p)
-				return
-			}
-			req.Topics = append(req.Topics, api.OffsetCommitRequestTopic{Name: topic, TopicID: topicID(topic), Partitions: []api.OffsetCommitRequestTopicPartition{p}})
-		})
+		req := commitRequest(w, a, group)
 		w.do(a.str("by", "commit"), int16(a.num("version", 9)), func(t Turn) shard.Result { return w.s.OffsetCommit(t, req) })
+	case "txn-commit", "end-txn":
+		w.txnStep(a, group)
 	case "offset-delete":
 		req := api.NewOffsetDeleteRequest()
 		req.GroupID = group
@@ -182,6 +199,10 @@ func step(w *world, a args) {
 			}
 			req.Topics = append(req.Topics, one)
 		})
+		if a.has("member") {
+			who := w.id(a.str("member", ""))
+			req.MemberID, req.MemberEpoch = &who, int32(a.num("epoch", -1))
+		}
 		if a.td.Cmd == "fetch" {
 			w.say("fetcher: %s", w.render("", w.s.FetchOffsets(&req)))
 			return
@@ -265,6 +286,7 @@ func runThreeWays(t *testing.T, path, fault string) (wrong error) {
 			cfg.MaxSize = int(a.num("max-size", int64(cfg.MaxSize)))
 			cfg.InitialRebalanceDelay = a.duration("initial-delay", cfg.InitialRebalanceDelay)
 			cfg.OffsetsRetention = a.duration("retention", cfg.OffsetsRetention)
+			cfg.OffsetMetadataMaxSize = int(a.num("max-metadata", int64(cfg.OffsetMetadataMaxSize)))
 			cfg.Consumer.AssignmentInterval = a.duration("assignment-interval", 0)
 			cfg.Consumer.MaxSize = int(a.num("consumer-max-size", int64(cfg.Consumer.MaxSize)))
 			policy := a.str("migration", "both")

@@ -14,6 +14,41 @@ import (
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
 
+// txnPart is what a record of a world's log has to do with a producer's transaction: an offset that is pending, or the marker.
+type txnPart struct {
+	producer       id.ProducerID
+	marker, commit bool
+}
+
+// txnStep runs the commands of transactions.
+func (w *world) txnStep(a args, group string) {
+	producer := id.ProducerID(a.num("producer", 7))
+	switch a.td.Cmd {
+	case "txn-commit":
+		req := commitRequest(w, a, group)
+		w.do("txn", int16(a.num("version", 6)), func(t Turn) shard.Result { return w.s.TxnOffsetCommit(t, shard.Producer{ID: producer}, req) })
+	case "end-txn":
+		m := shard.Marker{Producer: shard.Producer{ID: producer}, Commit: a.first() == "commit"}
+		w.do("marker", 0, func(t Turn) shard.Result { return w.s.CompleteTransaction(t, m) })
+	}
+}
+
+// noteTxn notes whose transaction the next record of the log belongs to, and says so.
+func (w *world) noteTxn(p *shard.Producer) string {
+	if p == nil {
+		return ""
+	}
+	w.txns[len(w.log)] = txnPart{producer: p.ID}
+	return fmt.Sprintf(" of producer %d", p.ID)
+}
+
+func (w *world) writeMarker(m *shard.Marker) {
+	w.s.Apply(id.Offset(len(w.log)), shard.Record{Change: m.Change})
+	w.txns[len(w.log)] = txnPart{producer: m.ID, marker: true, commit: m.Commit}
+	w.log = append(w.log, shard.Record{Change: m.Change})
+	w.say("record marker of producer %d commit=%v", m.ID, m.Commit)
+}
+
 // txnLog is a shard with its log: records of transactions, and markers.
 type txnLog struct {
 	t   *testing.T

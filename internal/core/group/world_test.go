@@ -25,6 +25,7 @@ type world struct {
 	s       *Shard
 	now     time.Time
 	log     []shard.Record
+	txns    map[int]txnPart // which records of the log are of transactions
 	hw      int
 	hold    bool
 	lag     int                     // the high watermark stays this many records behind
@@ -49,7 +50,7 @@ type pendingOp struct {
 }
 
 func newWorld(t testing.TB, cfg Config, seed uint64) *world {
-	w := &world{t: t, cfg: cfg, now: time.UnixMilli(1_700_000_000_000), tickets: map[shard.Ticket]string{}, alias: map[string]string{}, names: map[string]string{}}
+	w := &world{t: t, cfg: cfg, now: time.UnixMilli(1_700_000_000_000), tickets: map[shard.Ticket]string{}, txns: map[int]txnPart{}, alias: map[string]string{}, names: map[string]string{}}
 	w.s = New(cfg, rand.New(rand.NewPCG(seed, 7)))
 	w.carry(shard.NoTicket, w.s.Loaded(w.now, 0))
 	return w
@@ -74,8 +75,11 @@ func (w *world) carry(t shard.Ticket, res shard.Result) {
 	}
 	for _, r := range res.Records {
 		w.s.Apply(id.Offset(len(w.log)), r)
+		w.say("record %s%s", w.describe(r.Key, r.Value), w.noteTxn(res.Producer))
 		w.log = append(w.log, r)
-		w.say("record %s", w.describe(r.Key, r.Value))
+	}
+	if m := res.Marker; m != nil {
+		w.writeMarker(m)
 	}
 	if w.fault == "reply before the commit" && res.Reply != nil {
 		w.answer(t, res.Reply)
@@ -152,6 +156,7 @@ func (w *world) lose(code wire.ErrorCode) {
 // cut takes what is not committed out of the log.
 func (w *world) cut() {
 	w.log = w.log[:w.hw]
+	maps.DeleteFunc(w.txns, func(at int, _ txnPart) bool { return at >= w.hw })
 	w.atomic = slices.DeleteFunc(w.atomic, func(b [2]int) bool { return b[1] > w.hw })
 }
 
@@ -182,7 +187,13 @@ func (w *world) replay(n int) *Shard {
 	s.now = w.now
 	s.Committed(id.Offset([]int{n, n / 2, 0}[n%3]))
 	for i, r := range w.log[:n] {
-		if _, err := s.Replay(id.Offset(i), id.NoProducer, r.Key, r.Value); err != nil {
+		part, ofTxn := w.txns[i]
+		if !ofTxn {
+			part.producer = id.NoProducer
+		}
+		if part.marker {
+			s.EndTransaction(id.Offset(i), part.producer, part.commit)
+		} else if _, err := s.Replay(id.Offset(i), part.producer, r.Key, r.Value); err != nil {
 			w.t.Fatalf("replay: %v", err)
 		}
 		s.Committed(id.Offset(i + 1))
@@ -308,6 +319,8 @@ func (w *world) render(name string, body any) string {
 			s += fmt.Sprintf(" %s=%s", r.GroupID, r.ErrorCode.Name())
 		}
 		return s
+	case wire.ErrorCode:
+		return "end-txn " + m.Name()
 	case api.OffsetFetchResponseGroup:
 		s := "fetch"
 		if m.ErrorCode != wire.ErrNone {
@@ -398,6 +411,9 @@ func durable(s *Shard) string {
 			c := *s.offsets.get(name, tp)
 			fmt.Fprintf(&b, "offset %s %v %+v\n", name, tp, c)
 		}
+	}
+	for _, pending := range txnCounts(s) {
+		fmt.Fprintf(&b, "pending %s\n", pending)
 	}
 	return b.String()
 }
