@@ -43,7 +43,10 @@ func (d *consumerStep) add(r shard.Record) {
 func (s *Shard) ConsumerGroupHeartbeat(t Turn, req *api.ConsumerGroupHeartbeatRequest) shard.Result {
 	s.begin(t.Now)
 	s.observe(t.Image)
-	no := s.checkConsumerRequest(t, req)
+	no := s.cfg.Consumer.check(t.Version, req)
+	if no == nil {
+		no = checkConsumerSizes(t, req)
+	}
 	if no == nil {
 		if req.MemberEpoch == epochLeave || req.MemberEpoch == epochStaticLeave {
 			no = s.consumerLeave(req)
@@ -53,31 +56,45 @@ func (s *Shard) ConsumerGroupHeartbeat(t Turn, req *api.ConsumerGroupHeartbeatRe
 	}
 	if no != nil {
 		s.res = shard.Result{}
-		resp := api.NewConsumerGroupHeartbeatResponse()
-		resp.ErrorCode = no.code
-		if no.message != "" {
-			resp.ErrorMessage = &no.message
-		}
-		s.answer(t.Ticket, resp)
+		s.answer(t.Ticket, no.heartbeat())
 		return s.end()
 	}
 	s.res.Atomic = true
 	return s.end()
 }
 
-// blank says whether an optional text is there and has nothing in it.
-func blank(text *string) bool { return text != nil && strings.TrimSpace(*text) == "" }
+func (no *refusal) heartbeat() *api.ConsumerGroupHeartbeatResponse {
+	resp := api.NewConsumerGroupHeartbeatResponse()
+	resp.ErrorCode = no.code
+	if no.message != "" {
+		resp.ErrorMessage = &no.message
+	}
+	return resp
+}
 
-func (s *Shard) checkConsumerRequest(t Turn, req *api.ConsumerGroupHeartbeatRequest) *refusal {
+// blank says whether a text has nothing in it but what Java's trim takes away.
+func blank(text string) bool {
+	return strings.TrimLeftFunc(text, func(r rune) bool { return r <= ' ' }) == ""
+}
+
+// RefuseHeartbeat answers a ConsumerGroupHeartbeat that is wrong in itself, whatever the group is up to; nil if it is not.
+func (c *ConsumerConfig) RefuseHeartbeat(version int16, req *api.ConsumerGroupHeartbeatRequest) *api.ConsumerGroupHeartbeatResponse {
+	if no := c.check(version, req); no != nil {
+		return no.heartbeat()
+	}
+	return nil
+}
+
+func (c *ConsumerConfig) check(version int16, req *api.ConsumerGroupHeartbeatRequest) *refusal {
 	invalid := func(message string) *refusal { return &refusal{wire.ErrInvalidRequest, message} }
 	switch {
-	case (t.Version >= 1 || req.MemberEpoch > 0 || req.MemberEpoch == epochLeave) && strings.TrimSpace(req.MemberID) == "":
+	case (version >= 1 || req.MemberEpoch > 0 || req.MemberEpoch == epochLeave) && blank(req.MemberID):
 		return invalid("MemberId can't be empty.")
-	case strings.TrimSpace(req.GroupID) == "":
+	case blank(req.GroupID):
 		return invalid("GroupId can't be empty.")
-	case blank(req.InstanceID):
+	case req.InstanceID != nil && blank(*req.InstanceID):
 		return invalid("InstanceId can't be empty.")
-	case blank(req.RackID):
+	case req.RackID != nil && blank(*req.RackID):
 		return invalid("RackId can't be empty.")
 	case req.MemberEpoch == epochJoin && req.RebalanceTimeoutMs == -1:
 		return invalid("RebalanceTimeoutMs must be provided in first request.")
@@ -90,15 +107,15 @@ func (s *Shard) checkConsumerRequest(t Turn, req *api.ConsumerGroupHeartbeatRequ
 	case req.MemberEpoch < epochStaticLeave:
 		return invalid("MemberEpoch is invalid.")
 	}
-	if req.ServerAssignor != nil && !slices.Contains(s.cfg.Consumer.Assignors, *req.ServerAssignor) {
+	if req.ServerAssignor != nil && !slices.Contains(c.Assignors, *req.ServerAssignor) {
 		return refuse(wire.ErrUnsupportedAssignor, "ServerAssignor %s is not supported. Supported assignors: %s.", *req.ServerAssignor,
-			strings.Join(s.cfg.Consumer.Assignors, ", "))
+			strings.Join(c.Assignors, ", "))
 	}
-	return s.checkConsumerSizes(t, req)
+	return nil
 }
 
 // checkConsumerSizes refuses names that records have no place for, before they are in a group.
-func (s *Shard) checkConsumerSizes(t Turn, req *api.ConsumerGroupHeartbeatRequest) *refusal {
+func checkConsumerSizes(t Turn, req *api.ConsumerGroupHeartbeatRequest) *refusal {
 	longest := max(len(req.GroupID), len(req.MemberID), len(t.Client.ID), len(t.Client.Host))
 	for _, text := range []*string{req.InstanceID, req.RackID, req.SubscribedTopicRegex} {
 		if text != nil {

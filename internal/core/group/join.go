@@ -12,12 +12,10 @@ import (
 // JoinGroup decides a JoinGroup request. The answer may come with this decision or with a later one, when the join phase ends.
 func (s *Shard) JoinGroup(t Turn, req *api.JoinGroupRequest) shard.Result {
 	s.begin(t.Now)
-	session := time.Duration(req.SessionTimeoutMs) * time.Millisecond
+	refusal := s.cfg.RefuseJoin(req)
 	switch {
-	case req.GroupID == "":
-		s.refuseJoin(t, req.MemberID, wire.ErrInvalidGroupID)
-	case session < s.cfg.MinSessionTimeout || session > s.cfg.MaxSessionTimeout:
-		s.refuseJoin(t, req.MemberID, wire.ErrInvalidSessionTimeout)
+	case refusal != nil:
+		s.answer(t.Ticket, refusal)
 	case namesTooLong(t, req):
 		s.refuseJoin(t, "", wire.ErrUnknownServerError)
 	default:
@@ -28,6 +26,18 @@ func (s *Shard) JoinGroup(t Turn, req *api.JoinGroupRequest) shard.Result {
 		s.join(t, req)
 	}
 	return s.end()
+}
+
+// RefuseJoin answers a request that is wrong in itself, whatever the group is up to; nil if it is not.
+func (c *Config) RefuseJoin(req *api.JoinGroupRequest) *api.JoinGroupResponse {
+	session := time.Duration(req.SessionTimeoutMs) * time.Millisecond
+	switch {
+	case req.GroupID == "":
+		return joinError(req.MemberID, wire.ErrInvalidGroupID)
+	case session < c.MinSessionTimeout || session > c.MaxSessionTimeout:
+		return joinError(req.MemberID, wire.ErrInvalidSessionTimeout)
+	}
+	return nil
 }
 
 // namesTooLong says whether the group's record could not hold a name of the request.
