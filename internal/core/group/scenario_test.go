@@ -286,6 +286,7 @@ func runThreeWays(t *testing.T, path, fault string) (wrong error) {
 			cfg.MaxSize = int(a.num("max-size", int64(cfg.MaxSize)))
 			cfg.InitialRebalanceDelay = a.duration("initial-delay", cfg.InitialRebalanceDelay)
 			cfg.OffsetsRetention = a.duration("retention", cfg.OffsetsRetention)
+			cfg.RetentionCheckInterval = a.duration("check", cfg.RetentionCheckInterval)
 			cfg.OffsetMetadataMaxSize = int(a.num("max-metadata", int64(cfg.OffsetMetadataMaxSize)))
 			cfg.Consumer.AssignmentInterval = a.duration("assignment-interval", 0)
 			cfg.Consumer.MaxSize = int(a.num("consumer-max-size", int64(cfg.Consumer.MaxSize)))
