@@ -93,25 +93,28 @@ func (s *Shard) consumerPattern(d *consumerStep, before *consumerGroup, m, updat
 			known = before.pattern(updated.regex) != nil
 		}
 	}
-	s.refreshPatterns(d.g, refresh || before.view.patterns.Len() > 0, refresh)
+	if refresh || before.view.patterns.Len() > 0 {
+		s.refreshPatterns(d.g, before, refresh)
+	}
 	return changed, known, nil
 }
 
-// refreshPatterns starts a look at all topics, if it is due: a pattern is new, topics are, or the last look is long ago.
-func (s *Shard) refreshPatterns(g *consumerGroup, any, due bool) {
+// refreshPatterns starts a look at all topics, if it is due: a pattern is new, topics are, or the last look is long ago. When that was
+// the group before this decision says, whose last pattern may be gone with the decision.
+func (s *Shard) refreshPatterns(g, before *consumerGroup, due bool) {
 	patterns := g.view.patterns
-	if !any || patterns.Len() == 0 || s.regexJobs[g.name] != nil || s.image == nil {
+	if patterns.Len() == 0 || s.regexJobs[g.name] != nil || s.image == nil {
 		return
 	}
 	version, lastMs := int64(0), int64(-1)
-	for _, r := range g.regexes.All() {
+	for _, r := range before.regexes.All() {
 		version, lastMs = max(version, r.version), max(lastMs, r.timestampMs)
 	}
 	nowMs := s.now.UnixMilli()
 	if lastMs >= 0 && nowMs <= lastMs+minRegexRefresh.Milliseconds() {
 		return
 	}
-	due = due || patterns.Len() != g.regexes.Len() || version < s.newTopicsSince() || nowMs > lastMs+s.cfg.Consumer.RegexRefreshInterval.Milliseconds()
+	due = due || patterns.Len() != before.regexes.Len() || version < s.newTopicsSince() || nowMs > lastMs+s.cfg.Consumer.RegexRefreshInterval.Milliseconds()
 	if !due {
 		return
 	}

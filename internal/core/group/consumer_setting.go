@@ -17,12 +17,13 @@ func (s *Shard) observe(img *image.Image) {
 }
 
 // consumerSetting returns a duration from the group's config, else from the dynamic config of this broker or of all, else otherwise.
-func (s *Shard) consumerSetting(group, key string, otherwise time.Duration) time.Duration {
+// The bounds of a group's config may have changed since it was set: what is outside of them counts as the nearest that is inside.
+func (s *Shard) consumerSetting(group, key string, otherwise time.Duration, in Bounds) time.Duration {
 	if s.image == nil {
 		return otherwise
 	}
 	if d, ok := millis(s.image.Configs.Of(image.ConfigResource{Type: image.ResourceGroup, Name: group})[key]); ok {
-		return d
+		return min(max(d, in.Min), in.Max)
 	}
 	for _, of := range []image.ConfigResource{{Type: image.ResourceBroker, Name: s.cfg.Consumer.Broker}, image.DefaultBroker} {
 		if d, ok := millis(s.image.Configs.Of(of)["group."+key]); ok {
@@ -47,11 +48,15 @@ func millis(text string) (time.Duration, bool) {
 }
 
 func (s *Shard) consumerHeartbeatInterval(group string) time.Duration {
-	return s.consumerSetting(group, "consumer.heartbeat.interval.ms", s.cfg.Consumer.HeartbeatInterval)
+	return s.consumerSetting(group, "consumer.heartbeat.interval.ms", s.cfg.Consumer.HeartbeatInterval, s.cfg.Consumer.Heartbeats)
+}
+
+func (s *Shard) consumerSession(group string) time.Duration {
+	return s.consumerSetting(group, "consumer.session.timeout.ms", s.cfg.Consumer.SessionTimeout, s.cfg.Consumer.Sessions)
 }
 
 func (s *Shard) restartConsumerSession(group string, m *consumerMember) {
-	d := s.consumerSetting(group, "consumer.session.timeout.ms", s.cfg.Consumer.SessionTimeout)
+	d := s.consumerSession(group)
 	if m.classic != nil {
 		d = time.Duration(m.classic.SessionTimeoutMs) * time.Millisecond
 	}

@@ -40,7 +40,7 @@ func (s *Shard) consumerTarget(d *consumerStep) *refusal {
 	if g.targetEpoch >= g.epoch {
 		return nil
 	}
-	interval := s.consumerSetting(g.name, "consumer.assignment.interval.ms", s.cfg.Consumer.AssignmentInterval)
+	interval := s.consumerSetting(g.name, "consumer.assignment.interval.ms", s.cfg.Consumer.AssignmentInterval, s.cfg.Consumer.Assignments)
 	if g.targetMs != 0 && interval != 0 && s.now.UnixMilli() < g.targetMs+interval.Milliseconds() {
 		return nil
 	}
@@ -181,7 +181,8 @@ func (s *Shard) reads(g *consumerGroup, m *consumerMember) map[id.UUID]bool {
 func (s *Shard) dropUnsubscribed(g *consumerGroup, m *consumerMember, has owned) *consumerMember {
 	reads := s.reads(g, m)
 	var assigned, revoking epochs
-	changed := false
+	// Who reads nothing at all comes into its epoch anew even if it has nothing, as in Kafka: the epoch before is no good any more.
+	changed := len(g.memberTopics(m)) == 0 && len(m.revoking) == 0
 	for at, epoch := range m.assigned.all() {
 		if reads[at.topic] {
 			assigned.put(at.topic, at.partition, epoch)
@@ -196,7 +197,7 @@ func (s *Shard) dropUnsubscribed(g *consumerGroup, m *consumerMember, has owned)
 	if !changed {
 		return m
 	}
-	if back := revoking.done(); has.any(back) {
+	if back := revoking.done(); len(back) > 0 && has.any(back) {
 		return m.moved(memberUnrevoked, m.epoch, assigned.done(), back)
 	}
 	return m.moved(m.state, m.epoch, assigned.done(), m.revoking)

@@ -7,7 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cockroachdb/datadriven"
+
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/assignor"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
@@ -74,8 +77,18 @@ func (w *world) consumerStep(a args, group string) {
 		}
 		w.change(records...)
 	case "group-config":
-		name, value := a.first(), a.str("value", "")
-		w.change(&logrec.ConfigRecord{ResourceType: int8(image.ResourceGroup), ResourceName: group, Name: name, Value: &value})
+		// group-config NAME value=V; without a value the group has none any more.
+		w.change(&logrec.ConfigRecord{ResourceType: int8(image.ResourceGroup), ResourceName: group, Name: a.first(), Value: a.opt("value")})
+	case "broker-config":
+		// The same for the dynamic config of all brokers.
+		w.change(&logrec.ConfigRecord{ResourceType: int8(image.ResourceBroker), Name: a.first(), Value: a.opt("value")})
+	case "given":
+		// given: records that are in the log already, one a line. They are not told.
+		told := len(w.out)
+		for line := range strings.Lines(a.td.Input) {
+			w.given(args{a.t, parseLine(a, line)}, group)
+		}
+		w.out = w.out[:told]
 	case "consumer-describe":
 		for _, g := range w.s.DescribeConsumerGroups([]string{group}, w.image) {
 			s := fmt.Sprintf("%s %s %s epoch=%d/%d assignor=%s", g.GroupID, g.ErrorCode.Name(), g.GroupState, g.GroupEpoch, g.AssignmentEpoch, g.AssignorName)
@@ -121,6 +134,98 @@ func (w *world) consumerStep(a args, group string) {
 		}
 		w.do(a.first(), int16(a.num("version", 1)), func(t Turn) shard.Result { return w.s.ConsumerGroupHeartbeat(t, req) })
 	}
+}
+
+func parseLine(a args, line string) *datadriven.TestData {
+	cmd, list, err := datadriven.ParseLine(line)
+	if err != nil {
+		a.td.Fatalf(a.t, "%s: %v", line, err)
+	}
+	return &datadriven.TestData{Pos: a.td.Pos, Cmd: cmd, CmdArgs: list}
+}
+
+// given brings one record of a consumer group into the log. "no-X" is the tombstone of X.
+func (w *world) given(a args, group string) {
+	w.s.begin(w.now)
+	w.s.Observe(w.image)
+	var r shard.Record
+	switch a.td.Cmd {
+	case "member":
+		m := newConsumerMember(a.first())
+		m.clientID, m.clientHost, m.instance, m.rack, m.assignor = a.str("client", "client"), "/10.0.0.1", a.opt("instance"), a.opt("rack"), a.opt("assignor")
+		m.topics, m.regex, m.rebalanceTimeoutMs = a.list("topics"), a.str("regex", ""), int32(a.duration("rebalance", time.Minute).Milliseconds())
+		r = consumerMemberRecord(group, m)
+	case "no-member":
+		r = consumerMemberTombstone(group, a.first())
+	case "epoch":
+		// With the hash of what the members so far read, or of something that has changed since.
+		n, _ := strconv.Atoi(a.first())
+		hash := int64(0)
+		if e := w.s.groups[group]; e != nil && e.consumer != nil && !a.has("stale") {
+			hash = w.s.groupHash(e.consumer.view.topics)
+		}
+		r = consumerEpochRecord(group, int32(n), hash)
+	case "no-epoch":
+		r = consumerEpochTombstone(group)
+	case "target":
+		list := make(assignor.Assignment)
+		topicsOf(a.list("has"), func(topic string, p int32, _ string) { list[topicID(topic)] = append(list[topicID(topic)], p) })
+		r = consumerTargetOfRecord(group, a.first(), newPartitionList(list))
+	case "no-target":
+		r = consumerTargetOfTombstone(group, a.first())
+	case "target-epoch":
+		n, _ := strconv.Atoi(a.first())
+		r = consumerTargetRecord(group, int32(n), w.now.Add(-a.duration("age", time.Hour)).UnixMilli())
+	case "no-target-epoch":
+		r = consumerTargetTombstone(group)
+	case "current":
+		r = consumerCurrentRecord(group, &consumerMember{
+			id: a.first(), epoch: int32(a.num("epoch", 0)), previousEpoch: int32(a.num("before", 0)), state: memberState(a.num("state", 0)),
+			assigned: a.epochs("has"), revoking: a.epochs("revokes"),
+		})
+		if a.has("old") { // of a release that did not write epochs of partitions
+			r = w.withoutEpochs(r)
+		}
+	case "no-current":
+		r = consumerCurrentTombstone(group, a.first())
+	case "regex":
+		r = consumerRegexRecord(group, a.first(), &resolvedRegex{topics: a.list("means"), version: a.num("version", 1<<40), timestampMs: w.now.Add(-a.duration("age", 0)).UnixMilli()})
+	case "no-regex":
+		r = consumerRegexTombstone(group, a.first())
+	case "metadata":
+		r = consumerRecord(group, &logrec.ConsumerGroupPartitionMetadataKey{GroupID: group}, &logrec.ConsumerGroupPartitionMetadataValue{}, onLegacy(true))
+	case "no-metadata":
+		r = consumerLegacyTombstone(group)
+	default:
+		a.td.Fatalf(a.t, "unknown record %s", a.td.Cmd)
+	}
+	w.carry(shard.NoTicket, shard.Result{Records: []shard.Record{r}})
+	w.settle()
+}
+
+// epochs reads partitions with the epochs at which they were assigned: "t-0:5,t-1:6".
+func (a args) epochs(key string) partitionEpochs {
+	var list epochs
+	topicsOf(a.list(key), func(topic string, p int32, epoch string) {
+		n, _ := strconv.Atoi(epoch)
+		list.put(topicID(topic), p, int32(n))
+	})
+	return list.done()
+}
+
+func (w *world) withoutEpochs(r shard.Record) shard.Record {
+	k, v, err := logrec.DecodeGroup(r.Key, r.Value)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	value := v.(*logrec.ConsumerGroupCurrentMemberAssignmentValue)
+	for _, list := range [][]logrec.ConsumerGroupCurrentMemberAssignmentValueTopicPartition{value.AssignedPartitions, value.PartitionsPendingRevocation} {
+		for i := range list {
+			list[i].AssignmentEpochs = nil
+		}
+	}
+	key := k.(*logrec.ConsumerGroupCurrentMemberAssignmentKey)
+	return consumerRecord(key.GroupID, key, value, onCurrent(key.MemberID, value))
 }
 
 func describedText(a api.ConsumerGroupDescribeResponseAssignment) string {

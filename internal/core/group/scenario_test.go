@@ -159,6 +159,10 @@ func step(w *world, a args) {
 		for _, item := range a.list("assigned") {
 			who, what, _ := strings.Cut(item, ":")
 			req.Assignments = append(req.Assignments, api.SyncGroupRequestAssignment{MemberID: w.id(who), Assignment: assignmentBytes(strings.Split(what, "+"))})
+			if data := a.str("user-data", ""); a.has("user-data") {
+				b := &req.Assignments[len(req.Assignments)-1].Assignment
+				*b = append(append((*b)[:len(*b)-4], 0, 0, 0, byte(len(data))), data...)
+			}
 		}
 		w.do(a.first(), 5, func(t Turn) shard.Result { return w.s.SyncGroup(t, req) })
 	case "heartbeat":
@@ -225,7 +229,7 @@ func step(w *world, a args) {
 	case "topic-deleted":
 		w.carry(shard.NoTicket, w.s.TopicsDeleted(w.now, []DeletedTopic{{Name: a.first(), ID: topicID(a.str("id", a.first()))}}))
 		w.settle()
-	case "consumer", "consumer-describe", "topic", "group-config":
+	case "consumer", "consumer-describe", "given", "topic", "group-config", "broker-config":
 		w.consumerStep(a, group)
 	case "advance":
 		d, err := time.ParseDuration(a.first())
@@ -240,9 +244,18 @@ func step(w *world, a args) {
 	case "lose":
 		w.lose(wire.ErrNotEnoughReplicas)
 	case "restart":
+		// With migration=P the next leader has another policy.
+		w.cfg.migration(a.str("migration", ""))
 		w.restart()
 	default:
 		a.td.Fatalf(a.t, "unknown command %s", a.td.Cmd)
+	}
+}
+
+// migration sets group.consumer.migration.policy.
+func (cfg *Config) migration(policy string) {
+	if policy != "" {
+		cfg.Consumer.Upgrade, cfg.Consumer.Downgrade = policy == "both" || policy == "upgrade", policy == "both" || policy == "downgrade"
 	}
 }
 
@@ -290,8 +303,7 @@ func runThreeWays(t *testing.T, path, fault string) (wrong error) {
 			cfg.OffsetMetadataMaxSize = int(a.num("max-metadata", int64(cfg.OffsetMetadataMaxSize)))
 			cfg.Consumer.AssignmentInterval = a.duration("assignment-interval", 0)
 			cfg.Consumer.MaxSize = int(a.num("consumer-max-size", int64(cfg.Consumer.MaxSize)))
-			policy := a.str("migration", "both")
-			cfg.Consumer.Upgrade, cfg.Consumer.Downgrade = policy == "both" || policy == "upgrade", policy == "both" || policy == "downgrade"
+			cfg.migration(a.str("migration", "both"))
 			w, held, done = nil, nil, nil
 			return ""
 		}

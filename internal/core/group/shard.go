@@ -39,6 +39,9 @@ type ConsumerConfig struct {
 	// SessionTimeout, HeartbeatInterval and AssignmentInterval are group.consumer.session.timeout.ms, .heartbeat.interval.ms and
 	// .assignment.interval.ms.
 	SessionTimeout, HeartbeatInterval, AssignmentInterval time.Duration
+	// Sessions, Heartbeats and Assignments bound what a group's own config may ask for: group.consumer.min.session.timeout.ms,
+	// group.consumer.max.session.timeout.ms and so on.
+	Sessions, Heartbeats, Assignments Bounds
 	// RegexRefreshInterval is group.consumer.regex.refresh.interval.ms.
 	RegexRefreshInterval time.Duration
 	// MaxSize is group.consumer.max.size, in members.
@@ -50,6 +53,9 @@ type ConsumerConfig struct {
 	// Upgrade and Downgrade say which way a group may change its protocol while it has members: group.consumer.migration.policy.
 	Upgrade, Downgrade bool
 }
+
+// Bounds are the least and the most of a setting.
+type Bounds struct{ Min, Max time.Duration }
 
 // DefaultConfig returns Kafka's defaults.
 func DefaultConfig() Config {
@@ -64,6 +70,8 @@ func DefaultConfig() Config {
 		RetentionCheckInterval: 10 * time.Minute,
 		Consumer: ConsumerConfig{
 			SessionTimeout: 45 * time.Second, HeartbeatInterval: 5 * time.Second, AssignmentInterval: time.Second,
+			Sessions: Bounds{45 * time.Second, 60 * time.Second}, Heartbeats: Bounds{5 * time.Second, 15 * time.Second},
+			Assignments:          Bounds{0, 15 * time.Second},
 			RegexRefreshInterval: 10 * time.Minute, MaxSize: 1<<31 - 1,
 			Assignors: []string{assignor.NameUniform, assignor.NameRange}, Upgrade: true, Downgrade: true,
 		},
@@ -201,8 +209,10 @@ func (s *Shard) Expire(now time.Time) (res shard.Result, ok bool) {
 		}
 	case timerSync:
 		s.expireSync(key.group)
-	case timerMember, timerRejoin, timerResync:
+	case timerMember:
 		s.expireMember(key.group, key.member)
+	case timerRejoin, timerResync:
+		s.expireClassicWait(key.group, key.member)
 	case timerRevoke:
 		s.expireRevocation(key.group, key.member)
 	case timerRegex:

@@ -82,7 +82,7 @@ func (s *silence) expect(live map[string]bool) {
 			if live[memberID] {
 				continue
 			}
-			kind, by := "consumer", s.now.Add(s.s.consumerSetting(s.group, "consumer.session.timeout.ms", s.cfg.Consumer.SessionTimeout))
+			kind, by := "consumer", s.now.Add(s.s.consumerSession(s.group))
 			if m.classic != nil {
 				kind, by = "classic in consumer", millis(m.classic.SessionTimeoutMs)
 			}

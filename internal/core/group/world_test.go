@@ -282,6 +282,9 @@ func (w *world) render(name string, body any) string {
 		}
 		w.learn(*m.MemberID, name)
 		s := fmt.Sprintf("consumer member=%s epoch=%d", w.name(*m.MemberID), m.MemberEpoch)
+		if every := m.HeartbeatIntervalMs; m.MemberEpoch >= 0 && every != 5000 || m.MemberEpoch < 0 && every != 0 {
+			s += fmt.Sprintf(" every=%dms", every)
+		}
 		if m.Assignment != nil {
 			s += " has"
 			for _, t := range m.Assignment.TopicPartitions {

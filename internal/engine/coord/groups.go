@@ -83,10 +83,16 @@ func GroupConfig(c *conf.Broker) group.Config {
 	cfg.OffsetMetadataMaxSize = int(c.Int("offset.metadata.max.bytes"))
 	cfg.OffsetsRetention = time.Duration(c.Int("offsets.retention.minutes")) * time.Minute
 	cfg.RetentionCheckInterval = c.Millis("offsets.retention.check.interval.ms")
+	bounds := func(key string) group.Bounds {
+		return group.Bounds{Min: c.Millis("group.consumer.min." + key), Max: c.Millis("group.consumer.max." + key)}
+	}
 	cfg.Consumer = group.ConsumerConfig{
 		SessionTimeout:       c.Millis("group.consumer.session.timeout.ms"),
 		HeartbeatInterval:    c.Millis("group.consumer.heartbeat.interval.ms"),
 		AssignmentInterval:   c.Millis("group.consumer.assignment.interval.ms"),
+		Sessions:             bounds("session.timeout.ms"),
+		Heartbeats:           bounds("heartbeat.interval.ms"),
+		Assignments:          bounds("assignment.interval.ms"),
 		RegexRefreshInterval: c.Millis("group.consumer.regex.refresh.interval.ms"),
 		MaxSize:              int(c.Int("group.consumer.max.size")),
 		Broker:               strconv.Itoa(int(c.Int("node.id"))),
