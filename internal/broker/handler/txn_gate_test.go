@@ -90,7 +90,7 @@ func TestGateLimit(t *testing.T) {
 			t.Errorf("%s after %v", code.Name(), took)
 		}
 		p.Epoch--
-		if code, _ := enter(t, g, p, Add); code != wire.ErrInvalidProducerEpoch {
+		if code, _ := enter(t, g, p, Verify); code != wire.ErrInvalidProducerEpoch {
 			t.Errorf("an old epoch: %s", code.Name())
 		}
 		p.ID++

@@ -21,9 +21,9 @@ func (s *Shard) AddPartitions(turn Turn, p Producer, partitions []id.TopicPartit
 	s.begin(turn.Now)
 	t, code := s.of(p)
 	switch {
+	case t != nil && t.State.preparing():
+		code = wire.ErrConcurrentTransactions // whoever asks, see End
 	case code != wire.ErrNone:
-	case t.State.preparing():
-		code = wire.ErrConcurrentTransactions
 	case t.State == Ongoing && t.hasAll(partitions):
 	default:
 		s.write(p.TransactionalID, t.adding(partitions, version, turn.Now.UnixMilli()))
@@ -51,7 +51,7 @@ func (s *Shard) Verify(turn Turn, p Producer, partitions []id.TopicPartition) sh
 	return s.reply(codes)
 }
 
-// of returns the transaction that p speaks for.
+// of returns the transaction of p's name, if there is one, and what is wrong with p.
 func (s *Shard) of(p Producer) (*Transaction, wire.ErrorCode) {
 	if p.TransactionalID == "" {
 		return nil, wire.ErrInvalidRequest
@@ -59,9 +59,9 @@ func (s *Shard) of(p Producer) (*Transaction, wire.ErrorCode) {
 	t := s.txns[p.TransactionalID]
 	switch {
 	case t == nil || t.ProducerID != p.ID:
-		return nil, wire.ErrInvalidProducerIDMapping
+		return t, wire.ErrInvalidProducerIDMapping
 	case t.Epoch != p.Epoch:
-		return nil, wire.ErrProducerFenced
+		return t, wire.ErrProducerFenced
 	}
 	return t, wire.ErrNone
 }
@@ -77,6 +77,9 @@ func (t *Transaction) hasAll(partitions []id.TopicPartition) bool {
 
 // End commits or aborts the producer's transaction. version is the transaction.version that the client works by. The answer,
 // an Identity, leaves when the decision is committed, before the markers are written.
+//
+// So a producer may be at its next transaction while the markers of the last one are on their way, with an epoch and even an id
+// that count only after these. Until then nothing can be said about who asks for what, and everybody is told to come again.
 func (s *Shard) End(turn Turn, p Producer, commit bool, version int16) shard.Result {
 	s.begin(turn.Now)
 	if p.TransactionalID == "" {
@@ -103,7 +106,7 @@ func (s *Shard) endPlain(p Producer, t *Transaction, commit bool) Identity {
 	case t.State == Ongoing:
 		s.prepare(p.TransactionalID, t.preparing(prepared(commit), 0, id.NoProducer, true, s.now.UnixMilli()))
 		return nameless(wire.ErrNone)
-	case t.State == prepared(commit):
+	case t.State.preparing():
 		return nameless(wire.ErrConcurrentTransactions)
 	case t.State == completed(commit):
 		return nameless(wire.ErrNone)
@@ -119,6 +122,9 @@ func (s *Shard) endPlain(p Producer, t *Transaction, commit bool) Identity {
 //	CompleteAbort    as answered     new epoch invalid          invalid
 //	CompleteCommit   invalid         new epoch as answered      invalid
 func (s *Shard) endBumping(p Producer, t *Transaction, commit bool, version int16) Identity {
+	if t.State.preparing() {
+		return nameless(wire.ErrConcurrentTransactions)
+	}
 	// After an end that changed the producer id the repetition carries the old id and its last epoch.
 	overflowed := t.PreviousProducerID == p.ID && p.Epoch == maxEpoch-1 && t.Epoch == 0
 	// One epoch behind is the repetition only if the end bumped the epoch. If a client without bumps ended the transaction
@@ -127,23 +133,13 @@ func (s *Shard) endBumping(p Producer, t *Transaction, commit bool, version int1
 	if t.ProducerID != p.ID && !overflowed {
 		return nameless(wire.ErrInvalidProducerIDMapping)
 	}
-	valid := t.Epoch == p.Epoch
-	switch {
-	case t.State.preparing():
-		valid = repeated && !overflowed
-	case t.State == CompleteCommit || t.State == CompleteAbort:
-		valid = valid || repeated
-	}
-	if !valid {
+	over := t.State == CompleteCommit || t.State == CompleteAbort
+	if t.Epoch != p.Epoch && !(over && repeated) {
 		return nameless(wire.ErrProducerFenced)
 	}
 	switch {
 	case t.State == Ongoing:
 		return s.endNew(p.TransactionalID, t, prepared(commit), version, true)
-	case t.State.preparing():
-		if t.State == prepared(commit) {
-			return nameless(wire.ErrConcurrentTransactions)
-		}
 	case repeated:
 		if t.State == completed(commit) {
 			return Identity{wire.ErrNone, t.ProducerID, t.Epoch}

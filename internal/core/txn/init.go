@@ -52,15 +52,15 @@ func (s *Shard) InitProducerID(turn Turn, r Init) shard.Result {
 			TimeoutMs: timeout, StartMs: -1, UpdateMs: nowMs,
 		})
 	}
+	if t.State.preparing() {
+		return s.reply(nameless(wire.ErrConcurrentTransactions)) // whoever asks, see End
+	}
 	known := r.ProducerID != id.NoProducer
 	if known && r.ProducerID != t.ProducerID && !(r.ProducerID == t.PreviousProducerID && exhausted(r.Epoch)) {
 		// The last case is the repetition of a request that changed the producer id, whose answer was lost.
 		return s.reply(nameless(wire.ErrProducerFenced))
 	}
-	switch {
-	case t.State.preparing():
-		return s.reply(nameless(wire.ErrConcurrentTransactions))
-	case t.State == Ongoing:
+	if t.State == Ongoing {
 		code := s.fence(name, t)
 		if code == wire.ErrNone {
 			code = wire.ErrConcurrentTransactions
