@@ -37,10 +37,6 @@ func (s *Shard) joinConsumerAs(t Turn, g *consumerGroup, req *api.JoinGroupReque
 	if unknown && req.GroupInstanceID == nil && t.Version >= 4 {
 		return wire.ErrMemberIDRequired, memberID
 	}
-	sub, ok := decodeSubscription(req.Protocols[0].Metadata)
-	if !ok {
-		return wire.ErrInconsistentGroupProtocol, ""
-	}
 	d := &consumerStep{s: s, g: g}
 	var replaced *consumerMember
 	if req.GroupInstanceID != nil {
@@ -49,6 +45,10 @@ func (s *Shard) joinConsumerAs(t Turn, g *consumerGroup, req *api.JoinGroupReque
 	m, no := s.consumerSender(d, memberID, req.GroupInstanceID, req.GroupInstanceID == nil || unknown, true)
 	if no != nil {
 		return no.code, ""
+	}
+	sub, ok := decodeSubscription(req.Protocols[0].Metadata)
+	if !ok {
+		return wire.ErrInconsistentGroupProtocol, ""
 	}
 	updated := *m
 	updated.clientID, updated.clientHost, updated.regex = t.Client.ID, t.Client.Host, ""
@@ -62,7 +62,7 @@ func (s *Shard) joinConsumerAs(t Turn, g *consumerGroup, req *api.JoinGroupReque
 		updated.rebalanceTimeoutMs = req.RebalanceTimeoutMs
 	}
 	updated.topics, updated.classic = uniqueSorted(sub.Topics), classicMetadata(req)
-	if replaced != nil && s.canDowngrade(g, []*consumerMember{replaced}, 1) {
+	if replaced != nil && replaced.classic == nil && s.canDowngrade(g, []*consumerMember{replaced}, 1) {
 		no = s.joinAndDowngrade(t, d, m, &updated, replaced, &sub)
 	} else {
 		no = s.joinAndStay(t, d, m, &updated, &sub)
@@ -149,12 +149,11 @@ func (s *Shard) joinAndDowngrade(t Turn, d *consumerStep, m, updated, replaced *
 	}
 	var stays []*consumerMember
 	for _, memberID := range d.g.memberIDs() {
-		one := d.g.member(memberID)
-		if memberID == after.id {
-			one = after
+		if memberID != after.id {
+			stays = append(stays, d.g.member(memberID))
 		}
-		stays = append(stays, one)
 	}
+	stays = append(stays, after) // the first is to lead
 	epoch, targetOf := before.epoch, d.g.targetOf
 	s.buryConsumer(d.g)
 	g := s.toClassic(before, epoch, stays, targetOf)
@@ -190,6 +189,16 @@ func (s *Shard) consumerSpeaker(g *consumerGroup, memberID string, instance *str
 func (s *Shard) expectJoin(g *consumerGroup, m *consumerMember) {
 	if key := (timerKey{timerRejoin, g.name, m.id}); !s.timers.Has(key) {
 		s.timers.Set(key, s.now.Add(time.Duration(m.rebalanceTimeoutMs)*time.Millisecond), struct{}{})
+	}
+}
+
+// expireClassicWait removes a classic member that did not join again, or did not ask for its assignment, in time. One that speaks the
+// consumer protocol by now, under the same id, owes neither.
+func (s *Shard) expireClassicWait(name, memberID string) {
+	if e := s.groups[name]; e != nil && e.consumer != nil {
+		if m := e.consumer.member(memberID); m != nil && m.classic != nil {
+			s.expireMember(name, memberID)
+		}
 	}
 }
 

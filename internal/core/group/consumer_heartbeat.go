@@ -27,6 +27,8 @@ type consumerStep struct {
 	s   *Shard
 	g   *consumerGroup
 	own bool
+	// bump says that the group needs a new target assignment, whatever the request changes.
+	bump bool
 	// done is what has to be done when the decision is made, and not if it is refused; may be nil.
 	done func()
 }
@@ -255,7 +257,7 @@ func (s *Shard) consumerUpdate(d *consumerStep, m, updated *consumerMember, has 
 	if no != nil {
 		return nil, no
 	}
-	bump := topicsChanged || patternKnown || s.assignorOf(before) != s.assignorOf(d.g)
+	bump := d.bump || topicsChanged || patternKnown || s.assignorOf(before) != s.assignorOf(d.g)
 	if bump || s.metadataStale(d.g) {
 		s.consumerMetadata(d, bump)
 	}

@@ -82,7 +82,9 @@ func (s *Shard) upgrade(g *classicGroup) (*consumerStep, *refusal) {
 		members, targets = append(members, c), append(targets, target)
 	}
 	s.append(groupTombstone(g.name))
-	d := &consumerStep{s: s, g: newConsumerGroup(g.name), own: true}
+	// A static member that changes its protocol alone changes nothing else. In the middle of a rebalance there are members without an
+	// assignment, and nobody would give them one.
+	d := &consumerStep{s: s, g: newConsumerGroup(g.name), own: true, bump: g.state != Stable}
 	for _, m := range members {
 		d.add(consumerMemberRecord(g.name, m))
 	}
@@ -112,10 +114,6 @@ func (s *Shard) upgradedMember(g *classicGroup, m *member) (c *consumerMember, t
 	} else {
 		name = g.selectProtocol() // the first rebalance is not over
 	}
-	sub, ok := decodeSubscription(m.metadata(name))
-	if !ok {
-		return nil, nil, malformed
-	}
 	given := make(assignor.Assignment)
 	if len(m.assignment) > 0 {
 		a, ok := decodeAssignment(m.assignment)
@@ -132,6 +130,10 @@ func (s *Shard) upgradedMember(g *classicGroup, m *member) (c *consumerMember, t
 				given[topic] = slices.Compact(list)
 			}
 		}
+	}
+	sub, ok := decodeSubscription(m.metadata(name))
+	if !ok {
+		return nil, nil, malformed
 	}
 	c = newConsumerMember(m.id)
 	c.epoch, c.previousEpoch, c.instance, c.rebalanceTimeoutMs = g.generation, g.generation, m.instance, m.rebalanceTimeoutMs
@@ -178,6 +180,7 @@ func (s *Shard) leaveClassic(g *classicGroup) {
 		}
 		for _, m := range g.list() {
 			s.endConsumerTimers(g.name, m.id)
+			s.endClassicWaits(g.name, m.id)
 			s.restartSession(g, m)
 		}
 		if g.state != Stable { // without members, and nobody to wait for any more, it becomes empty

@@ -138,9 +138,10 @@ func step(w *world, a args) {
 				continue
 			}
 			name, topics, _ := strings.Cut(p, ":")
-			metadata := consumerMetadata(strings.Split(topics, "+")...)
+			names := strings.FieldsFunc(topics, func(c rune) bool { return c == '+' })
+			metadata := consumerMetadata(names...)
 			if a.has("owned") {
-				metadata = ownedMetadata(strings.Split(topics, "+"), a.list("owned"))
+				metadata = ownedMetadata(names, a.list("owned"))
 			}
 			if req.ProtocolType != "consumer" || topics == "junk" {
 				metadata = []byte(topics)
