@@ -242,7 +242,10 @@ func (w *world) describeConsumer(k logrec.Key, v logrec.Value) (string, bool) {
 		s := ""
 		for _, t := range list {
 			for i, p := range t.Partitions {
-				s += " " + topicName(t.TopicID) + "-" + strconv.Itoa(int(p)) + "@" + strconv.Itoa(int(t.AssignmentEpochs[i]))
+				s += " " + topicName(t.TopicID) + "-" + strconv.Itoa(int(p))
+				if i < len(t.AssignmentEpochs) {
+					s += "@" + strconv.Itoa(int(t.AssignmentEpochs[i]))
+				}
 			}
 		}
 		return s
