@@ -129,7 +129,10 @@ func (s *Shard) checkCommit(t Turn, req *api.OffsetCommitRequest, inTxn bool) (c
 		return checkConsumerCommit(e.consumer, req.MemberID, req.GroupInstanceID, generation, t.Version, inTxn)
 	case e.modern == nil:
 		return s.checkClassicCommit(e.classic, req, inTxn), nil
-	case generation < 0 && e.empty():
+	case e.modern.kind == kindShare:
+		return wire.ErrGroupIDNotFound, nil // such a group has no offsets here
+	case generation < 0 && e.empty(),
+		inTxn && generation == -1 && req.MemberID == "" && req.GroupInstanceID == nil: // a producer before KIP-447
 		return wire.ErrNone, nil
 	}
 	return wire.ErrUnknownMemberID, nil // its members cannot be here, their protocol is not served

@@ -32,6 +32,9 @@ func (s *Shard) fetch(req *api.OffsetFetchRequestGroup, e *entry, get func(strin
 			return resp
 		}
 	}
+	if e != nil && e.modern != nil && e.modern.kind == kindShare {
+		e = nil // it has no offsets here
+	}
 	if e != nil && e.modern != nil && (req.MemberID != nil || req.MemberEpoch >= 0) {
 		resp.ErrorCode = wire.ErrUnknownMemberID // see checkCommit
 		return resp

@@ -14,6 +14,7 @@ import (
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
+	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
 
 func unhex(t *testing.T, s string) []byte {
@@ -260,5 +261,211 @@ func TestLongNames(t *testing.T) {
 	}
 	if len(s.groups) != 0 {
 		t.Errorf("%d groups were made", len(s.groups))
+	}
+}
+
+// TestReplayEveryKind replays, of each kind of record there is, a tombstone for nothing, a value that is cut off, one of a version
+// that does not exist, and one of none at all. The tombstone leaves nothing, the others are errors.
+func TestReplayEveryKind(t *testing.T) {
+	for typ := int16(-1); typ < 300; typ++ {
+		key := []byte{byte(uint16(typ) >> 8), byte(typ), 0, 1, 'g', 0, 1, 'x', 0, 0, 0, 0}
+		k, _, err := logrec.DecodeGroup(key, nil)
+		s := New(DefaultConfig(), rand.New(rand.NewPCG(1, 1)))
+		if err != nil {
+			for _, value := range [][]byte{nil, {}, {0, 0}} {
+				if known, err := s.Replay(0, id.NoProducer, key, value); known || err != nil {
+					t.Errorf("type %d, which there is not: %v, %v", typ, known, err)
+				}
+			}
+			continue
+		}
+		if known, err := s.Replay(0, id.NoProducer, key, nil); !known || err != nil {
+			t.Errorf("%T: tombstone for nothing: %v, %v", k, known, err)
+		}
+		if len(s.groups) != 0 || len(s.offsets) != 0 {
+			t.Errorf("%T: the tombstone left %v %v", k, s.groups, s.offsets)
+		}
+		if kind := modernKind(typ); kind == kindShare || kind == kindStreams || typ == typeConsumerMetadata {
+			continue // are kept as they are, and that there is one is all that counts
+		}
+		for _, value := range [][]byte{{}, {0}, {0, 0}, {0, 99}, {255, 255}} {
+			if _, err := s.Replay(1, id.NoProducer, key, value); err == nil {
+				t.Errorf("%T: the value %x was read", k, value)
+			}
+		}
+		if len(s.groups) != 0 || len(s.offsets) != 0 {
+			t.Errorf("%T: what could not be read left %v %v", k, s.groups, s.offsets)
+		}
+	}
+}
+
+// TestReplayLegacyCommits: records of the oldest kind count like those of today, in transactions as well, and one kind's tombstone
+// removes what the other has written.
+func TestReplayLegacyCommits(t *testing.T) {
+	s := New(DefaultConfig(), rand.New(rand.NewPCG(1, 1)))
+	at := id.Offset(0)
+	replay := func(p id.ProducerID, key, value string) {
+		t.Helper()
+		var v []byte
+		if value != "" {
+			v = unhex(t, value)
+		}
+		if known, err := s.Replay(at, p, unhex(t, key), v); err != nil || !known {
+			t.Fatalf("replay at %d: known %v, %v", at, known, err)
+		}
+		at++
+	}
+	expect := func(step, want string) {
+		t.Helper()
+		s.Committed(at)
+		w := &world{}
+		if got := w.render("", s.FetchStableOffsets(Turn{}, &api.OffsetFetchRequestGroup{GroupID: "g", MemberEpoch: -1,
+			Topics: []api.OffsetFetchRequestGroupTopic{{Name: "t", PartitionIndexes: []int32{0, 1}}}}).Reply); got != want {
+			t.Errorf("%s: %s, want %s", step, got, want)
+		}
+	}
+	const old0, old1 = "0000 0001 67 0001 74 00000000", "0000 0001 67 0001 74 00000001"
+	const new0, new1 = "0001 0001 67 0001 74 00000000", "0001 0001 67 0001 74 00000001"
+	const five, six = "0000 0000000000000005 0001 6d 0000000000000064", "0000 0000000000000006 0000 0000000000000064"
+	replay(100, old0, five)
+	replay(101, new1, "0003 0000000000000007 00000002 0000 0000000000000064")
+	expect("pending", `fetch t-0=-1/-1/""/UNSTABLE_OFFSET_COMMIT t-1=-1/-1/""/UNSTABLE_OFFSET_COMMIT`)
+	s.EndTransaction(at, 100, true)
+	at++
+	s.EndTransaction(at, 101, true)
+	at++
+	expect("committed", `fetch t-0=5/-1/"m" t-1=7/2/""`)
+	if c := s.offsets.get("g", topicPartition{"t", 0}); c.ExpireMs != -1 || c.TimestampMs != 100 || !c.TopicID.IsZero() {
+		t.Errorf("a legacy commit: %+v", c)
+	}
+	replay(id.NoProducer, new0, "")
+	replay(id.NoProducer, old1, "")
+	expect("removed", `fetch t-0=-1/-1/"" t-1=-1/-1/""`)
+	replay(id.NoProducer, old1, six)
+	replay(id.NoProducer, new1, "")
+	expect("removed again", `fetch t-0=-1/-1/"" t-1=-1/-1/""`)
+}
+
+// TestReplayGroups: what a new leader makes of a classic group's record.
+func TestReplayGroups(t *testing.T) {
+	retention := DefaultConfig().OffsetsRetention
+	now := time.UnixMilli(0).Add(2 * retention)
+	replay := func(g *logrec.GroupMetadataValue, version int16) *Shard {
+		s := New(DefaultConfig(), rand.New(rand.NewPCG(1, 1)))
+		r := groupValueRecord("g", g)
+		c := commitRecord("g", topicPartition{"t", 0}, &Commit{LeaderEpoch: -1, ExpireMs: -1, TimestampMs: now.Add(-retention).UnixMilli() + 1})
+		for at, r := range []shard.Record{c, {Key: r.Key, Value: logrec.EncodeVersioned(g, version)}} {
+			if _, err := s.Replay(id.Offset(at), id.NoProducer, r.Key, r.Value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Committed(2)
+		s.Loaded(now, 2)
+		return s
+	}
+	protocol, leader, instance := "range", "b", "i"
+	v := &logrec.GroupMetadataValue{ProtocolType: "consumer", Generation: 5, Protocol: &protocol, Leader: &leader, CurrentStateTimestamp: 7,
+		Members: []logrec.GroupMetadataValueMemberMetadata{
+			{MemberID: "a", ClientID: "c", ClientHost: "/h", SessionTimeout: 9000, RebalanceTimeout: 8000, Subscription: consumerMetadata("t"), Assignment: []byte{1}},
+			{MemberID: "b", GroupInstanceID: &instance, ClientID: "c", ClientHost: "/h", SessionTimeout: 10_000, RebalanceTimeout: 8000, Subscription: consumerMetadata("u"), Assignment: []byte{2}},
+		}}
+	g := replay(v, 3).classic("g")
+	if g.state != Stable || g.generation != 5 || g.leader != "b" || g.static["i"] != "b" || g.stateSinceMs != 7 || !g.subscribed("t") || !g.subscribed("u") || g.subscribed("v") {
+		t.Errorf("with members: %+v", g)
+	}
+	if m := g.byID["a"]; m == nil || m.rebalanceTimeoutMs != 8000 || m.sessionTimeoutMs != 9000 || m.instance != nil || string(m.assignment) != "\x01" || m.isNew {
+		t.Errorf("member: %+v", m)
+	}
+	// Before version 1 there was no rebalance timeout, before 2 no time of the state, before 3 no instance.
+	if g = replay(v, 2).classic("g"); len(g.static) != 0 || g.stateSinceMs != 7 || g.byID["a"].rebalanceTimeoutMs != 8000 {
+		t.Errorf("version 2: %+v", g)
+	}
+	if g = replay(v, 1).classic("g"); g.stateSinceMs != -1 || g.byID["a"].rebalanceTimeoutMs != 8000 {
+		t.Errorf("version 1: %+v", g)
+	}
+	if g = replay(v, 0).classic("g"); g.byID["a"].rebalanceTimeoutMs != 9000 || g.byID["b"].rebalanceTimeoutMs != 10_000 {
+		t.Errorf("version 0: %+v", g)
+	}
+
+	// An empty group: its offset expires a retention after it became so, or after the commit if nobody knows when that was.
+	for version, gone := range map[int16]bool{2: true, 1: false} {
+		v := &logrec.GroupMetadataValue{ProtocolType: "consumer", Generation: 6, CurrentStateTimestamp: now.Add(-retention).UnixMilli()}
+		s := replay(v, version)
+		if g := s.classic("g"); g.state != Empty || g.generation != 6 || g.protocol != nil || g.leader != "" || g.subscribed("t") {
+			t.Errorf("version %d, empty: %+v", version, g)
+		}
+		s.now = now
+		s.sweep()
+		if got := len(s.end().Records) == 2; got != gone {
+			t.Errorf("version %d, empty: expired %v, want %v", version, got, gone)
+		}
+	}
+}
+
+// TestOffsetsOfOtherGroups: a share group has no offsets and takes none. In a streams group a commit counts while it has no members;
+// members of theirs cannot be here, but a producer may be that knows nothing of members.
+func TestOffsetsOfOtherGroups(t *testing.T) {
+	s := New(DefaultConfig(), rand.New(rand.NewPCG(1, 1)))
+	at := id.Offset(0)
+	for _, r := range []shard.Record{
+		{Key: logrec.EncodeGroupKey(&logrec.ShareGroupMetadataKey{GroupID: "share"}), Value: logrec.EncodeVersioned(&logrec.ShareGroupMetadataValue{}, 0)},
+		{Key: logrec.EncodeGroupKey(&logrec.StreamsGroupMetadataKey{GroupID: "empty"}), Value: logrec.EncodeVersioned(&logrec.StreamsGroupMetadataValue{}, 0)},
+		{Key: logrec.EncodeGroupKey(&logrec.StreamsGroupMetadataKey{GroupID: "streams"}), Value: logrec.EncodeVersioned(&logrec.StreamsGroupMetadataValue{}, 0)},
+		{Key: logrec.EncodeGroupKey(&logrec.StreamsGroupMemberMetadataKey{GroupID: "streams", MemberID: "m"}), Value: []byte{0, 0}},
+	} {
+		if known, err := s.Replay(at, id.NoProducer, r.Key, r.Value); !known || err != nil {
+			t.Fatal(known, err)
+		}
+		at++
+	}
+	s.Committed(at)
+	s.Loaded(time.UnixMilli(0), at)
+	apply := func(res shard.Result) *api.OffsetCommitResponse {
+		for _, r := range res.Records {
+			s.Apply(at, r)
+			at++
+		}
+		for _, a := range res.Answers {
+			return a.Body.(*api.OffsetCommitResponse)
+		}
+		return res.Reply.(*api.OffsetCommitResponse)
+	}
+	for _, c := range []struct {
+		group, member string
+		epoch         int32
+		plain, txn    wire.ErrorCode
+	}{
+		{"share", "", -1, wire.ErrGroupIDNotFound, wire.ErrGroupIDNotFound},
+		{"share", "m", 1, wire.ErrGroupIDNotFound, wire.ErrGroupIDNotFound},
+		{"empty", "", -1, wire.ErrNone, wire.ErrNone},
+		{"empty", "m", 1, wire.ErrUnknownMemberID, wire.ErrUnknownMemberID},
+		{"streams", "", -1, wire.ErrUnknownMemberID, wire.ErrNone},
+		{"streams", "x", -1, wire.ErrUnknownMemberID, wire.ErrUnknownMemberID},
+	} {
+		for _, version := range []int16{5, 9} {
+			req := commitOf(0, 5)
+			req.GroupID, req.MemberID, req.GenerationIDOrMemberEpoch = c.group, c.member, c.epoch
+			turn := Turn{Now: time.UnixMilli(1000), Ticket: 1, Version: version}
+			if code := apply(s.OffsetCommit(turn, req)).Topics[0].Partitions[0].ErrorCode; code != c.plain {
+				t.Errorf("%s, member %q, version %d: %v, want %v", c.group, c.member, version, code, c.plain)
+			}
+			if code := apply(s.TxnOffsetCommit(turn, shard.Producer{ID: 7}, req)).Topics[0].Partitions[0].ErrorCode; code != c.txn {
+				t.Errorf("%s, member %q, in a transaction, version %d: %v, want %v", c.group, c.member, version, code, c.txn)
+			}
+		}
+	}
+	member := "m"
+	for _, req := range []*api.OffsetFetchRequestGroup{
+		{GroupID: "share", MemberEpoch: -1, Topics: []api.OffsetFetchRequestGroupTopic{{Name: "t", PartitionIndexes: []int32{0}}}},
+		{GroupID: "share", MemberID: &member, MemberEpoch: 1, Topics: []api.OffsetFetchRequestGroupTopic{{Name: "t", PartitionIndexes: []int32{0}}}},
+	} {
+		w := &world{}
+		if got, want := w.render("", s.FetchOffsets(req)), `fetch t-0=-1/-1/""`; got != want {
+			t.Errorf("fetch: %s, want %s", got, want)
+		}
+		req.Topics = nil
+		if got, want := w.render("", s.FetchOffsets(req)), "fetch"; got != want {
+			t.Errorf("fetch all: %s, want %s", got, want)
+		}
 	}
 }
