@@ -186,7 +186,7 @@ func (n *Node) openBroker(context.Context) error {
 		FetchMaxBytes: func() int { return int(n.config.Load().Int("fetch.max.bytes")) }, Logger: n.log.With("component", "replica-desk")})
 	n.desk.Register(reg)
 	creation := handler.NewTopicCreation(n.line, n.config.Load, n.log.With("component", "topic-creation"))
-	handler.NewGroupDesk(handler.GroupDeps{Groups: n.groups, Image: n.replicas.Image, Creator: creation,
+	handler.NewGroupDesk(handler.GroupDeps{Groups: n.groups, Config: coord.GroupConfig(b), Image: n.replicas.Image, Creator: creation,
 		Partitions: b.Int("offsets.topic.num.partitions"), TxnPartitions: b.Int("transaction.state.log.num.partitions"),
 		NoConsumers: !slices.Contains(b.List("group.coordinator.rebalance.protocols"), "consumer"), Gate: gate, Replicas: n.replicas}).Register(reg)
 	handler.NewTxnDesk(handler.TxnDeps{Txns: n.txns, Groups: n.groups, Replicas: n.replicas, ProducerIDs: n.pids,

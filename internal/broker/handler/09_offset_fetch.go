@@ -91,10 +91,13 @@ func (d *GroupDesk) fetchGroup(r *server.Request, g *api.OffsetFetchRequestGroup
 			return
 		}
 		one := body.(api.OffsetFetchResponseGroup)
-		if version >= 10 && one.ErrorCode == wire.ErrNone && whole.Topics == nil {
+		switch {
+		case one.ErrorCode != wire.ErrNone: // about the whole group
+		case version >= 10 && whole.Topics == nil:
 			one.Topics = withTopicIDs(one.Topics, topics)
+		default:
+			one.Topics = append(one.Topics, unknown...)
 		}
-		one.Topics = append(one.Topics, unknown...)
 		done(one)
 	}
 	partition := d.partitionOf(g.GroupID)

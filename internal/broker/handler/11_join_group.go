@@ -17,9 +17,15 @@ func (d *GroupDesk) joinGroup(r *server.Request) {
 	}
 	d.do(r, d.partitionOf(req.GroupID), func(body any, code wire.ErrorCode) {
 		resp, ok := body.(*api.JoinGroupResponse)
-		if !ok {
+		if !ok && !down(code) {
+			resp = d.config.RefuseJoin(req)
+		}
+		if resp == nil {
 			resp = api.NewJoinGroupResponse()
 			resp.ErrorCode = coord.ClientError(code)
+			if down(code) {
+				resp.MemberID = req.MemberID
+			}
 		}
 		if r.Version() < 7 && resp.ProtocolName == nil {
 			resp.ProtocolName = new(string)

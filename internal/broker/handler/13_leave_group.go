@@ -26,6 +26,8 @@ func (d *GroupDesk) leaveGroup(r *server.Request) {
 	d.do(r, d.partitionOf(req.GroupID), func(body any, code wire.ErrorCode) {
 		resp, ok := body.(*api.LeaveGroupResponse)
 		switch {
+		case !ok && req.GroupID == "" && !down(code):
+			r.Answer(failed(wire.ErrInvalidGroupID))
 		case !ok:
 			r.Answer(failed(coord.ClientError(code)))
 		case r.Version() < 3 && resp.ErrorCode == wire.ErrNone:

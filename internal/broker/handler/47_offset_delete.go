@@ -21,6 +21,9 @@ func (d *GroupDesk) offsetDelete(r *server.Request) {
 	for _, t := range req.Topics {
 		topic := topics.ByName(t.Name)
 		exist := api.OffsetDeleteRequestTopic{Name: t.Name}
+		if topic == nil {
+			answer.topic(t.Name) // is answered even if no partition is asked for
+		}
 		for _, p := range t.Partitions {
 			if topic != nil && topic.Partition(p.PartitionIndex) != nil {
 				exist.Partitions = append(exist.Partitions, p)
@@ -39,6 +42,9 @@ func (d *GroupDesk) offsetDelete(r *server.Request) {
 		if !ok {
 			below = api.NewOffsetDeleteResponse()
 			below.ErrorCode = coord.ClientError(code)
+			if req.GroupID == "" && !down(code) {
+				below.ErrorCode = wire.ErrInvalidGroupID
+			}
 		}
 		if below.ErrorCode != wire.ErrNone || len(answer.resp.Topics) == 0 {
 			r.Answer(below)

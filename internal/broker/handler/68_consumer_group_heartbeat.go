@@ -4,6 +4,7 @@ import (
 	"github.com/moldau-io/moldau/internal/broker/server"
 	"github.com/moldau-io/moldau/internal/core/group"
 	"github.com/moldau-io/moldau/internal/core/shard"
+	"github.com/moldau-io/moldau/internal/engine/coord"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
@@ -21,9 +22,15 @@ func (d *GroupDesk) consumerGroupHeartbeat(r *server.Request) {
 		r.Answer(resp)
 		return
 	}
-	d.decide(r, req.GroupID, func(code wire.ErrorCode) wire.Message {
-		resp := api.NewConsumerGroupHeartbeatResponse()
-		resp.ErrorCode = code
-		return resp
+	d.do(r, d.partitionOf(req.GroupID), func(body any, code wire.ErrorCode) {
+		resp, ok := body.(*api.ConsumerGroupHeartbeatResponse)
+		if !ok && !down(code) {
+			resp = d.config.Consumer.RefuseHeartbeat(r.Version(), req)
+		}
+		if resp == nil {
+			resp = api.NewConsumerGroupHeartbeatResponse()
+			resp.ErrorCode = coord.ClientError(code)
+		}
+		r.Answer(resp)
 	}, func(s *group.Shard, t group.Turn) shard.Result { return s.ConsumerGroupHeartbeat(t, req) })
 }

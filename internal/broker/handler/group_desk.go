@@ -32,6 +32,8 @@ type GroupDeps struct {
 	// Partitions is offsets.topic.num.partitions, and TxnPartitions transaction.state.log.num.partitions; each counts until its
 	// topic exists.
 	Partitions, TxnPartitions int32
+	// Config is what the coordinators of Groups go by.
+	Config group.Config
 	// NoConsumers says that group.coordinator.rebalance.protocols leaves the consumer protocol out.
 	NoConsumers bool
 	// Gate lets offset commits into transactions. The partition that they are written to is one of Replicas.
@@ -46,6 +48,7 @@ type GroupDesk struct {
 	creator    TopicCreator
 	partitions int32
 	txns       int32 // partitions of __transaction_state
+	config     group.Config
 	noConsume  bool
 	gate       TxnGate
 	replicas   *replica.Manager
@@ -53,8 +56,8 @@ type GroupDesk struct {
 
 // NewGroupDesk returns a desk over these floors.
 func NewGroupDesk(d GroupDeps) *GroupDesk {
-	return &GroupDesk{groups: d.Groups, image: d.Image, creator: d.Creator, partitions: d.Partitions, txns: d.TxnPartitions, noConsume: d.NoConsumers,
-		gate: d.Gate, replicas: d.Replicas}
+	return &GroupDesk{groups: d.Groups, image: d.Image, creator: d.Creator, partitions: d.Partitions, txns: d.TxnPartitions, config: d.Config,
+		noConsume: d.NoConsumers, gate: d.Gate, replicas: d.Replicas}
 }
 
 // Register adds the desk's APIs.
@@ -84,16 +87,24 @@ func (d *GroupDesk) partitionOf(name string) int32 {
 	return coordinatorPartition(d.image(), offsetsTopic, name, d.partitions)
 }
 
-// decide makes a decision of the shard that holds the group. failed makes the answer for a code that has no answer of its own.
+// decide makes a decision of the shard that holds the group, which must have a name. failed makes the answer for a code that has no
+// answer of its own.
 func (d *GroupDesk) decide(r *server.Request, name string, failed func(wire.ErrorCode) wire.Message, op func(*group.Shard, group.Turn) shard.Result) {
 	d.do(r, d.partitionOf(name), func(body any, code wire.ErrorCode) {
 		if code != wire.ErrNone {
+			if name == "" && !down(code) {
+				code = wire.ErrInvalidGroupID
+			}
 			r.Answer(failed(coord.ClientError(code)))
 			return
 		}
 		r.Answer(body.(wire.Message))
 	}, op)
 }
+
+// down says whether a code is that of a coordinator which looks at no request. Others tell a request that is wrong in itself that it
+// is, whatever the partition of its group is up to.
+func down(code wire.ErrorCode) bool { return code == wire.ErrCoordinatorNotAvailable }
 
 func (d *GroupDesk) do(r *server.Request, partition int32, reply coord.Reply, op func(*group.Shard, group.Turn) shard.Result) {
 	client := group.Client{ID: r.ClientID(), Host: r.Conn.Host()}

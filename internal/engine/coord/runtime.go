@@ -97,7 +97,7 @@ func New[M Machine](o Options[M]) *Runtime[M] {
 	return r
 }
 
-// Close ends all cells; who waits is told COORDINATOR_NOT_AVAILABLE, as is everybody who comes later.
+// Close ends all cells; who waits is told NOT_COORDINATOR, and everybody who comes later COORDINATOR_NOT_AVAILABLE.
 func (r *Runtime[M]) Close() {
 	r.mu.Lock()
 	if r.closed {
@@ -105,13 +105,11 @@ func (r *Runtime[M]) Close() {
 		return
 	}
 	r.closed = true
-	cells := r.cells
+	for _, c := range r.cells {
+		r.discard(c) // side by side: one may wait for its disk
+	}
 	r.cells = nil
 	r.mu.Unlock()
-	for _, c := range cells {
-		c.dead.Store(true)
-		c.end(wire.ErrCoordinatorNotAvailable)
-	}
 	close(r.stop)
 	r.running.Wait()
 }
@@ -119,19 +117,27 @@ func (r *Runtime[M]) Close() {
 // Elected says that this broker leads a partition in the given epoch. It returns at once; the partition loads on its own. An
 // epoch that is not newer than the known one is ignored.
 func (r *Runtime[M]) Elected(partition int32, epoch id.LeaderEpoch) {
-	c := newCell(r, partition, epoch)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return
 	}
-	if old := r.cells[partition]; old != nil {
+	old := r.cells[partition]
+	if old != nil {
 		if old.epoch >= epoch {
 			return
 		}
 		r.discard(old)
 	}
-	r.cells[partition] = c
+	r.begin(newCell(r, partition, epoch), old)
+}
+
+// begin loads a cell, which takes the place of old if there is one. r.mu is held.
+func (r *Runtime[M]) begin(c, old *cell[M]) {
+	if old != nil {
+		c.inherit(old)
+	}
+	r.cells[c.partition] = c
 	r.running.Add(1)
 	go c.load()
 }
@@ -153,7 +159,7 @@ func (r *Runtime[M]) discard(c *cell[M]) {
 	r.running.Add(1)
 	go func() {
 		defer r.running.Done()
-		c.end(wire.ErrNotCoordinator)
+		c.end()
 	}()
 }
 
@@ -164,11 +170,10 @@ func (r *Runtime[M]) reload(old *cell[M], crashes int) {
 	if r.closed || r.cells[old.partition] != old {
 		return
 	}
+	old.dead.Store(true)
 	c := newCell(r, old.partition, old.epoch)
 	c.crashes = crashes
-	r.cells[old.partition] = c
-	r.running.Add(1)
-	go c.load()
+	r.begin(c, old)
 }
 
 func (r *Runtime[M]) cell(partition int32) (*cell[M], wire.ErrorCode) {
@@ -181,6 +186,12 @@ func (r *Runtime[M]) cell(partition int32) (*cell[M], wire.ErrorCode) {
 		return nil, wire.ErrCoordinatorNotAvailable
 	}
 	return nil, wire.ErrNotCoordinator
+}
+
+func (r *Runtime[M]) down() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.closed
 }
 
 func (r *Runtime[M]) all() []*cell[M] {
@@ -215,10 +226,13 @@ func (r *Runtime[M]) DoLater(partition int32, reply Reply, decide func(m M, now 
 	c.do(reply, decide, a)
 }
 
-// DoAll brings an event to every partition led here; those that load get it when they are loaded. It does not wait.
+// DoAll brings an event to every partition led here; those that load, or have to be loaded again, get it when they are loaded. It
+// does not wait.
 func (r *Runtime[M]) DoAll(event Event[M]) {
-	for _, c := range r.all() {
-		if !c.post(event) && !c.dead.Load() {
+	r.mu.RLock() // whoever replaces a cell meanwhile takes on its events
+	defer r.mu.RUnlock()
+	for _, c := range r.cells {
+		if !c.post(event, true) && !c.dead.Load() {
 			r.opts.Logger.Error("coordinator does not follow, an event is lost", "partition", c.partition)
 		}
 	}
@@ -235,7 +249,11 @@ func (r *Runtime[M]) Read(partition int32, look func(m M)) wire.ErrorCode {
 
 // ReadAll looks at the core of every partition led here, in order. It stops at the first that is still loading.
 func (r *Runtime[M]) ReadAll(look func(m M)) wire.ErrorCode {
-	for _, c := range r.all() {
+	cells := r.all()
+	if len(cells) == 0 && r.down() {
+		return wire.ErrCoordinatorNotAvailable
+	}
+	for _, c := range cells {
 		if code := c.read(look); code != wire.ErrNone && code != wire.ErrNotCoordinator {
 			return code
 		}
