@@ -279,6 +279,8 @@ func (s *Shard) renameStatic(g *classicGroup, instance, oldID, newID string) *me
 		s.finishJoin(g, m, joinError(oldID, wire.ErrFencedInstanceID))
 	}
 	s.finishSync(m, syncError(wire.ErrFencedInstanceID))
+	// If the member has yet to ask for its assignment it still has to, under its new id. Kafka waits for the old one to ask, which
+	// cannot, and rebalances when it has waited long enough.
 	delete(g.byID, oldID)
 	m.id, m.isNew = newID, false
 	g.byID[newID] = m
@@ -292,22 +294,22 @@ func (s *Shard) renameStatic(g *classicGroup, instance, oldID, newID string) *me
 // staticReplaced goes on when the record with the new id is committed, or takes the id back when it was lost; ids are the old
 // and the new one.
 func (s *Shard) staticReplaced(t Turn, g *classicGroup, m *member, old member, formerLeader string, ids [2]string, code wire.ErrorCode) {
+	if m.awaitingJoin != t.Ticket || g.byID[m.id] != m {
+		// Answered meanwhile: fenced by the next instance, removed, or with a newer generation, whose assignment brings the new id into
+		// the log. Kafka takes the id back even then, and fences a member that it has just let in.
+		return
+	}
 	if code != wire.ErrNone {
 		resp := joinError("", joinWriteError(code))
 		resp.GenerationID, resp.ProtocolType, resp.ProtocolName, resp.Leader = g.generation, optional(g.protocolType), g.protocol, formerLeader
-		if m.id == ids[1] && g.byID[m.id] == m {
-			g.count(m, -1)
-			m.protocols, m.rebalanceTimeoutMs, m.sessionTimeoutMs = old.protocols, old.rebalanceTimeoutMs, old.sessionTimeoutMs
-			g.count(m, 1)
-			g.setAwaitingJoin(m, shard.NoTicket)
-			s.renameStatic(g, *m.instance, m.id, ids[0])
-			s.restartSession(g, m)
-		}
+		g.count(m, -1)
+		m.protocols, m.rebalanceTimeoutMs, m.sessionTimeoutMs = old.protocols, old.rebalanceTimeoutMs, old.sessionTimeoutMs
+		g.count(m, 1)
+		g.setAwaitingJoin(m, shard.NoTicket)
+		s.renameStatic(g, *m.instance, m.id, ids[0])
+		s.restartSession(g, m)
 		s.answer(t.Ticket, resp)
 		return
-	}
-	if m.awaitingJoin != t.Ticket || g.byID[m.id] != m {
-		return // answered meanwhile: fenced by the next instance, or removed
 	}
 	// KIP-814: since version 9 a leader can be told to skip the assignment. Before, the old leader's id keeps it from assigning.
 	resp := s.joinAnswer(g, m, false)
