@@ -2,7 +2,6 @@ package group
 
 import (
 	"cmp"
-	"encoding/binary"
 	"slices"
 	"time"
 	"unicode/utf16"
@@ -369,10 +368,10 @@ func (g *classicGroup) subscription() map[string]struct{} {
 	}
 	for _, m := range g.list() {
 		b := m.metadata(*g.protocol)
-		if len(b) < 2 || int16(binary.BigEndian.Uint16(b)) < 0 {
+		if len(b) < 2 {
 			return nil
 		}
-		// Version 0 is a prefix of every later version.
+		// Behind the version, whatever it is: version 0 is a prefix of every later one.
 		r := wire.NewReader(b[2:], nil)
 		var sub logrec.ConsumerProtocolSubscription
 		sub.Decode(r, 0)

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"strings"
@@ -143,8 +144,13 @@ func step(w *world, a args) {
 			if a.has("owned") {
 				metadata = ownedMetadata(names, a.list("owned"))
 			}
-			if req.ProtocolType != "consumer" || topics == "junk" {
+			switch {
+			case topics == "null": // no list at all where one must be
+				metadata = []byte{0, 1, 0xff, 0xff, 0xff, 0xff}
+			case req.ProtocolType != "consumer" || topics == "junk":
 				metadata = []byte(topics)
+			case a.has("prefix"): // the version that the metadata says it has
+				binary.BigEndian.PutUint16(metadata, uint16(a.num("prefix", 0)))
 			}
 			req.Protocols = append(req.Protocols, api.JoinGroupRequestProtocol{Name: name, Metadata: metadata})
 		}
@@ -245,9 +251,12 @@ func step(w *world, a args) {
 	case "lose":
 		w.lose(wire.ErrNotEnoughReplicas)
 	case "restart":
-		// With migration=P the next leader has another policy.
+		// With migration=P the next leader has another policy, with max-size=N another limit.
 		w.cfg.migration(a.str("migration", ""))
+		w.cfg.MaxSize = int(a.num("max-size", int64(w.cfg.MaxSize)))
 		w.restart()
+	case "counts":
+		w.sayCounts()
 	default:
 		a.td.Fatalf(a.t, "unknown command %s", a.td.Cmd)
 	}

@@ -39,6 +39,7 @@ type world struct {
 	leaders uint64
 	image   *image.Image
 	atomic  [][2]int                       // where batches are that become visible whole
+	figures [Figures]int                   // what was counted
 	heard   func(t shard.Ticket, body any) // told of every answer, if set
 }
 
@@ -51,7 +52,10 @@ type pendingOp struct {
 
 func newWorld(t testing.TB, cfg Config, seed uint64) *world {
 	w := &world{t: t, cfg: cfg, now: time.UnixMilli(1_700_000_000_000), tickets: map[shard.Ticket]string{}, txns: map[int]txnPart{}, alias: map[string]string{}, names: map[string]string{}}
-	w.s = New(cfg, rand.New(rand.NewPCG(seed, 7)))
+	if w.cfg.Count == nil {
+		w.cfg.Count = func(what Figure, n int) { w.figures[what] += n }
+	}
+	w.s = New(w.cfg, rand.New(rand.NewPCG(seed, 7)))
 	w.carry(shard.NoTicket, w.s.Loaded(w.now, 0))
 	return w
 }
@@ -443,6 +447,18 @@ func consumerText(g *consumerGroup) string {
 		fmt.Fprintf(&b, "  regex %s %+v\n", r, *g.pattern(r))
 	}
 	return b.String()
+}
+
+// sayCounts prints what metrics show: groups by type and state, offsets, and what was counted since the start.
+func (w *world) sayCounts() {
+	c := Counts{Groups: make(map[[2]string]int)}
+	w.s.Add(&c)
+	for _, of := range slices.SortedFunc(maps.Keys(c.Groups), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }) {
+		w.say("groups %s %s %d", of[0], of[1], c.Groups[of])
+	}
+	f := w.figures
+	w.say("offsets %d: committed %d expired %d deleted %d", c.Offsets, f[CommittedOffsets], f[ExpiredOffsets], f[DeletedOffsets])
+	w.say("rebalances: classic %d consumer %d", f[CompletedRebalances], f[ConsumerRebalances])
 }
 
 // visible prints what reads can see.
