@@ -98,7 +98,7 @@ func (s *Shard) completeJoin(g *classicGroup) {
 		s.timers.Set(joinKey(g), s.now.Add(max(g.rebalanceTimeout(), staticPause)), struct{}{})
 		return
 	}
-	g.newMemberAdded = false
+	g.newMemberAdded = false // or the next new generation would wait for more members because of the last that came to this one, as in Kafka
 	g.nextGeneration(s.now)
 	if g.state == Empty {
 		// If this record is lost, the former generation comes back after a failover and its members time out again.
