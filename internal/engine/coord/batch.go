@@ -164,7 +164,7 @@ func (c *cell[M]) flush() wire.ErrorCode {
 		code := errorCode(err)
 		if code == wire.ErrNotLeaderOrFollower || code == wire.ErrFencedLeaderEpoch {
 			c.rt.opts.Logger.Info("coordinator deposed", "partition", c.partition, "leader_epoch", c.epoch)
-			c.die(wire.ErrNotCoordinator)
+			c.die()
 			return code
 		}
 		c.rt.opts.Logger.Error("coordinator append failed", "partition", c.partition, "decisions", len(b.ops), "err", err)
@@ -174,8 +174,7 @@ func (c *cell[M]) flush() wire.ErrorCode {
 	if next != c.next {
 		// Somebody else wrote to the partition: offsets in the core would be wrong from here on.
 		c.rt.opts.Logger.Error("coordinator out of step with its log, reloading", "partition", c.partition, "offset", next, "expected", c.next)
-		c.die(wire.ErrNotCoordinator)
-		c.rt.reload(c, c.crashes)
+		c.restart(c.crashes)
 		return wire.ErrNotCoordinator
 	}
 	now := time.Now()

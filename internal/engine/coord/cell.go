@@ -30,7 +30,7 @@ type cell[M Machine] struct {
 	partition int32
 	epoch     id.LeaderEpoch
 
-	dead      atomic.Bool  // ends the cell soon: loading stops, nothing comes in any more
+	dead      atomic.Bool  // ends the cell soon: loading stops, nothing comes in any more, nothing is committed any more
 	up        atomic.Bool  // the state is active
 	busy      atomic.Int64 // who has the cell, waits for it or is about to; each looks for what is pending before he goes
 	inLine    atomic.Int64 // callers that wait for mu
@@ -38,7 +38,6 @@ type cell[M Machine] struct {
 	hw        atomic.Int64 // high watermark as last heard
 	settled   atomic.Int64 // high watermark as last acted upon, under mu
 	due       atomic.Bool  // a deadline may have passed
-	news      atomic.Bool  // the inbox has something
 	scheduled atomic.Pointer[time.Time]
 
 	inboxMu sync.Mutex // may be taken while mu is held
@@ -46,8 +45,7 @@ type cell[M Machine] struct {
 
 	mu      sync.Mutex // guards all below
 	state   cellState
-	turn    time.Time      // when whoever has the cell got it
-	why     wire.ErrorCode // what callers are told when gone
+	turn    time.Time // when whoever has the cell got it
 	core    M
 	since   time.Time // when it was loaded
 	crashes int       // panics of the cells before it
@@ -166,14 +164,13 @@ func (c *cell[M]) read(look func(M)) (code wire.ErrorCode) {
 }
 
 func (c *cell[M]) refusal() wire.ErrorCode {
-	switch c.state {
-	case active:
-		return wire.ErrNone
-	case loading:
+	switch {
+	case c.dead.Load():
+		return wire.ErrNotCoordinator
+	case c.state == loading:
 		return wire.ErrCoordinatorLoadInProgress
-	default:
-		return c.why
 	}
+	return wire.ErrNone
 }
 
 // expire does what is due: deadlines of the core and of decisions that wait for their commit.
@@ -184,6 +181,7 @@ func (c *cell[M]) expire(now time.Time) {
 			break
 		}
 		c.carry(now, shard.NoTicket, res)
+		c.meetAll(now)
 	}
 	for len(c.written) > 0 && !c.written[0].deadline.After(now) {
 		c.fates = append(c.fates, fate{c.written[0], wire.ErrRequestTimedOut})
@@ -242,10 +240,10 @@ func (c *cell[M]) settle() {
 	now := c.turn
 	for c.state == active {
 		switch {
+		case c.dead.Load(): // the high watermark may speak of another leader's records already
+			c.die()
 		case len(c.fates) > 0:
-			f := c.fates[0]
-			c.fates = c.fates[1:]
-			c.meet(now, f)
+			c.meetAll(now)
 		case c.batch != nil && c.ripe(now):
 			c.flush()
 			now = time.Now()
@@ -255,10 +253,9 @@ func (c *cell[M]) settle() {
 			c.due.Store(false)
 			now = time.Now() // past what is due
 			c.expire(now)
-		case c.news.Load():
+		case c.posted.Load() > 0:
 			c.events()
 		default:
-			c.fates = nil
 			c.plan(now)
 			return
 		}
@@ -302,6 +299,17 @@ func (c *cell[M]) commit(hw id.Offset) {
 	}
 	if len(c.held) == 0 {
 		c.held = nil
+	}
+}
+
+// meetAll tells decisions their fates. Nothing else is decided before: what was lost may have to be put right.
+func (c *cell[M]) meetAll(now time.Time) {
+	for c.state == active && len(c.fates) > 0 {
+		f := c.fates[0]
+		if c.fates = c.fates[1:]; len(c.fates) == 0 {
+			c.fates = nil
+		}
+		c.meet(now, f)
 	}
 }
 
@@ -366,22 +374,22 @@ func (c *cell[M]) carry(now time.Time, t shard.Ticket, res shard.Result) {
 }
 
 // end is die for who does not hold the cell.
-func (c *cell[M]) end(code wire.ErrorCode) {
+func (c *cell[M]) end() {
 	c.enter()
-	c.die(code)
+	c.die()
 	c.leave()
 }
 
 // die ends the cell: everybody who waits is told, the core is thrown away.
-func (c *cell[M]) die(code wire.ErrorCode) {
+func (c *cell[M]) die() {
 	if c.state == gone {
 		return
 	}
 	c.dead.Store(true)
 	c.up.Store(false)
-	c.state, c.why = gone, code
+	c.state = gone
 	for _, t := range slices.Sorted(maps.Keys(c.tickets)) {
-		c.close(t, nil, code)
+		c.close(t, nil, wire.ErrNotCoordinator)
 	}
 	var none M
 	c.keep(nil)

@@ -7,7 +7,6 @@ import (
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/core/shard"
-	"github.com/moldau-io/moldau/internal/wire"
 )
 
 // maxInbox bounds the events that wait for one cell.
@@ -27,22 +26,22 @@ func (o Origin[M]) Live() bool { return !o.c.dead.Load() }
 
 // Report brings what became of a message, or anything else, to the core that sent it, and to no later one. It does not wait. It
 // is false if the event was not taken, because the leadership is over or, while Live, because too many wait: try again later.
-func (o Origin[M]) Report(event Event[M]) bool { return o.c.post(event) }
+func (o Origin[M]) Report(event Event[M]) bool { return o.c.post(event, false) }
 
 // posted is an event with the time it came.
 type posted[M Machine] struct {
 	event Event[M]
 	at    time.Time
+	all   bool // for whoever leads the partition, not for this leadership only
 }
 
 // post leaves an event for whoever has the cell, or wakes somebody up for it.
-func (c *cell[M]) post(e Event[M]) bool {
+func (c *cell[M]) post(e Event[M], all bool) bool {
 	c.inboxMu.Lock()
 	taken := !c.dead.Load() && len(c.inbox) < maxInbox
 	if taken {
-		c.inbox = append(c.inbox, posted[M]{e, time.Now()})
+		c.inbox = append(c.inbox, posted[M]{e, time.Now(), all})
 		c.posted.Add(1)
-		c.news.Store(true)
 	}
 	c.inboxMu.Unlock()
 	if taken {
@@ -64,25 +63,50 @@ func (c *cell[M]) wake() {
 
 // pending says that there is something to do which has not been seen to.
 func (c *cell[M]) pending() bool {
-	return c.up.Load() && (c.hw.Load() > c.settled.Load() || c.due.Load() || c.news.Load())
+	return c.up.Load() && (c.hw.Load() > c.settled.Load() || c.due.Load() || c.posted.Load() > 0)
 }
 
-// events takes the events that have come.
+// events takes the events that have come, so that they share a batch.
 func (c *cell[M]) events() {
-	c.inboxMu.Lock()
-	all := c.inbox
-	c.inbox = nil
-	c.posted.Store(0)
-	c.news.Store(false)
-	c.inboxMu.Unlock()
-	for _, p := range all {
-		if c.state != active {
+	for n := c.posted.Load(); n > 0 && c.state == active; n-- {
+		p, any := c.event()
+		if !any {
 			return
 		}
 		now := time.Now()
 		c.rt.metrics.QueueTime.Observe(now, now.Sub(p.at).Nanoseconds())
 		c.carry(now, shard.NoTicket, p.event(c.core, now))
+		c.meetAll(now)
 	}
+}
+
+// event takes the event that has waited longest.
+func (c *cell[M]) event() (p posted[M], any bool) {
+	c.inboxMu.Lock()
+	defer c.inboxMu.Unlock()
+	if len(c.inbox) == 0 {
+		return p, false
+	}
+	p, c.inbox[0] = c.inbox[0], p
+	if c.inbox = c.inbox[1:]; len(c.inbox) == 0 {
+		c.inbox = nil
+	}
+	c.posted.Add(-1)
+	return p, true
+}
+
+// inherit takes on what all partitions were told and old, which is dead, has not heard yet. Nobody knows the cell as yet.
+func (c *cell[M]) inherit(old *cell[M]) {
+	old.inboxMu.Lock()
+	defer old.inboxMu.Unlock()
+	for _, p := range old.inbox {
+		if p.all {
+			c.inbox = append(c.inbox, p)
+		}
+	}
+	old.inbox = nil
+	old.posted.Store(0)
+	c.posted.Store(int64(len(c.inbox)))
 }
 
 // deliver lets out what came out. No lock is held.
@@ -125,7 +149,7 @@ const (
 func (c *cell[M]) panicked(p any) {
 	c.rt.opts.Logger.Error("coordinator panicked", "partition", c.partition, "leader_epoch", c.epoch, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	if c.below {
-		c.die(wire.ErrNotCoordinator)
+		c.die()
 		c.rt.opts.Fault(fmt.Errorf("append to partition %d of a coordinator: panic: %v", c.partition, p))
 		return
 	}
@@ -133,10 +157,16 @@ func (c *cell[M]) panicked(p any) {
 	if time.Since(c.since) < crashesCount {
 		crashes += c.crashes
 	}
-	c.die(wire.ErrNotCoordinator)
 	if crashes > maxCrashes {
 		c.rt.opts.Logger.Error("coordinator gives up until its partition has a new leader epoch", "partition", c.partition)
+		c.die()
 		return
 	}
-	c.rt.reload(c, crashes)
+	c.restart(crashes)
+}
+
+// restart ends the cell and has its partition loaded again.
+func (c *cell[M]) restart(crashes int) {
+	c.rt.reload(c, crashes) // first: it takes on the events
+	c.die()
 }

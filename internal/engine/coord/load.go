@@ -9,7 +9,6 @@ import (
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/record"
-	"github.com/moldau-io/moldau/internal/wire"
 )
 
 // maxLoadBatch bounds what one compressed batch may decompress to while loading. Coordinators write small batches.
@@ -34,32 +33,32 @@ func (c *cell[M]) load() {
 	var next id.Offset
 	var records int
 	if err == nil {
+		defer func() {
+			if unwatch != nil {
+				unwatch()
+			}
+		}()
 		next, records, err = c.replay(core)
 	}
 	c.enter()
-	if c.state == gone {
-		if unwatch != nil {
-			unwatch()
-		}
-		c.leave()
-		return
+	defer c.leave()
+	if err == nil && c.dead.Load() {
+		err = errStopped
 	}
-	c.unwatch = unwatch
 	if err != nil {
 		if !errors.Is(err, errStopped) {
 			c.rt.opts.Logger.Error("coordinator load failed", "partition", c.partition, "leader_epoch", c.epoch, "err", err)
 		}
-		c.die(wire.ErrNotCoordinator)
-		c.leave()
+		c.die()
 		return
 	}
+	c.unwatch, unwatch = unwatch, nil // the cell's from here on
 	now := time.Now()
 	c.state, c.core, c.next, c.since = active, core, next, now
 	c.up.Store(true)
 	c.rt.metrics.LoadTime.Observe(now, now.Sub(began).Nanoseconds())
 	c.rt.opts.Logger.Info("coordinator loaded", "partition", c.partition, "leader_epoch", c.epoch, "records", records, "took", now.Sub(began))
 	c.decide(shard.NoTicket, func(m M, now time.Time, _ shard.Ticket) shard.Result { return m.Loaded(now, next) })
-	c.leave()
 }
 
 // loadPanicked ends a load that has panicked in the core or in the log. It happens again with the same log, so nothing is tried
@@ -71,7 +70,7 @@ func (c *cell[M]) loadPanicked() {
 	}
 	c.rt.opts.Logger.Error("coordinator load panicked", "partition", c.partition, "leader_epoch", c.epoch, "panic", fmt.Sprint(p),
 		"stack", string(debug.Stack()))
-	c.end(wire.ErrNotCoordinator)
+	c.end()
 }
 
 // replay folds the whole log into core and returns the offset after its end.

@@ -163,6 +163,7 @@ type noteWorld struct {
 	from  Origin[*notes]
 	fault error
 	fail  string // the method of new machines that panics
+	told  func() // called for everything that comes out, if not nil
 }
 
 func newNoteWorld(t *testing.T, partitions int32, change func(*noteWorld, *Options[*notes])) *noteWorld {
@@ -185,6 +186,9 @@ func (w *noteWorld) say(s string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.out = append(w.out, s)
+	if w.told != nil {
+		w.told()
+	}
 }
 
 func (w *noteWorld) send(from Origin[*notes], message any) {
