@@ -9,7 +9,8 @@ import (
 	"github.com/moldau-io/moldau/internal/wire"
 )
 
-// metadataStale says whether the cluster may have changed since the group's hash was compared with it.
+// metadataStale says whether the cluster may have changed since the group's hash was compared with it. A broker that is in another rack
+// than before counts at once; Kafka sees it when the topic changes, or the group is loaded.
 func (s *Shard) metadataStale(g *consumerGroup) bool {
 	if s.image == nil {
 		return false

@@ -76,6 +76,10 @@ func (w *world) consumerStep(a args, group string) {
 			records = append(records, &logrec.PartitionRecord{TopicID: topic, PartitionID: p, Replicas: []int32{1}, Isr: []int32{1}, Leader: 1})
 		}
 		w.change(records...)
+	case "rack":
+		// rack NAME: where the broker with all replicas is from now on.
+		name := a.first()
+		w.change(&logrec.RegisterBrokerRecord{BrokerID: 1, Rack: &name})
 	case "group-config":
 		// group-config NAME value=V; without a value the group has none any more.
 		w.change(&logrec.ConfigRecord{ResourceType: int8(image.ResourceGroup), ResourceName: group, Name: a.first(), Value: a.opt("value")})
@@ -97,8 +101,15 @@ func (w *world) consumerStep(a args, group string) {
 			}
 			var members []string
 			for _, m := range g.Members {
-				members = append(members, fmt.Sprintf("\n  %s type=%d epoch=%d instance=%s topics=%v regex=%q has%s target%s", w.name(m.MemberID), m.MemberType, m.MemberEpoch,
-					text(m.InstanceID), m.SubscribedTopicNames, text(m.SubscribedTopicRegex), describedText(m.Assignment), describedText(m.TargetAssignment)))
+				one := fmt.Sprintf("\n  %s type=%d epoch=%d instance=%s topics=%v regex=%q has%s target%s", w.name(m.MemberID), m.MemberType, m.MemberEpoch,
+					text(m.InstanceID), m.SubscribedTopicNames, text(m.SubscribedTopicRegex), describedText(m.Assignment), describedText(m.TargetAssignment))
+				if m.RackID != nil {
+					one += " rack=" + *m.RackID
+				}
+				if m.ClientID != "client" || m.ClientHost != "/10.0.0.1" {
+					one += " client=" + m.ClientID + m.ClientHost
+				}
+				members = append(members, one)
 			}
 			slices.Sort(members)
 			w.say("%s%s", s, strings.Join(members, ""))
@@ -152,7 +163,7 @@ func (w *world) given(a args, group string) {
 	switch a.td.Cmd {
 	case "member":
 		m := newConsumerMember(a.first())
-		m.clientID, m.clientHost, m.instance, m.rack, m.assignor = a.str("client", "client"), "/10.0.0.1", a.opt("instance"), a.opt("rack"), a.opt("assignor")
+		m.clientID, m.clientHost, m.instance, m.rack, m.assignor = a.str("client", "client"), a.str("host", "/10.0.0.1"), a.opt("instance"), a.opt("rack"), a.opt("assignor")
 		m.topics, m.regex, m.rebalanceTimeoutMs = a.list("topics"), a.str("regex", ""), int32(a.duration("rebalance", time.Minute).Milliseconds())
 		r = consumerMemberRecord(group, m)
 	case "no-member":

@@ -236,7 +236,7 @@ func step(w *world, a args) {
 	case "topic-deleted":
 		w.carry(shard.NoTicket, w.s.TopicsDeleted(w.now, []DeletedTopic{{Name: a.first(), ID: topicID(a.str("id", a.first()))}}))
 		w.settle()
-	case "consumer", "consumer-describe", "given", "topic", "group-config", "broker-config":
+	case "consumer", "consumer-describe", "given", "topic", "rack", "group-config", "broker-config":
 		w.consumerStep(a, group)
 	case "advance":
 		d, err := time.ParseDuration(a.first())
