@@ -173,8 +173,8 @@ func (s *Markers) endOffsets(j markerJob, tp id.TopicPartition) {
 // CompleteOffsets ends a transaction in a partition of __consumer_offsets. done is told NOT_LEADER_OR_FOLLOWER if the group
 // coordinator of that partition is not here, or not yet.
 func CompleteOffsets(groups *Groups, partition int32, producer id.ProducerID, epoch id.ProducerEpoch, commit bool, coordinatorEpoch int32, version int16, done func(wire.ErrorCode)) {
-	if producer < 0 || epoch < 0 {
-		done(wire.ErrUnknownServerError) // as in WriteMarkers
+	if !writable(producer, epoch, version) {
+		done(wire.ErrUnknownServerError)
 		return
 	}
 	groups.Do(partition, func(_ any, code wire.ErrorCode) {
@@ -192,9 +192,14 @@ func CompleteOffsets(groups *Groups, partition int32, producer id.ProducerID, ep
 // outcome sorts the partitions of an attempt by what became of them.
 func (s *Markers) outcome(j markerJob, partitions []id.TopicPartition, codes []wire.ErrorCode) {
 	var done, again []id.TopicPartition
+	former := false
 	for i, tp := range partitions {
 		switch code := codes[i]; code {
-		case wire.ErrNone, wire.ErrUnsupportedForMessageFormat:
+		case wire.ErrNone:
+			done = append(done, tp)
+		case wire.ErrUnsupportedForMessageFormat, wire.ErrUnsupportedVersion:
+			// Nothing of a transaction can be there.
+			s.o.Logger.Warn("a partition takes no transaction markers", "transactional_id", j.m.TransactionalID, "partition", tp, "code", code.Name())
 			done = append(done, tp)
 		case wire.ErrInvalidProducerEpoch:
 			// The partition has seen a later epoch of the producer, and what that wrote has an end of its own: there is
@@ -202,15 +207,18 @@ func (s *Markers) outcome(j markerJob, partitions []id.TopicPartition, codes []w
 			s.o.Logger.Warn("a transaction marker is out of date", "transactional_id", j.m.TransactionalID, "partition", tp, "producer_epoch", j.m.Epoch)
 			done = append(done, tp)
 		case wire.ErrTransactionCoordinatorFenced:
+			// A newer coordinator of this transaction is at work, and writes what is missing.
 			s.o.Logger.Warn("a transaction marker comes from a former coordinator", "transactional_id", j.m.TransactionalID, "partition", tp)
-			return // a newer coordinator of this transaction is at work
+			former = true
 		default:
 			s.o.Logger.Debug("a transaction marker is tried again", "transactional_id", j.m.TransactionalID, "partition", tp, "code", code.Name())
 			again = append(again, tp)
 		}
 	}
 	s.written(j, done)
-	s.later(j, again)
+	if !former {
+		s.later(j, again)
+	}
 }
 
 // written reports to the coordinator.
@@ -273,8 +281,8 @@ func WriteMarkers(m *replica.Manager, w MarkerWrite, done func([]wire.ErrorCode)
 	now := time.Now().UnixMilli()
 	for i, tp := range w.Partitions {
 		b, err := record.EndTxnMarker(w.ProducerID, w.Epoch, w.Commit, now, value)
-		if err != nil || w.ProducerID < 0 || w.Epoch < 0 {
-			codes[i] = wire.ErrUnknownServerError // a producer id or epoch that no batch can hold, as Kafka says it
+		if err != nil || !writable(w.ProducerID, w.Epoch, w.Version) {
+			codes[i] = wire.ErrUnknownServerError
 			continue
 		}
 		slots = append(slots, i)
@@ -290,4 +298,10 @@ func WriteMarkers(m *replica.Manager, w MarkerWrite, done func([]wire.ErrorCode)
 		}
 		done(codes)
 	})
+}
+
+// writable is false for a producer id or epoch that no batch can hold, and for the version that stands for none. Apache Kafka, too,
+// has no better word for these than UNKNOWN_SERVER_ERROR.
+func writable(producer id.ProducerID, epoch id.ProducerEpoch, version int16) bool {
+	return producer >= 0 && epoch >= 0 && version != -1
 }
