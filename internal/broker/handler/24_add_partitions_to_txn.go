@@ -7,7 +7,6 @@ import (
 	"github.com/moldau-io/moldau/internal/broker/server"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/core/txn"
-	"github.com/moldau-io/moldau/internal/engine/coord"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
@@ -42,17 +41,17 @@ func (d *TxnDesk) addPartitionsToTxn(req *server.Request) {
 	for i := range transactions {
 		t, result := &transactions[i], &results[i]
 		result.TransactionalID = t.TransactionalID
-		d.addToTxn(t, req.Version(), func(codes []wire.ErrorCode) {
-			result.TopicResults = topicResults(t.Topics, codes)
+		d.addToTxn(t, req.Version(), func(topics []api.AddPartitionsToTxnResponseTopicResult) {
+			result.TopicResults = topics
 			done()
 		})
 	}
 	done()
 }
 
-// addToTxn adds or verifies the partitions of one transaction. done gets a code for each, in order. A partition that does not
-// exist, or that is none of the client's business, keeps all the others out.
-func (d *TxnDesk) addToTxn(t *api.AddPartitionsToTxnRequestTransaction, version int16, done func([]wire.ErrorCode)) {
+// addToTxn adds or verifies the partitions of one transaction. A partition that does not exist, or that is none of the client's
+// business, keeps all the others out.
+func (d *TxnDesk) addToTxn(t *api.AddPartitionsToTxnRequestTransaction, version int16, done func([]api.AddPartitionsToTxnResponseTopicResult)) {
 	img := d.d.Replicas.Image()
 	var partitions []id.TopicPartition
 	var codes []wire.ErrorCode
@@ -62,7 +61,7 @@ func (d *TxnDesk) addToTxn(t *api.AddPartitionsToTxnRequestTransaction, version 
 		for _, p := range topic.Partitions {
 			code := wire.ErrOperationNotAttempted
 			switch {
-			case version < 4 && (topic.Name == coord.OffsetsTopic || topic.Name == coord.TransactionsTopic):
+			case version < 4 && isInternalTopic(topic.Name):
 				code, refused = wire.ErrTopicAuthorizationFailed, true // clients have AddOffsetsToTxn for these
 			case known == nil || known.Partition(p) == nil:
 				code, refused = wire.ErrUnknownTopicOrPartition, true
@@ -70,14 +69,9 @@ func (d *TxnDesk) addToTxn(t *api.AddPartitionsToTxnRequestTransaction, version 
 			partitions, codes = append(partitions, id.TopicPartition{Topic: topic.Name, Partition: p}), append(codes, code)
 		}
 	}
-	all := func(code wire.ErrorCode) {
-		for i := range codes {
-			codes[i] = fenced(code, version, 2)
-		}
-		done(codes)
-	}
+	all := func(code wire.ErrorCode) { done(sameResult(t.Topics, fenced(code, version, 2))) }
 	if refused {
-		done(codes)
+		done(ownResults(partitions, codes))
 		return
 	}
 	p := producer(t.TransactionalID, t.ProducerID, t.ProducerEpoch)
@@ -88,7 +82,7 @@ func (d *TxnDesk) addToTxn(t *api.AddPartitionsToTxnRequestTransaction, version 
 	d.decide(t.TransactionalID, func(body any, code wire.ErrorCode) {
 		switch r := body.(type) {
 		case []wire.ErrorCode:
-			done(r)
+			done(ownResults(partitions, r))
 		case wire.ErrorCode:
 			all(r)
 		default:
@@ -102,16 +96,35 @@ func (d *TxnDesk) addToTxn(t *api.AddPartitionsToTxnRequestTransaction, version 
 	})
 }
 
-func topicResults(topics []api.AddPartitionsToTxnRequestTopic, codes []wire.ErrorCode) []api.AddPartitionsToTxnResponseTopicResult {
+// sameResult gives all partitions the same code, in the shape of the request.
+func sameResult(topics []api.AddPartitionsToTxnRequestTopic, code wire.ErrorCode) []api.AddPartitionsToTxnResponseTopicResult {
 	var all []api.AddPartitionsToTxnResponseTopicResult
-	n := 0
 	for _, topic := range topics {
 		one := api.AddPartitionsToTxnResponseTopicResult{Name: topic.Name}
 		for _, p := range topic.Partitions {
-			one.ResultsByPartition = append(one.ResultsByPartition, api.AddPartitionsToTxnResponsePartitionResult{PartitionIndex: p, PartitionErrorCode: codes[n]})
-			n++
+			one.ResultsByPartition = append(one.ResultsByPartition, api.AddPartitionsToTxnResponsePartitionResult{PartitionIndex: p, PartitionErrorCode: code})
 		}
 		all = append(all, one)
+	}
+	return all
+}
+
+// ownResults gives each partition its own code, and names it once.
+func ownResults(partitions []id.TopicPartition, codes []wire.ErrorCode) []api.AddPartitionsToTxnResponseTopicResult {
+	var all []api.AddPartitionsToTxnResponseTopicResult
+	at, named := map[string]int{}, map[id.TopicPartition]bool{}
+	for i, tp := range partitions {
+		if named[tp] {
+			continue
+		}
+		named[tp] = true
+		n, ok := at[tp.Topic]
+		if !ok {
+			n = len(all)
+			at[tp.Topic] = n
+			all = append(all, api.AddPartitionsToTxnResponseTopicResult{Name: tp.Topic})
+		}
+		all[n].ResultsByPartition = append(all[n].ResultsByPartition, api.AddPartitionsToTxnResponsePartitionResult{PartitionIndex: tp.Partition, PartitionErrorCode: codes[i]})
 	}
 	return all
 }

@@ -71,12 +71,16 @@ func (d *TxnDesk) hosts(tp id.TopicPartition) bool {
 	return err == nil
 }
 
-// markersAnswer gathers the codes by producer: several markers of one share an entry, in which the later one wins.
+// markersAnswer gathers the codes by producer: several markers of one share an entry, in which the later one wins. A marker for no
+// partition has no answer.
 func markersAnswer(in *api.WriteTxnMarkersRequest, codes []map[id.TopicPartition]*wire.ErrorCode) *api.WriteTxnMarkersResponse {
 	out := api.NewWriteTxnMarkersResponse()
 	entry := map[int64]int{}
 	for i := range in.Markers {
 		m := &in.Markers[i]
+		if len(codes[i]) == 0 {
+			continue
+		}
 		at, ok := entry[m.ProducerID]
 		if !ok {
 			at = len(out.Markers)

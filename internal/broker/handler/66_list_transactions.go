@@ -31,7 +31,7 @@ func (d *TxnDesk) listTransactions(req *server.Request) {
 		}
 	}
 	for _, state := range in.StateFilters {
-		if !txn.KnownState(state) {
+		if !txn.KnownState(state) && !slices.Contains(out.UnknownStateFilters, state) {
 			out.UnknownStateFilters = append(out.UnknownStateFilters, state)
 		}
 	}

@@ -92,12 +92,13 @@ func (g *LocalTxnGate) ask(p txn.Producer, partitions []id.TopicPartition, op Tx
 	same := func(code wire.ErrorCode) []wire.ErrorCode {
 		return slices.Repeat([]wire.ErrorCode{code}, len(partitions))
 	}
-	topic := g.Image().Topics.ByName(coord.TransactionsTopic)
-	if topic == nil {
+	img := g.Image()
+	partition := coordinatorPartition(img, coord.TransactionsTopic, p.TransactionalID, 1)
+	if c := img.Topics.Partition(coord.TransactionsTopic, partition); c == nil || c.Leader == id.NoBroker {
 		done(same(wire.ErrCoordinatorNotAvailable))
 		return
 	}
-	decideTxn(g.Txns, coordinatorPartition(g.Image(), coord.TransactionsTopic, p.TransactionalID, int32(len(topic.Partitions))), func(body any, code wire.ErrorCode) {
+	decideTxn(g.Txns, partition, func(body any, code wire.ErrorCode) {
 		codes, ok := body.([]wire.ErrorCode)
 		if !ok {
 			if c, ok := body.(wire.ErrorCode); ok {
