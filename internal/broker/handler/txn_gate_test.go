@@ -104,12 +104,15 @@ func TestGateLimit(t *testing.T) {
 func TestGateWithoutCoordinator(t *testing.T) {
 	r, c := newGroupRooms(t)
 	g := &LocalTxnGate{Image: r.image, Config: func() *conf.Broker { return c }}
-	for _, without := range []string{"a topic", "a leader"} {
+	want := func(without string) {
+		t.Helper()
 		if code, _ := enter(t, g, txn.Producer{TransactionalID: "a", ID: 7}, Verify); code != wire.ErrCoordinatorNotAvailable {
 			t.Errorf("without %s: %s", without, code.Name())
 		}
-		u := testTopicID(coord.TransactionsTopic)
-		r.replay(&logrec.TopicRecord{Name: coord.TransactionsTopic, TopicID: u},
-			&logrec.PartitionRecord{TopicID: u, Replicas: []int32{2}, Isr: []int32{2}, Leader: -1})
 	}
+	want("the topic")
+	u := testTopicID(coord.TransactionsTopic)
+	r.replay(&logrec.TopicRecord{Name: coord.TransactionsTopic, TopicID: u},
+		&logrec.PartitionRecord{TopicID: u, Replicas: []int32{2}, Isr: []int32{2}, Leader: -1})
+	want("a leader")
 }
