@@ -192,17 +192,33 @@ func (c *cell[M]) flush() wire.ErrorCode {
 	if len(b.messages) > 0 {
 		c.held = append(c.held, held{next, b.messages})
 	}
-	if cap(c.wire) > max(b.limit, defaultMaxBatchBytes) {
+	c.trim(b)
+	return wire.ErrNone
+}
+
+// trim gives back the memory of a batch that was larger than batches are, before or after its compression.
+func (c *cell[M]) trim(b *batch) {
+	if b.marker != nil {
+		return // it used none
+	}
+	most := max(b.limit, defaultMaxBatchBytes)
+	raw, out := c.builder.SizeBytes() > most, cap(c.wire) > most
+	if raw {
+		c.builder = nil
+	}
+	if out {
 		c.keep(nil)
+	}
+	if raw || out {
 		c.rt.metrics.DroppedBuffers.Add(1)
 	}
-	return wire.ErrNone
 }
 
 // fail takes the open batch back and fails its decisions.
 func (c *cell[M]) fail(code wire.ErrorCode) {
 	b := c.batch
 	c.batch = nil
+	c.trim(b)
 	c.next = b.base
 	c.core.Revert(b.base)
 	for _, o := range b.ops {

@@ -22,11 +22,13 @@ type memLog struct {
 type memPartition struct {
 	epoch    id.LeaderEpoch
 	batches  []record.Batch
+	garbage  []byte // after the batches
 	legacy   []byte // entries of old formats before the batches
 	start    id.Offset
 	end, hw  id.Offset
 	hold     bool
 	refuse   error
+	max      int // bytes of a batch, if not 0
 	appends  int
 	watchers map[int]func(id.Offset)
 	next     int
@@ -67,6 +69,9 @@ func (l *memLog) Append(p int32, epoch id.LeaderEpoch, batch Batch) (id.Offset, 
 	if err == nil {
 		err = part.refuse
 	}
+	if err == nil && part.max > 0 && len(batch.Bytes) > part.max {
+		err = fmt.Errorf("%d bytes: %w", len(batch.Bytes), wire.ErrMessageTooLarge)
+	}
 	if err == errPanic {
 		l.mu.Unlock()
 		panic(err)
@@ -96,8 +101,12 @@ func (p *memPartition) advance() func() {
 	if p.hold || p.hw == p.end {
 		return func() {}
 	}
-	p.hw = p.end
-	hw := p.hw
+	return p.commit(p.end)
+}
+
+// commit sets the high watermark and returns who is to be told, without the lock.
+func (p *memPartition) commit(hw id.Offset) func() {
+	p.hw = hw
 	var all []func(id.Offset)
 	for _, w := range p.watchers {
 		all = append(all, w)
@@ -126,7 +135,7 @@ func (l *memLog) Read(p int32, epoch id.LeaderEpoch, offset id.Offset, maxBytes 
 		return nil, err
 	}
 	buf = buf[:0]
-	if len(part.batches) == 0 && offset < part.end || len(part.batches) > 0 && offset < part.batches[0].BaseOffset() {
+	if part.legacy != nil && (len(part.batches) == 0 && offset < part.end || len(part.batches) > 0 && offset < part.batches[0].BaseOffset()) {
 		return append(buf, part.legacy...), nil
 	}
 	for _, b := range part.batches {
@@ -138,7 +147,7 @@ func (l *memLog) Read(p int32, epoch id.LeaderEpoch, offset id.Offset, maxBytes 
 		}
 		buf = append(buf, b...)
 	}
-	return buf, nil
+	return append(buf, part.garbage...), nil
 }
 
 func (l *memLog) Ends(p int32, epoch id.LeaderEpoch) (Ends, error) {
@@ -155,6 +164,9 @@ func (l *memLog) Watch(p int32, advanced func(id.Offset)) (func(), error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	part := l.parts[p]
+	if part == nil {
+		return nil, wire.ErrUnknownTopicOrPartition
+	}
 	n := part.next
 	part.next++
 	part.watchers[n] = advanced
@@ -171,6 +183,14 @@ func (l *memLog) set(p int32, change func(*memPartition)) {
 	part := l.parts[p]
 	change(part)
 	tell := part.advance()
+	l.mu.Unlock()
+	tell()
+}
+
+// commit lets the high watermark of a partition that holds it go on to hw.
+func (l *memLog) commit(p int32, hw id.Offset) {
+	l.mu.Lock()
+	tell := l.parts[p].commit(hw)
 	l.mu.Unlock()
 	tell()
 }

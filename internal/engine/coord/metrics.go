@@ -22,7 +22,7 @@ type Metrics struct {
 	LoadTime metric.Recent
 	// Busy counts the nanoseconds in which partitions have had a turn.
 	Busy metric.Meter
-	// DroppedBuffers counts buffers of batches that were too large to be kept.
+	// DroppedBuffers counts batches that were too large for their memory to be kept.
 	DroppedBuffers atomic.Int64
 
 	bufferBytes atomic.Int64
