@@ -2,6 +2,7 @@ package conf
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -186,6 +187,130 @@ func TestSnapshotsAreImmutable(t *testing.T) {
 	}
 	if _, _, err := before.WithDynamic(map[string]string{"log.cleaner.min.compaction.lag.ms": "9", "log.cleaner.max.compaction.lag.ms": "5"}, nil); err == nil {
 		t.Error("contradicting dynamic values were taken")
+	}
+}
+
+// TestStoredIntervalsMoveIntoBounds: the bounds of assignment intervals are static, and a stored value may be from before they changed.
+// It does not stop the node; a new one outside of them is refused.
+func TestStoredIntervalsMoveIntoBounds(t *testing.T) {
+	for _, kind := range []string{"consumer", "share", "streams"} {
+		group := "group." + kind + "."
+		b := load(t, group+"min.assignment.interval.ms=30000\n"+group+"max.assignment.interval.ms=60000\n"+group+"assignment.interval.ms=40000")
+		name := group + "assignment.interval.ms"
+		for stored, want := range map[string]int32{"15000": 30000, " 45000 ": 45000, "90000": 60000} {
+			n, warnings, err := b.WithDynamic(map[string]string{name: stored}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := n.Int(name); got != want || len(warnings) != 0 && want == 45000 || len(warnings) != 1 && want != 45000 {
+				t.Errorf("%s=%s: %d, want %d, warnings %v", name, stored, got, want, warnings)
+			}
+			if err := b.ValidateDynamicBroker(map[string]string{name: stored}, false); (err == nil) != (want == 45000) {
+				t.Errorf("%s=%s is set anew: %v", name, stored, err)
+			}
+		}
+	}
+}
+
+// TestGroupValues holds what a group's own config may say against Kafka's words for it.
+func TestGroupValues(t *testing.T) {
+	b := load(t, "group.consumer.min.assignment.interval.ms=1000\ngroup.share.min.assignment.interval.ms=1000\ngroup.streams.min.assignment.interval.ms=1000\n"+
+		"group.consumer.max.heartbeat.interval.ms=44000\ngroup.consumer.heartbeat.interval.ms=15000")
+	valid := map[string]string{"consumer.session.timeout.ms": "45000", "consumer.heartbeat.interval.ms": "5000", "share.session.timeout.ms": "45000",
+		"share.heartbeat.interval.ms": "5000", "share.delivery.count.limit": "5", "share.record.lock.duration.ms": "30000", "share.partition.max.record.locks": "2000",
+		"share.auto.offset.reset": "latest", "share.isolation.level": "read_uncommitted", "share.renew.acknowledge.enable": "true", "streams.session.timeout.ms": "50000",
+		"streams.heartbeat.interval.ms": "6000", "streams.num.standby.replicas": "1", "streams.initial.rebalance.delay.ms": "3000",
+		"streams.task.offset.interval.ms": "45000", "streams.num.warmup.replicas": "3"}
+	if err := ValidateGroup(b, nil); err != nil {
+		t.Error(err) // nothing that is not set is looked at
+	}
+	reset := func(value string) string {
+		return "Invalid value " + value + " for configuration share.auto.offset.reset: Invalid value `" + value + "` for configuration share.auto.offset.reset. " +
+			"The value must be either 'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS>'."
+	}
+	between := func(key, low, high string) string {
+		return key + " must be in the range " + low + " to " + high + " inclusive."
+	}
+	for _, c := range []struct{ key, value, want string }{
+		{"consumer.session.timeout.ms", "45000", ""},
+		{"consumer.session.timeout.ms", "60000", ""},
+		{"consumer.session.timeout.ms", "44999", between("consumer.session.timeout.ms", "45000", "60000")},
+		{"consumer.session.timeout.ms", "60001", between("consumer.session.timeout.ms", "45000", "60000")},
+		{"consumer.session.timeout.ms", "0", "Invalid value 0 for configuration consumer.session.timeout.ms: Value must be at least 1"},
+		{"consumer.session.timeout.ms", "1.2", "Invalid value 1.2 for configuration consumer.session.timeout.ms: Not a number of type INT"},
+		{"consumer.heartbeat.interval.ms", "5000", ""},
+		{"consumer.heartbeat.interval.ms", "4999", between("consumer.heartbeat.interval.ms", "5000", "44000")},
+		{"consumer.heartbeat.interval.ms", "44001", between("consumer.heartbeat.interval.ms", "5000", "44000")},
+		{"consumer.heartbeat.interval.ms", "x", "Invalid value x for configuration consumer.heartbeat.interval.ms: Not a number of type INT"},
+		{"consumer.assignment.interval.ms", "1000", ""},
+		{"consumer.assignment.interval.ms", "999", between("consumer.assignment.interval.ms", "1000", "15000")},
+		{"consumer.assignment.interval.ms", "15001", between("consumer.assignment.interval.ms", "1000", "15000")},
+		{"consumer.assignment.interval.ms", "-1", "Invalid value -1 for configuration consumer.assignment.interval.ms: Value must be at least 0"},
+		{"consumer.assignor.offload.enable", "1", "Invalid value 1 for configuration consumer.assignor.offload.enable: Expected value to be either true or false"},
+		{"share.session.timeout.ms", "1", between("share.session.timeout.ms", "45000", "60000")},
+		{"share.session.timeout.ms", "70000", between("share.session.timeout.ms", "45000", "60000")},
+		{"share.heartbeat.interval.ms", "1", between("share.heartbeat.interval.ms", "5000", "15000")},
+		{"share.heartbeat.interval.ms", "70000", between("share.heartbeat.interval.ms", "5000", "15000")},
+		{"share.record.lock.duration.ms", "10000", between("share.record.lock.duration.ms", "15000", "60000")},
+		{"share.record.lock.duration.ms", "70000", between("share.record.lock.duration.ms", "15000", "60000")},
+		{"share.delivery.count.limit", "1", "Invalid value 1 for configuration share.delivery.count.limit: Value must be at least 2"},
+		{"share.delivery.count.limit", "11", between("share.delivery.count.limit", "2", "10")},
+		{"share.partition.max.record.locks", "50", "Invalid value 50 for configuration share.partition.max.record.locks: Value must be at least 100"},
+		{"share.partition.max.record.locks", "11000", between("share.partition.max.record.locks", "100", "4000")},
+		{"share.assignment.interval.ms", "500", between("share.assignment.interval.ms", "1000", "15000")},
+		{"share.assignment.interval.ms", "20000", between("share.assignment.interval.ms", "1000", "15000")},
+		{"share.auto.offset.reset", "earliest", ""},
+		{"share.auto.offset.reset", "by_duration:PT10S", ""},
+		{"share.auto.offset.reset", "by_duration", reset("by_duration")},
+		{"share.auto.offset.reset", "by_duration:invalid", reset("by_duration:invalid")},
+		{"share.isolation.level", "read_committed", ""},
+		{"share.isolation.level", "read_commit", "Invalid value read_commit for configuration share.isolation.level: String must be one of: read_committed, read_uncommitted"},
+		{"share.renew.acknowledge.enable", "1", "Invalid value 1 for configuration share.renew.acknowledge.enable: Expected value to be either true or false"},
+		{"streams.session.timeout.ms", "1", between("streams.session.timeout.ms", "45000", "60000")},
+		{"streams.session.timeout.ms", "70000", between("streams.session.timeout.ms", "45000", "60000")},
+		{"streams.heartbeat.interval.ms", "1000", between("streams.heartbeat.interval.ms", "5000", "15000")},
+		{"streams.heartbeat.interval.ms", "70000", between("streams.heartbeat.interval.ms", "5000", "15000")},
+		{"streams.num.standby.replicas", "3", "streams.num.standby.replicas must be less than or equal to 2"},
+		{"streams.assignment.interval.ms", "500", between("streams.assignment.interval.ms", "1000", "15000")},
+		{"streams.task.offset.interval.ms", "14999", "streams.task.offset.interval.ms must be greater than or equal to 15000"},
+		{"streams.num.warmup.replicas", "21", "streams.num.warmup.replicas must be less than or equal to 20"},
+		{"streams.initial.rebalance.delay.ms", "-1", "Invalid value -1 for configuration streams.initial.rebalance.delay.ms: Value must be at least 0"},
+		{"streams.assignor.name", "sticky", ""},
+		{"streams.rack.aware.assignment.tags", " zone , cluster ", ""},
+		{"streams.rack.aware.assignment.tags", " zone , zone ", "streams.rack.aware.assignment.tags must not contain duplicate tag keys."},
+		{"streams.rack.aware.assignment.tags", "a,,b", "Configuration 'streams.rack.aware.assignment.tags' values must not be empty."},
+		{"errors.deadletterqueue.topic.name", "", ""},
+		{"errors.deadletterqueue.topic.name", "my-dlq", ""},
+		{"errors.deadletterqueue.copy.record.enable", "x", "Invalid value x for configuration errors.deadletterqueue.copy.record.enable: Expected value to be either true or false"},
+		{"invalid.config.name", "10", "Unknown group config name: invalid.config.name"},
+	} {
+		next := maps.Clone(valid)
+		next[c.key] = c.value
+		got := ""
+		if err := ValidateGroup(b, next); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%s=%s: %q, want %q", c.key, c.value, got, c.want)
+		}
+	}
+	// A session has to be longer than the time between heartbeats, each of the group's own or of the broker.
+	long := load(t, "group.consumer.min.heartbeat.interval.ms=5000\ngroup.consumer.max.heartbeat.interval.ms=50000\ngroup.consumer.heartbeat.interval.ms=44000\n"+
+		"group.consumer.min.session.timeout.ms=1000")
+	for _, c := range []struct {
+		session, heartbeat string
+		ok                 bool
+	}{{"", "44999", true}, {"", "45000", false}, {"44001", "", true}, {"44000", "", false}, {"6000", "5999", true}, {"6000", "6000", false}} {
+		next := map[string]string{}
+		if c.session != "" {
+			next["consumer.session.timeout.ms"] = c.session
+		}
+		if c.heartbeat != "" {
+			next["consumer.heartbeat.interval.ms"] = c.heartbeat
+		}
+		if err := ValidateGroup(long, next); (err == nil) != c.ok || err != nil && err.Error() != "consumer.session.timeout.ms must be greater than consumer.heartbeat.interval.ms" {
+			t.Errorf("session %q, heartbeat %q: %v", c.session, c.heartbeat, err)
+		}
 	}
 }
 

@@ -23,12 +23,21 @@ type Broker struct {
 
 // newBroker parses and checks originals, keeping the layers for DescribeConfigs.
 func newBroker(static, dynDefault, dynBroker map[string]string) (*Broker, []Warning, error) {
+	return layers(static, dynDefault, dynBroker).checked()
+}
+
+// layers puts the layers over each other.
+func layers(static, dynDefault, dynBroker map[string]string) *Broker {
 	b := &Broker{static: static, dynDefault: dynDefault, dynBroker: dynBroker, originals: maps.Clone(static)}
 	if b.originals == nil {
 		b.originals = map[string]string{}
 	}
 	overlay(b.originals, dynDefault)
 	overlay(b.originals, dynBroker)
+	return b
+}
+
+func (b *Broker) checked() (*Broker, []Warning, error) {
 	if err := b.parse(); err != nil {
 		return nil, nil, err
 	}

@@ -14,10 +14,8 @@ func ValidateGroup(b *Broker, next map[string]string) error {
 			return failf("Unknown group config name: %s", name)
 		}
 	}
-	if tags, ok := next["streams.rack.aware.assignment.tags"]; ok {
-		if list := splitList(javaTrim(tags)); len(list) != len(withoutRepeats(slices.Clone(list))) {
-			return failf("streams.rack.aware.assignment.tags must not contain duplicate tag keys.")
-		}
+	if repeatsItself(next["streams.rack.aware.assignment.tags"]) {
+		return failf("streams.rack.aware.assignment.tags must not contain duplicate tag keys.")
 	}
 	parsed := make(map[string]Value, len(next))
 	for _, k := range keyTable().scoped[GroupScope] {

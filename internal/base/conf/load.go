@@ -1,8 +1,10 @@
 package conf
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -156,11 +158,38 @@ func hasPluginPrefix(name string) bool {
 func (b *Broker) WithDynamic(defaults, own map[string]string) (*Broker, []Warning, error) {
 	defaults, w1 := usableDynamic(defaults, false)
 	own, w2 := usableDynamic(own, true)
-	n, w3, err := newBroker(b.static, defaults, own)
+	n := layers(b.static, defaults, own)
+	w3 := n.moveIntoBounds()
+	n, w4, err := n.checked()
 	if err != nil {
 		return nil, nil, err
 	}
-	return n, slices.Concat(w1, w2, w3), nil
+	return n, slices.Concat(w1, w2, w3, w4), nil
+}
+
+// moveIntoBounds takes for a stored assignment interval of groups that is outside of its bounds the nearest one inside: the bounds are
+// static, and may have been others when it was stored.
+func (b *Broker) moveIntoBounds() (warnings []Warning) {
+	number := func(name string) (int64, bool) {
+		k, _ := Lookup(BrokerScope, name)
+		text, set := b.originals[name]
+		if !set {
+			return k.DefaultValue().num, false
+		}
+		v, err := k.Parse(text)
+		return v.num, err == nil
+	}
+	for _, kind := range []string{"consumer", "share", "streams"} {
+		name := "group." + kind + ".assignment.interval.ms"
+		n, set := number(name)
+		low, _ := number("group." + kind + ".min.assignment.interval.ms")
+		high, _ := number("group." + kind + ".max.assignment.interval.ms")
+		if inside := min(max(n, low), high); set && inside != n {
+			b.originals[name] = strconv.FormatInt(inside, 10)
+			warnings = append(warnings, Warning{name, fmt.Sprintf("%d is outside of the broker's bounds, %d counts", n, inside)})
+		}
+	}
+	return warnings
 }
 
 func usableDynamic(values map[string]string, perBroker bool) (map[string]string, []Warning) {

@@ -43,7 +43,7 @@ func endpoints(eps []Endpoint) string {
 
 // TestStart compares with what Kafka said of the same properties.
 func TestStart(t *testing.T) {
-	datadriven.RunTest(t, "testdata/start.txt", func(t *testing.T, d *datadriven.TestData) string {
+	start := func(t *testing.T, d *datadriven.TestData) string {
 		text := d.Input
 		if d.HasArg("combined") {
 			text = combined + text
@@ -56,7 +56,9 @@ func TestStart(t *testing.T) {
 		}
 		return fmt.Sprintf("advertised %s\ncontroller %s\ninter-broker %s", endpoints(b.AdvertisedListeners()),
 			endpoints(b.AdvertisedControllerListeners()), b.InterBrokerListener())
-	})
+	}
+	datadriven.RunTest(t, "testdata/start.txt", start)
+	datadriven.RunTest(t, "testdata/start_groups.txt", start)
 }
 
 func TestDevDefaults(t *testing.T) {

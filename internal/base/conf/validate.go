@@ -272,9 +272,9 @@ func (b *Broker) checkGroups() error {
 		if b.Int(prefix+"heartbeat.interval.ms") >= b.Int(prefix+"session.timeout.ms") {
 			return failf("%sheartbeat.interval.ms must be less than %ssession.timeout.ms", prefix, prefix)
 		}
-		for _, name := range b.List(prefix + "assignors") {
-			if prefix == "group.consumer." && ConsumerAssignor(name) == "" {
-				return failf("group.consumer.assignors: %s is not an assignor that Moldau has; it has uniform and range", name)
+		if prefix == "group.consumer." {
+			if err := checkConsumerAssignors(b.List("group.consumer.assignors")); err != nil {
+				return err
 			}
 		}
 		if n := len(b.List(prefix + "assignors")); prefix == "group.share." && n != 1 {
@@ -284,7 +284,11 @@ func (b *Broker) checkGroups() error {
 			return err
 		}
 	}
+	if codec := b.Int("offsets.topic.compression.codec"); codec < 0 || codec > maxCodec {
+		return failf("Unknown compression type id: %d", codec)
+	}
 	return firstError(
+		b.checkTags(),
 		atMostKey("group.streams.num.standby.replicas", "group.streams.max.standby.replicas"),
 		atLeastKey("group.streams.task.offset.interval.ms", "group.streams.min.task.offset.interval.ms"),
 		atMostKey("group.streams.num.warmup.replicas", "group.streams.max.warmup.replicas"),
@@ -296,6 +300,39 @@ func (b *Broker) checkGroups() error {
 		atLeastKey("group.share.max.record.lock.duration.ms", "group.share.record.lock.duration.ms"),
 		atLeastKey("group.share.max.share.sessions", "group.share.max.size"),
 	)
+}
+
+// maxCodec is the largest number of a codec.
+const maxCodec = 4
+
+func checkConsumerAssignors(given []string) error {
+	seen := make(map[string]bool, len(given))
+	for _, name := range given {
+		a := ConsumerAssignor(name)
+		if a == "" {
+			return failf("group.consumer.assignors: %s is not an assignor that Moldau has; it has uniform and range", name)
+		}
+		if seen[a] {
+			return invalid("group.consumer.assignors", name, "Assignor name '"+a+"' is already registered by another configured assignor. "+
+				"Assignor names, whether built-in or custom, must be unique")
+		}
+		seen[a] = true
+	}
+	return nil
+}
+
+func (b *Broker) checkTags() error {
+	const key = "group.streams.rack.aware.assignment.tags"
+	if text, _ := b.Original(key); repeatsItself(text) {
+		return failf("%s must not contain duplicate tag keys.", key)
+	}
+	return nil
+}
+
+// repeatsItself says whether a list has an element twice as it was written; parsing it drops repetitions.
+func repeatsItself(text string) bool {
+	list := splitList(javaTrim(text))
+	return len(list) != len(withoutRepeats(slices.Clone(list)))
 }
 
 // checkTopicDefaults holds the rules of topic configs for what the broker gives as defaults.

@@ -1,6 +1,8 @@
 package group
 
 import (
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/core/image"
@@ -17,34 +19,25 @@ func (s *Shard) observe(img *image.Image) {
 }
 
 // consumerSetting returns a duration from the group's config, else from the dynamic config of this broker or of all, else otherwise.
-// The bounds of a group's config may have changed since it was set: what is outside of them counts as the nearest that is inside.
+// The bounds of what is set may have changed since: what is outside of them counts as the nearest that is inside.
 func (s *Shard) consumerSetting(group, key string, otherwise time.Duration, in Bounds) time.Duration {
 	if s.image == nil {
 		return otherwise
 	}
 	if d, ok := millis(s.image.Configs.Of(image.ConfigResource{Type: image.ResourceGroup, Name: group})[key]); ok {
-		return min(max(d, in.Min), in.Max)
+		return in.nearest(d)
 	}
 	for _, of := range []image.ConfigResource{{Type: image.ResourceBroker, Name: s.cfg.Consumer.Broker}, image.DefaultBroker} {
 		if d, ok := millis(s.image.Configs.Of(of)["group."+key]); ok {
-			return d
+			return in.nearest(d)
 		}
 	}
 	return otherwise
 }
 
 func millis(text string) (time.Duration, bool) {
-	var n int64
-	if text == "" || len(text) > 10 {
-		return 0, false
-	}
-	for _, c := range text {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = 10*n + int64(c-'0')
-	}
-	return time.Duration(n) * time.Millisecond, true
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 32)
+	return time.Duration(n) * time.Millisecond, err == nil
 }
 
 func (s *Shard) consumerHeartbeatInterval(group string) time.Duration {

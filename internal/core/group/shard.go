@@ -57,6 +57,8 @@ type ConsumerConfig struct {
 // Bounds are the least and the most of a setting.
 type Bounds struct{ Min, Max time.Duration }
 
+func (b Bounds) nearest(d time.Duration) time.Duration { return min(max(d, b.Min), b.Max) }
+
 // DefaultConfig returns Kafka's defaults.
 func DefaultConfig() Config {
 	return Config{
