@@ -30,6 +30,8 @@ type simClient struct {
 	full           bool            // the next heartbeat says everything
 	session        time.Duration   // of a classic client
 	rebalance      time.Duration
+	waits          shard.Ticket // of a classic client whose answer to JoinGroup comes later
+	late           any          // that answer
 }
 
 // simConsumers runs clients against one shard. Answers can be lost, batches can, and the leadership can.
@@ -88,6 +90,13 @@ func newSimConsumers(t *testing.T, seed uint64, rnd *rand.Rand) *simConsumers {
 	cfg.Consumer.AssignmentInterval = time.Duration(rnd.IntN(2)) * time.Second
 	cfg.InitialRebalanceDelay = 0
 	s := &simConsumers{world: newWorld(t, cfg, seed), rnd: rnd, sizes: map[string]int{}, classic: 4}
+	s.heard = func(ticket shard.Ticket, body any) {
+		for _, c := range s.clients {
+			if c.waits == ticket {
+				c.late = body
+			}
+		}
+	}
 	s.grow("t")
 	s.grow("u")
 	return s
@@ -220,6 +229,15 @@ func (s *simConsumers) step(i int) {
 			s.subscribe(c)
 			c.full = true
 		}
+	case n == 14 && len(s.clients) > 0:
+		if c := s.clients[s.rnd.IntN(len(s.clients))]; c.instance != nil { // is started again with the other protocol
+			s.clients = slices.DeleteFunc(s.clients, func(o *simClient) bool { return o == c })
+			s.newClient()
+			o := s.clients[len(s.clients)-1]
+			o.instance = c.instance
+			o.speak(!c.classic)
+			s.subscribe(o)
+		}
 	default:
 		s.advance(time.Duration(s.rnd.IntN(300)) * time.Millisecond)
 		if len(s.clients) > 0 {
@@ -231,18 +249,21 @@ func (s *simConsumers) step(i int) {
 func (s *simConsumers) newClient() {
 	s.joined++
 	c := &simClient{name: fmt.Sprintf("c%d", s.joined), full: true, has: map[string]bool{}}
-	c.memberID = "member-" + c.name
 	c.session = time.Duration(6000+s.rnd.IntN(50_000)) * time.Millisecond
 	c.rebalance = time.Duration(5000+s.rnd.IntN(55_000)) * time.Millisecond
-	c.classic = s.rnd.IntN(s.classic) == 0
-	if !c.classic && s.rnd.IntN(3) == 0 {
+	c.speak(s.rnd.IntN(s.classic) == 0)
+	if s.rnd.IntN(3) == 0 {
 		c.instance = new(fmt.Sprintf("i%d", s.rnd.IntN(2)))
-	}
-	if c.classic {
-		c.memberID = ""
 	}
 	s.subscribe(c)
 	s.clients = append(s.clients, c)
+}
+
+// speak sets the protocol of a new client. One of the classic protocol is given its id.
+func (c *simClient) speak(classic bool) {
+	if c.classic, c.memberID = classic, "member-"+c.name; classic {
+		c.memberID = ""
+	}
 }
 
 func (s *simConsumers) subscribe(c *simClient) {
@@ -331,20 +352,16 @@ func (s *simConsumers) heartbeat(c *simClient) {
 // classicStep is a cooperative consumer of the classic protocol.
 func (s *simConsumers) classicStep(c *simClient) {
 	if c.epoch > 0 && c.synced {
-		req := &api.HeartbeatRequest{GroupID: "g", MemberID: c.memberID, GenerationID: c.epoch}
+		req := &api.HeartbeatRequest{GroupID: "g", MemberID: c.memberID, GenerationID: c.epoch, GroupInstanceID: c.instance}
 		resp, ok := s.ask(c.name, 4, func(t Turn) shard.Result { return s.s.Heartbeat(t, req) }).(*api.HeartbeatResponse)
 		if ok && resp.ErrorCode != wire.ErrNone {
-			c.synced = false
-			if resp.ErrorCode == wire.ErrUnknownMemberID {
-				c.memberID, c.has = "", map[string]bool{}
-			}
-			c.epoch = 0
+			s.classicError(c, resp.ErrorCode)
 		}
 		return
 	}
 	if c.epoch > 0 {
 		req := api.NewSyncGroupRequest()
-		req.GroupID, req.MemberID, req.GenerationID = "g", c.memberID, c.epoch
+		req.GroupID, req.MemberID, req.GenerationID, req.GroupInstanceID = "g", c.memberID, c.epoch, c.instance
 		if e := s.s.groups["g"]; e != nil && e.classic != nil && e.classic.leader == c.memberID {
 			s.lead(e.classic, req)
 		}
@@ -353,10 +370,7 @@ func (s *simConsumers) classicStep(c *simClient) {
 			return
 		}
 		if resp.ErrorCode != wire.ErrNone {
-			c.epoch = 0
-			if resp.ErrorCode == wire.ErrUnknownMemberID {
-				c.memberID, c.has = "", map[string]bool{}
-			}
+			s.classicError(c, resp.ErrorCode)
 			return
 		}
 		c.synced, c.has = true, map[string]bool{}
@@ -369,25 +383,56 @@ func (s *simConsumers) classicStep(c *simClient) {
 		}
 		return
 	}
+	if c.waits != shard.NoTicket {
+		if _, open := s.tickets[c.waits]; open && (c.instance != nil || s.rnd.IntN(8) > 0) {
+			return
+		}
+		resp, _ := c.late.(*api.JoinGroupResponse)
+		if c.waits, c.late = shard.NoTicket, nil; resp != nil {
+			s.classicJoined(c, resp)
+			return
+		}
+	}
 	req := api.NewJoinGroupRequest()
 	req.GroupID, req.MemberID, req.ProtocolType, req.SessionTimeoutMs = "g", c.memberID, "consumer", int32(c.session.Milliseconds())
-	req.RebalanceTimeoutMs = int32(c.rebalance.Milliseconds())
+	req.RebalanceTimeoutMs, req.GroupInstanceID = int32(c.rebalance.Milliseconds()), c.instance
 	var owned []string
 	for at := range c.has {
 		owned = append(owned, at)
 	}
 	req.Protocols = []api.JoinGroupRequestProtocol{{Name: "range", Metadata: ownedMetadata(c.topics, owned)}}
-	resp, ok := s.ask(c.name, 9, func(t Turn) shard.Result { return s.s.JoinGroup(t, req) }).(*api.JoinGroupResponse)
-	if !ok {
+	c.waits = s.last + 1
+	resp, _ := s.ask(c.name, 9, func(t Turn) shard.Result { return s.s.JoinGroup(t, req) }).(*api.JoinGroupResponse)
+	if _, open := s.tickets[c.waits]; resp == nil && open {
 		return
 	}
+	if late, ok := c.late.(*api.JoinGroupResponse); ok && (s.sure || s.rnd.IntN(4) > 0) {
+		resp = late
+	}
+	if c.waits, c.late = shard.NoTicket, nil; resp != nil {
+		s.classicJoined(c, resp)
+	}
+}
+
+func (s *simConsumers) classicJoined(c *simClient, resp *api.JoinGroupResponse) {
 	switch resp.ErrorCode {
 	case wire.ErrNone:
 		c.memberID, c.epoch, c.synced = resp.MemberID, resp.GenerationID, false
 	case wire.ErrMemberIDRequired:
 		c.memberID = resp.MemberID
+	default:
+		s.classicError(c, resp.ErrorCode)
+	}
+}
+
+// classicError lets a classic client join again, but for one whose instance has another client now.
+func (s *simConsumers) classicError(c *simClient, code wire.ErrorCode) {
+	c.epoch, c.synced = 0, false
+	switch code {
 	case wire.ErrUnknownMemberID:
 		c.memberID, c.has = "", map[string]bool{}
+	case wire.ErrFencedInstanceID:
+		s.clients = slices.DeleteFunc(s.clients, func(o *simClient) bool { return o == c })
 	}
 }
 

@@ -330,8 +330,8 @@ func TestLiveAfterLoad(t *testing.T) {
 		}
 		s.live(longest + time.Second)
 		// A group that turned classic when the last silent member of the consumer protocol left has begun the sessions of the
-		// silent classic ones anew.
-		s.live(time.Minute)
+		// silent classic ones anew, and a join phase that waits for them. Static ones are still there after that, for one more session.
+		s.live(2 * time.Minute)
 		if err := s.settled(); err != nil {
 			t.Fatalf("seed %d: %v\n%s", seed, err, durable(s.s))
 		}
