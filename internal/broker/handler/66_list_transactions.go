@@ -38,12 +38,7 @@ func (d *TxnDesk) listTransactions(req *server.Request) {
 	now := time.Now().UnixMilli()
 	code := d.d.Txns.ReadAll(func(s *txn.Shard) {
 		s.List(func(name string, t *txn.Transaction) {
-			switch {
-			case len(in.ProducerIDFilters) > 0 && !slices.Contains(in.ProducerIDFilters, int64(t.ProducerID)):
-			case len(in.StateFilters) > 0 && !slices.Contains(in.StateFilters, t.State.String()):
-			case in.DurationFilter >= 0 && now-t.StartMs <= in.DurationFilter:
-			case pattern != nil && !pattern.MatchString(name):
-			default:
+			if listed(in, pattern, now, name, t) {
 				out.TransactionStates = append(out.TransactionStates, api.ListTransactionsResponseTransactionState{TransactionalID: name,
 					ProducerID: int64(t.ProducerID), TransactionState: t.State.String()})
 			}
@@ -54,6 +49,20 @@ func (d *TxnDesk) listTransactions(req *server.Request) {
 		out.ErrorCode = coord.ClientError(code)
 	}
 	req.Answer(out)
+}
+
+// listed reports whether a transaction passes all filters. By its age it does if it began longer ago, to the millisecond; one that
+// never began is of all ages.
+func listed(in *api.ListTransactionsRequest, pattern *regexp.Regexp, nowMs int64, name string, t *txn.Transaction) bool {
+	switch {
+	case len(in.ProducerIDFilters) > 0 && !slices.Contains(in.ProducerIDFilters, int64(t.ProducerID)):
+	case len(in.StateFilters) > 0 && !slices.Contains(in.StateFilters, t.State.String()):
+	case in.DurationFilter >= 0 && nowMs-t.StartMs <= in.DurationFilter:
+	case pattern != nil && !pattern.MatchString(name):
+	default:
+		return true
+	}
+	return false
 }
 
 // wholePattern compiles a pattern that has to match a name from its beginning to its end.
