@@ -17,6 +17,7 @@ type batch struct {
 	limit int  // of its bytes
 	taken bool // somebody is about to write this adaptive batch
 	ready bool // and has given way to those that were ready to join it
+	left  bool // that is an Agenda
 	// alone is a batch that belongs to a transaction: nothing joins it. marker, if there is one, stands for the builder's records.
 	alone    bool
 	marker   []byte
@@ -37,6 +38,10 @@ const (
 
 // lonely says whether nobody is expected to join the batch that is opened now.
 func (c *cell[M]) lonely() bool { return c.unshared >= lonelyAfter && c.unshared%lonelyTries != 0 }
+
+// leftAtMost bounds how long a batch is left to an Agenda: whose it is may be held up by another partition, and those who have joined
+// the batch with him.
+const leftAtMost = 10 * time.Millisecond
 
 // recordOverhead bounds what a record takes in a batch beyond its key and value.
 const recordOverhead = 32
@@ -137,7 +142,7 @@ func (c *cell[M]) ripe(now time.Time) bool {
 		return true
 	}
 	if c.rt.opts.Linger < 0 {
-		return b.ready
+		return b.ready || b.left && now.Sub(b.began) >= leftAtMost
 	}
 	return now.Sub(b.began) >= c.rt.opts.Linger
 }

@@ -82,6 +82,7 @@ type op struct {
 	reply    any
 	then     shard.Continuation
 	required id.Offset // committed when the high watermark reaches it
+	waits    bool      // for more than its own turn
 	deadline time.Time
 }
 
@@ -122,7 +123,7 @@ func (c *cell[M]) do(reply Reply, decide func(M, time.Time, shard.Ticket) shard.
 	opened := c.batch == nil
 	c.decide(c.last, decide)
 	if b := c.batch; a != nil && opened && b != nil && !b.alone && c.rt.opts.Linger < 0 && a.Later(func() { c.write(b) }) {
-		b.taken, b.ready = true, false
+		b.taken, b.ready, b.left = true, false, true
 	}
 	c.leave()
 }
@@ -273,6 +274,9 @@ func (c *cell[M]) plan(now time.Time) {
 	if c.batch != nil && c.rt.opts.Linger > 0 {
 		earlier(c.batch.began.Add(c.rt.opts.Linger))
 	}
+	if c.batch != nil && c.batch.left {
+		earlier(c.batch.began.Add(leftAtMost))
+	}
 	if len(c.written) > 0 {
 		earlier(c.written[0].deadline)
 	}
@@ -315,9 +319,7 @@ func (c *cell[M]) meetAll(now time.Time) {
 
 // meet tells a decision its fate.
 func (c *cell[M]) meet(now time.Time, f fate) {
-	if f.op.required > 0 {
-		c.rt.metrics.PurgatoryTime.Observe(now, now.Sub(f.op.deadline.Add(-c.rt.opts.WriteTimeout)).Nanoseconds())
-	}
+	c.waited(now, f.op)
 	if f.op.then != nil {
 		c.carry(now, shard.NoTicket, f.op.then(now, f.code))
 	}
@@ -325,6 +327,13 @@ func (c *cell[M]) meet(now time.Time, f fate) {
 		c.close(f.op.ticket, nil, f.code)
 	} else if f.op.reply != nil {
 		c.close(f.op.ticket, f.op.reply, wire.ErrNone)
+	}
+}
+
+// waited counts how long a decision has waited, if it had to.
+func (c *cell[M]) waited(now time.Time, o *op) {
+	if o.waits {
+		c.rt.metrics.PurgatoryTime.Observe(now, now.Sub(o.deadline.Add(-c.rt.opts.WriteTimeout)).Nanoseconds())
 	}
 }
 
@@ -355,6 +364,7 @@ func (c *cell[M]) carry(now time.Time, t shard.Ticket, res shard.Result) {
 	case c.batch != nil:
 		c.batch.messages = append(c.batch.messages, res.Messages...)
 		if asked {
+			o.waits = true
 			c.batch.ops = append(c.batch.ops, o)
 		}
 	case c.settled.Load() < int64(c.next):
@@ -362,7 +372,7 @@ func (c *cell[M]) carry(now time.Time, t shard.Ticket, res shard.Result) {
 			c.held = append(c.held, held{c.next, res.Messages})
 		}
 		if asked {
-			o.required = c.next
+			o.required, o.waits = c.next, true
 			c.written = append(c.written, o)
 		}
 	default:
@@ -388,6 +398,16 @@ func (c *cell[M]) die() {
 	c.dead.Store(true)
 	c.up.Store(false)
 	c.state = gone
+	now := time.Now()
+	if c.batch != nil {
+		c.written = append(c.written, c.batch.ops...)
+	}
+	for _, o := range c.written {
+		c.waited(now, o)
+	}
+	for _, f := range c.fates {
+		c.waited(now, f.op)
+	}
 	for _, t := range slices.Sorted(maps.Keys(c.tickets)) {
 		c.close(t, nil, wire.ErrNotCoordinator)
 	}

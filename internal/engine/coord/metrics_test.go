@@ -81,6 +81,29 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%d flushes", n)
 		}
 
+		// Who waits in vain has waited, too: for a batch that is refused, and for the end of the leadership.
+		waits = commit(r, 0, "g", 1)
+		pass(300 * time.Millisecond)
+		l.set(0, func(p *memPartition) { p.refuse = wire.ErrNotEnoughReplicas })
+		pass(time.Second)
+		expect(t, "refused", waits, "NOT_ENOUGH_REPLICAS")
+		l.set(0, func(p *memPartition) { p.refuse, p.hold = nil, true })
+		commit(r, 0, "g", 1)
+		pass(600 * time.Millisecond)
+		commit(r, 0, "g", 1)
+		synctest.Wait()
+		count := m.PurgatoryTime.Read(time.Now()).Count
+		if count != 2 {
+			t.Errorf("%d have waited", count)
+		}
+		r.Elected(0, l.depose(0))
+		gauges("elected again", Gauges{Active: 1})
+		if f := m.PurgatoryTime.Read(time.Now()); f.Count != 4 || time.Duration(f.Sum) != 5600*time.Millisecond {
+			t.Errorf("waiting: %+v", f)
+		}
+		commit(r, 0, "g", 1)
+		pass(time.Second)
+
 		kept := r.Gauges().BufferBytes
 		large := strings.Repeat("m", 30_000)
 		req := commitRequest("g", 0, 2)

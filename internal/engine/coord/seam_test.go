@@ -388,6 +388,14 @@ func TestBatchLeftForLater(t *testing.T) {
 		if n := appends() - before; n != 1 {
 			t.Fatalf("%d appends for three decisions", n)
 		}
+		// Whose it is may be held up elsewhere.
+		put("late", a)
+		put("joined", nil)
+		pass(leftAtMost - 1)
+		w.expect()
+		pass(1)
+		w.expect("joined: put joined", "late: put late")
+		a.work()
 		put("d", &agenda{}) // refuses
 		w.expect("d: put d")
 		// What must be written at once takes what was left for later with it.
