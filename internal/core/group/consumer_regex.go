@@ -114,7 +114,8 @@ func (s *Shard) refreshPatterns(g, before *consumerGroup, due bool) {
 	if lastMs >= 0 && nowMs <= lastMs+minRegexRefresh.Milliseconds() {
 		return
 	}
-	due = due || patterns.Len() != before.regexes.Len() || version < s.newTopicsSince() || nowMs > lastMs+s.cfg.Consumer.RegexRefreshInterval.Milliseconds()
+	newTopics := version < s.newTopicsSince()
+	due = due || patterns.Len() != before.regexes.Len() || newTopics || nowMs > lastMs+s.cfg.Consumer.RegexRefreshInterval.Milliseconds()
 	if !due {
 		return
 	}
@@ -129,19 +130,16 @@ func (s *Shard) refreshPatterns(g, before *consumerGroup, due bool) {
 	s.timers.Set(timerKey{kind: timerRegex, group: g.name}, s.now, struct{}{})
 }
 
-// newTopicsSince returns the version of the last image that had new topics in it.
+// newTopicsSince returns the version of the last image that had new topics in it. Every look asks, so that what is new to the next one is
+// new since this one.
 func (s *Shard) newTopicsSince() int64 {
 	if s.image.Topics == s.seenTopics {
 		return s.newTopicsAt
 	}
-	if s.seenTopics == nil {
-		s.newTopicsAt = int64(s.image.Provenance.Offset)
-	} else {
-		for t := range s.image.Topics.All() {
-			if s.seenTopics.ByID(t.ID) == nil {
-				s.newTopicsAt = int64(s.image.Provenance.Offset)
-				break
-			}
+	for t := range s.image.Topics.All() {
+		if s.seenTopics.ByID(t.ID) == nil {
+			s.newTopicsAt = int64(s.image.Provenance.Offset)
+			break
 		}
 	}
 	s.seenTopics = s.image.Topics

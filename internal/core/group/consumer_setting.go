@@ -15,6 +15,9 @@ func (s *Shard) Observe(img *image.Image) { s.observe(img) }
 func (s *Shard) observe(img *image.Image) {
 	if img != nil && (s.image == nil || img.Provenance.Offset >= s.image.Provenance.Offset) {
 		s.image = img
+		if s.seenTopics == nil {
+			s.seenTopics, s.newTopicsAt = img.Topics, int64(img.Provenance.Offset)
+		}
 	}
 }
 
