@@ -20,7 +20,8 @@ var (
 // TestSimulation runs producers of both kinds, zombies among them, against one shard and a few partitions, with lost and
 // late requests and answers, lost batches and new leaders, and looks at what readers of committed data would see: a
 // transaction is seen in whole or not at all (atomicity), a commit that was confirmed is seen, an abort that was confirmed
-// is not, nobody whose successor was let in gets anything in, and after all is healed nothing is open.
+// is not, nobody whose successor was let in gets anything in, nobody is told that he is fenced whom nobody has fenced, and after
+// all is healed nothing is open.
 func TestSimulation(t *testing.T) {
 	const steps = 3_000
 	if *simSeed != 0 {
@@ -40,10 +41,11 @@ func TestSimulation(t *testing.T) {
 // TestSimulationSees breaks a rule at a time and expects the simulation to see it.
 func TestSimulationSees(t *testing.T) {
 	for name, breakIt := range map[string]func(*simulation){
-		"markers leave before their decision is committed": func(s *simulation) { s.early = true },
-		"answers leave before their decision is committed": func(s *simulation) { s.hasty = true },
-		"a new leader forgets the markers that are due":    func(s *simulation) { s.forgetful = true },
-		"a marker is lost, and reported as written":        func(s *simulation) { s.dropMarker = true },
+		"markers leave before their decision is committed":     func(s *simulation) { s.early = true },
+		"answers leave before their decision is committed":     func(s *simulation) { s.hasty = true },
+		"a new leader forgets the markers that are due":        func(s *simulation) { s.forgetful = true },
+		"a marker is lost, and reported as written":            func(s *simulation) { s.dropMarker = true },
+		"who is at the next transaction is taken for a zombie": func(s *simulation) { s.impatient = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			seed := uint64(time.Now().UnixNano())
@@ -63,17 +65,18 @@ func TestSimulationSees(t *testing.T) {
 // simulation is the world around the shard.
 type simulation struct {
 	*world
-	dropMarker bool
-	rnd        *rand.Rand
-	partitions map[id.TopicPartition]*simPartition
-	clients    []*simClient
-	waiting    map[shard.Ticket]func(body any, code wire.ErrorCode)
-	late       []func()     // requests sent a second time, some time
-	flying     []simMarkers // on their way, perhaps again
-	leader     int          // counts the coordinators
-	outcome    map[string]*simTxn
-	inits      int
-	fencedAt   map[string]int // per transactional id, the number of the newest client that was let in
+	dropMarker, impatient bool
+	rnd                   *rand.Rand
+	partitions            map[id.TopicPartition]*simPartition
+	clients               []*simClient
+	waiting               map[shard.Ticket]func(body any, code wire.ErrorCode)
+	late                  []func()     // requests sent a second time, some time
+	flying                []simMarkers // on their way, perhaps again
+	leader                int          // counts the coordinators
+	outcome               map[string]*simTxn
+	inits                 int
+	fencedAt              map[string]int // per transactional id, the number of the newest client that was let in
+	fences                map[string]int // per transactional id, how often somebody may have been fenced
 }
 
 // simPartition is a partition as its leader sees it.
@@ -97,6 +100,7 @@ type simClient struct {
 	name    string
 	version int16
 	serial  int // counts those that were let in, in that order
+	fences  int // what simulation.fences was when this one was let in
 	pid     id.ProducerID
 	epoch   id.ProducerEpoch
 	txn     *simTxn
@@ -104,9 +108,11 @@ type simClient struct {
 	dead    bool
 }
 
+var simNames = []string{"a", "b", "c"}
+
 func newSim(t testing.TB, seed uint64) *simulation {
 	s := &simulation{world: newWorld(t, 2), rnd: rand.New(rand.NewPCG(seed, 3)), partitions: map[id.TopicPartition]*simPartition{},
-		waiting: map[shard.Ticket]func(any, wire.ErrorCode){}, outcome: map[string]*simTxn{}, fencedAt: map[string]int{}}
+		waiting: map[shard.Ticket]func(any, wire.ErrorCode){}, outcome: map[string]*simTxn{}, fencedAt: map[string]int{}, fences: map[string]int{}}
 	s.world.seen = s.trace
 	s.world.heard = func(t shard.Ticket, body any, code wire.ErrorCode) {
 		done := s.waiting[t]
@@ -117,6 +123,15 @@ func newSim(t testing.TB, seed uint64) *simulation {
 			done(nil, wire.ErrRequestTimedOut)
 		}
 	}
+	for _, name := range simNames {
+		if s.rnd.IntN(2) == 0 { // had its transactional id for long: the epochs of its producer id soon come to their end
+			pid := s.ids
+			s.ids++
+			s.carry(shard.NoTicket, shard.Result{Records: []shard.Record{transactionRecord(name, &Transaction{ProducerID: pid, PreviousProducerID: pid,
+				NextProducerID: id.NoProducer, LastEpoch: id.NoProducerEpoch, Epoch: maxEpoch - 2 - id.ProducerEpoch(s.rnd.IntN(20)), TimeoutMs: 30_000, StartMs: -1, UpdateMs: s.now.UnixMilli()}, s.level)}})
+		}
+	}
+	s.settle()
 	for i := range 4 {
 		s.partitions[id.TopicPartition{Topic: "t", Partition: int32(i)}] = &simPartition{map[id.ProducerID]id.ProducerEpoch{}, map[id.ProducerID][]*simTxn{}, map[id.ProducerID]int{}}
 	}
@@ -200,7 +215,7 @@ func (s *simulation) step() {
 		s.leader++
 		s.move(s.hw + s.rnd.IntN(len(s.log)-s.hw+1))
 	case n == 8:
-		s.advance(time.Duration(s.rnd.IntN(20_000)) * time.Millisecond)
+		s.timeout(time.Duration(s.rnd.IntN(20_000)) * time.Millisecond)
 	case n < 30:
 		s.takeSent()
 		if len(s.flying) > 0 {
@@ -215,7 +230,7 @@ func (s *simulation) step() {
 			again()
 		}
 	case n < 38 || len(s.clients) == 0:
-		c := &simClient{name: []string{"a", "b", "c"}[s.rnd.IntN(3)], version: 2 * int16(s.rnd.IntN(2)), pid: id.NoProducer, epoch: id.NoProducerEpoch}
+		c := &simClient{name: simNames[s.rnd.IntN(len(simNames))], version: 2 * int16(s.rnd.IntN(2)), pid: id.NoProducer, epoch: id.NoProducerEpoch}
 		s.clients = append(s.clients, c)
 		if len(s.clients) > 8 {
 			s.clients = s.clients[1:]
@@ -227,6 +242,27 @@ func (s *simulation) step() {
 	}
 	if s.rnd.IntN(200) == 0 {
 		s.check()
+	}
+}
+
+// timeout lets time pass, and sees whose transaction has had its own.
+func (s *simulation) timeout(d time.Duration) {
+	ongoing := map[string]bool{}
+	for name, t := range s.s.txns {
+		ongoing[name] = t.State == Ongoing
+	}
+	s.advance(d)
+	for name, t := range s.s.txns {
+		if ongoing[name] && t.State != Ongoing {
+			s.fences[name]++
+		}
+	}
+}
+
+// fenced looks at whether a client that is told so has been fenced.
+func (s *simulation) fenced(c *simClient, code wire.ErrorCode) {
+	if (code == wire.ErrProducerFenced || code == wire.ErrInvalidProducerIDMapping) && s.fences[c.name] == c.fences {
+		s.failf("%s tells client %d %s, and nobody has fenced it", c.name, c.serial, code.Name())
 	}
 }
 
@@ -279,6 +315,7 @@ func (s *simulation) act(c *simClient) {
 			switch {
 			case !ok || code == wire.ErrConcurrentTransactions:
 			case code != wire.ErrNone:
+				s.fenced(c, code)
 				c.dead = true
 			default:
 				s.produce(tp, pid, epoch, x)
@@ -290,7 +327,12 @@ func (s *simulation) act(c *simClient) {
 }
 
 func (s *simulation) init(c *simClient) {
+	fences := 0
 	s.ask(c, func(t Turn) shard.Result {
+		s.fences[c.name]++
+		if fences == 0 { // and not what comes late, which fences the client itself
+			fences = s.fences[c.name]
+		}
 		return s.s.InitProducerID(t, Init{TransactionalID: c.name, TimeoutMs: 30_000, ProducerID: id.NoProducer, Epoch: id.NoProducerEpoch})
 	},
 		func(body any, _ wire.ErrorCode) {
@@ -302,7 +344,7 @@ func (s *simulation) init(c *simClient) {
 			case r.Epoch < 0 || r.Epoch >= maxEpoch:
 				s.failf("init gives epoch %d", r.Epoch)
 			default:
-				c.pid, c.epoch = r.ProducerID, r.Epoch
+				c.pid, c.epoch, c.fences = r.ProducerID, r.Epoch, fences
 				s.inits++
 				c.serial, s.fencedAt[c.name] = s.inits, s.inits
 			}
@@ -311,7 +353,12 @@ func (s *simulation) init(c *simClient) {
 
 func (s *simulation) end(c *simClient, commit bool) {
 	x, p := c.txn, Producer{c.name, c.pid, c.epoch}
-	s.ask(c, func(t Turn) shard.Result { return s.s.End(t, p, commit, c.version) }, func(body any, code wire.ErrorCode) {
+	s.ask(c, func(t Turn) shard.Result {
+		if cur := s.s.txns[p.TransactionalID]; s.impatient && cur != nil && cur.State.preparing() && cur.Epoch == p.Epoch {
+			return s.s.reply(nameless(wire.ErrProducerFenced))
+		}
+		return s.s.End(t, p, commit, c.version)
+	}, func(body any, code wire.ErrorCode) {
 		r, ok := body.(Identity)
 		switch {
 		case !ok:
@@ -322,6 +369,7 @@ func (s *simulation) end(c *simClient, commit bool) {
 		case r.Code == wire.ErrConcurrentTransactions:
 			s.again(c, x, p, commit)
 		case r.Code != wire.ErrNone:
+			s.fenced(c, r.Code)
 			c.dead = true
 		default:
 			s.ended(c, x, r, commit)
