@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/broker/server"
+	"github.com/moldau-io/moldau/internal/core/group"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/engine/coord"
 	"github.com/moldau-io/moldau/internal/engine/log"
@@ -91,10 +93,13 @@ func (r *groupRig) topic(name string, partitions int32) {
 	r.replay(recs...)
 }
 
-// lead changes the leader of all partitions of __consumer_offsets.
-func (r *groupRig) lead(leader int32) {
+// lead changes the leader of all partitions of __consumer_offsets, or of those named.
+func (r *groupRig) lead(leader int32, only ...int32) {
 	var recs []logrec.MetadataRecord
 	for _, p := range r.image().Topics.ByName(offsetsTopic).Partitions {
+		if len(only) > 0 && !slices.Contains(only, p.ID) {
+			continue
+		}
 		c := logrec.NewPartitionChangeRecord()
 		c.PartitionID, c.TopicID, c.Leader = p.ID, testTopicID(offsetsTopic), leader
 		recs = append(recs, c)
@@ -376,6 +381,96 @@ func TestMembershipAtEveryVersion(t *testing.T) {
 		}
 		if d := cmp.Diff(map[string]wire.ErrorCode{name: 0, "none": wire.ErrGroupIDNotFound}, got); d != "" || len(deleted.Results) != 2 {
 			t.Errorf("version %d: deleted %+v", version, deleted.Results)
+		}
+	}
+}
+
+// TestGroupsOfSeveralPartitions: of the groups of one request each is answered by its own partition.
+func TestGroupsOfSeveralPartitions(t *testing.T) {
+	r := newGroupRig(t)
+	r.topic(offsetsTopic, 3)
+	r.topic("orders", 1)
+	level := logrec.FeatureLevelRecord{Name: "group.version", FeatureLevel: 1}
+	r.replay(&level)
+	c := r.dial()
+	names := map[int32]string{} // by partition
+	for n := 0; len(names) < 3; n++ {
+		name := fmt.Sprintf("g%d", n)
+		names[group.PartitionOf(name, 3)] = name
+	}
+	var all []string
+	for p := range int32(3) {
+		all = append(all, names[p])
+		c.ready(names[p])
+		req := commitOf("orders", 1)
+		req.GroupID = names[p]
+		if got := c.told(9, req); got != "NONE" {
+			t.Fatal(got)
+		}
+	}
+	r.lead(-1, 1)
+	for c.told(4, &api.HeartbeatRequest{GroupID: names[1], MemberID: "nobody"}) != "NOT_COORDINATOR" {
+	}
+	for _, ask := range []struct {
+		what  string
+		codes func() map[string]wire.ErrorCode
+		want  map[string]wire.ErrorCode
+	}{
+		{"list", func() map[string]wire.ErrorCode {
+			var resp api.ListGroupsResponse
+			c.call(5, &api.ListGroupsRequest{}, &resp)
+			got := map[string]wire.ErrorCode{}
+			for _, g := range resp.Groups {
+				got[g.GroupID] = resp.ErrorCode
+			}
+			return got
+		}, map[string]wire.ErrorCode{names[0]: 0, names[2]: 0}},
+		{"describe", func() map[string]wire.ErrorCode {
+			var resp api.DescribeGroupsResponse
+			c.call(6, &api.DescribeGroupsRequest{Groups: all}, &resp)
+			got := map[string]wire.ErrorCode{}
+			for _, g := range resp.Groups {
+				got[g.GroupID] = g.ErrorCode
+			}
+			return got
+		}, map[string]wire.ErrorCode{names[0]: 0, names[1]: wire.ErrNotCoordinator, names[2]: 0}},
+		{"describe consumers", func() map[string]wire.ErrorCode {
+			var resp api.ConsumerGroupDescribeResponse
+			c.call(1, &api.ConsumerGroupDescribeRequest{GroupIDs: append([]string{""}, all...)}, &resp)
+			got := map[string]wire.ErrorCode{}
+			for _, g := range resp.Groups {
+				got[g.GroupID] = g.ErrorCode
+			}
+			return got
+		}, map[string]wire.ErrorCode{"": wire.ErrInvalidGroupID, names[0]: wire.ErrGroupIDNotFound, names[1]: wire.ErrNotCoordinator, names[2]: wire.ErrGroupIDNotFound}},
+		{"fetch", func() map[string]wire.ErrorCode {
+			req := fetchOf(true)
+			one := req.Groups[0]
+			req.Groups = nil
+			for _, name := range all {
+				one.GroupID = name
+				req.Groups = append(req.Groups, one)
+			}
+			var resp api.OffsetFetchResponse
+			c.call(9, req, &resp)
+			got := map[string]wire.ErrorCode{}
+			for _, g := range resp.Groups {
+				got[g.GroupID] = g.ErrorCode
+			}
+			return got
+		}, map[string]wire.ErrorCode{names[0]: 0, names[1]: wire.ErrNotCoordinator, names[2]: 0}},
+		{"delete", func() map[string]wire.ErrorCode {
+			var resp api.DeleteGroupsResponse
+			c.call(3, &api.DeleteGroupsRequest{GroupsNames: append(all, "")}, &resp)
+			got := map[string]wire.ErrorCode{}
+			for _, g := range resp.Results {
+				got[g.GroupID] = g.ErrorCode
+			}
+			return got
+		}, map[string]wire.ErrorCode{names[0]: 0, names[1]: wire.ErrNotCoordinator, names[2]: 0, "": wire.ErrGroupIDNotFound}},
+	} {
+		if d := cmp.Diff(ask.want, ask.codes()); d != "" {
+			t.Errorf("%s (-want +got)\n%s", ask.what, d)
 		}
 	}
 }
