@@ -80,11 +80,11 @@ func (c *cell[M]) events() {
 	}
 }
 
-// event takes the event that has waited longest.
+// event takes the event that has waited longest. A cell that is dead leaves them to whoever inherits them.
 func (c *cell[M]) event() (p posted[M], any bool) {
 	c.inboxMu.Lock()
 	defer c.inboxMu.Unlock()
-	if len(c.inbox) == 0 {
+	if c.dead.Load() || len(c.inbox) == 0 {
 		return p, false
 	}
 	p, c.inbox[0] = c.inbox[0], p

@@ -18,7 +18,8 @@ func (l ReplicaLog) tp(partition int32) id.TopicPartition {
 	return id.TopicPartition{Topic: l.Topic, Partition: partition}
 }
 
-// Append implements Log.
+// Append implements Log. With fewer in-sync replicas than the topic needs it is refused at once. Kafka does so for transactions; its
+// group coordinator appends all the same, and every decision, also one without records, fails at its timeout.
 func (l ReplicaLog) Append(partition int32, epoch id.LeaderEpoch, batch Batch) (id.Offset, error) {
 	res, err := l.Manager.AppendTransactional(l.tp(partition), epoch, batch.Bytes, batch.TransactionVersion, log.VerificationGuard(batch.Guard))
 	return res.NextOffset, err

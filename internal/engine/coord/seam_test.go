@@ -23,8 +23,11 @@ type notes struct {
 	pending map[id.ProducerID]map[string]string
 	undo    []noteUndo
 	hw      id.Offset
-	at      time.Time // a deadline
-	fail    string    // which method panics
+	at      time.Time     // a deadline
+	retry   time.Duration // when it comes again if its records are lost; 0 is never
+	fail    string        // which method panics
+	// partition is where it is, if that matters.
+	partition int32
 }
 
 type noteUndo struct {
@@ -132,7 +135,16 @@ func (n *notes) Expire(now time.Time) (shard.Result, bool) {
 	}
 	n.boom("Expire")
 	n.at = time.Time{}
-	return n.put("expired", "yes"), true
+	res := n.put("expired", "yes")
+	if n.retry > 0 {
+		res.Then = func(now time.Time, code wire.ErrorCode) shard.Result {
+			if code != wire.ErrNone {
+				n.at = now.Add(n.retry)
+			}
+			return shard.Result{}
+		}
+	}
+	return res, true
 }
 
 func (n *notes) put(key, value string) shard.Result {
@@ -504,6 +516,66 @@ func TestSlowAppendDelaysOnlyItsShard(t *testing.T) {
 		close(gate)
 		w.expect("stuck: put stuck")
 		w.state("all=1 stuck=1")
+	})
+}
+
+// TestDeadlineMoves: a core that changes its mind about its deadline is asked when it is due and not before, and not at all if there is
+// none any more, even if it was due while somebody else had the cell.
+func TestDeadlineMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNoteWorld(t, 1, nil)
+		start := time.Now()
+		at := func(d time.Duration) {
+			w.do(0, "at", func(n *notes) shard.Result { n.at = start.Add(d); return shard.Result{Reply: d} })
+			w.expect("at: " + d.String())
+		}
+		until := func(d time.Duration, want string) {
+			t.Helper()
+			pass(time.Until(start.Add(d)))
+			w.state(want)
+		}
+		at(10 * time.Second)
+		at(2 * time.Second)
+		until(2*time.Second-1, "")
+		until(2*time.Second, "expired=yes")
+		w.put(0, "expired", "no")
+		w.expect("expired: put expired")
+		at(5 * time.Second)
+		at(8 * time.Second)
+		until(8*time.Second-1, "expired=no")
+		until(8*time.Second, "expired=yes")
+		w.put(0, "expired", "no")
+		w.expect("expired: put expired")
+		at(10 * time.Second)
+		w.do(0, "none", func(n *notes) shard.Result { n.at = time.Time{}; return shard.Result{Reply: "none"} })
+		w.expect("none: none")
+		until(15*time.Second, "expired=no")
+		at(16 * time.Second)
+		gate := make(chan struct{})
+		go w.do(0, "held", func(n *notes) shard.Result { <-gate; n.at = time.Time{}; return shard.Result{Reply: "free"} })
+		synctest.Wait()
+		pass(10 * time.Second)
+		close(gate)
+		w.expect("held: free")
+		w.state("expired=no")
+		// What has passed already is due at once, and what a lost append leaves is asked for again.
+		at(time.Second)
+		w.state("expired=yes")
+		w.put(0, "expired", "no")
+		w.expect("expired: put expired")
+		w.l.set(0, func(p *memPartition) { p.refuse = wire.ErrNotEnoughReplicas })
+		w.do(0, "again", func(n *notes) shard.Result {
+			n.at, n.retry = time.Now().Add(time.Second), 500*time.Millisecond
+			return shard.Result{Reply: "again"}
+		})
+		w.expect("again: again")
+		pass(1100 * time.Millisecond)
+		w.state("expired=no")
+		w.l.set(0, func(p *memPartition) { p.refuse = nil })
+		pass(300 * time.Millisecond)
+		w.state("expired=no")
+		pass(100 * time.Millisecond)
+		w.state("expired=yes")
 	})
 }
 
