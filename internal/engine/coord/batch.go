@@ -149,6 +149,10 @@ func (c *cell[M]) ripe(now time.Time) bool {
 
 // flush writes the open batch. The code says why it could not; its decisions have failed then.
 func (c *cell[M]) flush() wire.ErrorCode {
+	if c.dead.Load() {
+		c.die()
+		return wire.ErrNotCoordinator
+	}
 	b := c.batch
 	var err error
 	began := time.Now()

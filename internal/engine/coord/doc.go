@@ -66,10 +66,11 @@
 // batch is appended (offset assignment and write are one critical section), never while waiting: replies and messages leave after
 // it is released, in the goroutine that made them possible. Deadlines, high watermarks that advance elsewhere, and events only
 // leave a mark on the cell; whoever is busy with it sees the mark before he goes, and if nobody is, a goroutine is started for
-// it, one per cell at the most. A cell whose leadership is over ends before anything else is done with it: the high watermark may be
-// that of the next leader's records already. What [Runtime.DoAll] has told it and it has not heard goes to the cell that takes its place.
-// So a slow append delays its own partition and nothing else. The runtime's one goroutine keeps
+// it, one per cell at the most. So a slow append delays its own partition and nothing else. The runtime's one goroutine keeps
 // a heap with one entry per cell, above the heap of deadlines that each core keeps, and never enters a cell.
+//
+// A cell whose leadership is over ends before anything else is done with it: the log may have the next leader's records already, and
+// its high watermark speak of them. What [Runtime.DoAll] has told the cell and it has not heard goes to the one that takes its place.
 //
 // Bounded are the tickets of a cell (Options.MaxWaiting) and its events; decisions without a ticket come from the core's own
 // deadlines and from events.

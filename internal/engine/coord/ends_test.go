@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 )
@@ -37,6 +38,26 @@ func TestWatermarkOfTheNextLeader(t *testing.T) {
 		w.l.set(0, func(p *memPartition) { p.end += 5 }) // what this broker replicates as a follower
 		close(gate)
 		w.expect("slow: NOT_COORDINATOR", "a: NOT_COORDINATOR")
+	})
+}
+
+// TestNothingIsWrittenAfterTheEnd: when the topic is deleted and made again, the log has the leader epoch that the former one had.
+func TestNothingIsWrittenAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNoteWorld(t, 1, func(_ *noteWorld, o *Options[*notes]) { o.Linger = time.Hour })
+		w.put(0, "a", "1")
+		gate := make(chan struct{})
+		go w.do(0, "slow", func(*notes) shard.Result { // writes what is open first
+			<-gate
+			return shard.Result{Reply: "ended", Marker: &shard.Marker{Producer: shard.Producer{ID: 1}, Change: noteEnd{1, true}}}
+		})
+		synctest.Wait()
+		w.r.Resigned(0, id.NoLeaderEpoch)
+		close(gate)
+		w.expect("slow: NOT_COORDINATOR", "a: NOT_COORDINATOR")
+		if n := w.l.parts[0].appends; n != 0 {
+			t.Errorf("%d appends", n)
+		}
 	})
 }
 
