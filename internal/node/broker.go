@@ -97,7 +97,7 @@ func imbalanceCheck(b *conf.Broker) time.Duration {
 	if !b.Bool("auto.leader.rebalance.enable") {
 		return 0
 	}
-	return time.Duration(b.Long("leader.imbalance.check.interval.seconds")) * time.Second
+	return b.Span("leader.imbalance.check.interval.seconds", time.Second)
 }
 
 // dialController opens a pipe, or a connection, to the controller of this node, which is the only one.

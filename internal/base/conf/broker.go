@@ -154,6 +154,15 @@ func (b *Broker) List(key string) []string { return b.value(key, List).list }
 // Millis returns a key in milliseconds as a duration; Long.MAX_VALUE becomes Forever, negative values stay negative.
 func (b *Broker) Millis(key string) time.Duration { return millis(b.Long(key)) }
 
+// Span returns a key that counts in a unit other than milliseconds as a duration; what is longer than a duration can be is Forever.
+func (b *Broker) Span(key string, unit time.Duration) time.Duration {
+	n := b.Long(key)
+	if n > int64(Forever/unit) {
+		return Forever
+	}
+	return time.Duration(n) * unit
+}
+
 // Original returns the text given for any name, known to the table or not, and whether it was given.
 func (b *Broker) Original(name string) (string, bool) { v, ok := b.originals[name]; return v, ok }
 

@@ -81,7 +81,7 @@ func GroupConfig(c *conf.Broker) group.Config {
 	cfg.MaxSessionTimeout = c.Millis("group.max.session.timeout.ms")
 	cfg.MaxSize = int(c.Int("group.max.size"))
 	cfg.OffsetMetadataMaxSize = int(c.Int("offset.metadata.max.bytes"))
-	cfg.OffsetsRetention = time.Duration(c.Int("offsets.retention.minutes")) * time.Minute
+	cfg.OffsetsRetention = c.Span("offsets.retention.minutes", time.Minute)
 	cfg.RetentionCheckInterval = c.Millis("offsets.retention.check.interval.ms")
 	bounds := func(key string) group.Bounds {
 		return group.Bounds{Min: c.Millis("group.consumer.min." + key), Max: c.Millis("group.consumer.max." + key)}
