@@ -81,10 +81,12 @@ type op struct {
 	ticket   shard.Ticket
 	reply    any
 	then     shard.Continuation
-	required id.Offset // committed when the high watermark reaches it
-	waits    bool      // for more than its own turn
+	required id.Offset // committed when the high watermark reaches it; 0 if it waits for nothing
 	deadline time.Time
 }
+
+// unwritten is what a decision requires whose batch is open.
+const unwritten id.Offset = -1
 
 type fate struct {
 	op   *op
@@ -332,7 +334,7 @@ func (c *cell[M]) meet(now time.Time, f fate) {
 
 // waited counts how long a decision has waited, if it had to.
 func (c *cell[M]) waited(now time.Time, o *op) {
-	if o.waits {
+	if o.required != 0 {
 		c.rt.metrics.PurgatoryTime.Observe(now, now.Sub(o.deadline.Add(-c.rt.opts.WriteTimeout)).Nanoseconds())
 	}
 }
@@ -364,7 +366,7 @@ func (c *cell[M]) carry(now time.Time, t shard.Ticket, res shard.Result) {
 	case c.batch != nil:
 		c.batch.messages = append(c.batch.messages, res.Messages...)
 		if asked {
-			o.waits = true
+			o.required = unwritten
 			c.batch.ops = append(c.batch.ops, o)
 		}
 	case c.settled.Load() < int64(c.next):
@@ -372,7 +374,7 @@ func (c *cell[M]) carry(now time.Time, t shard.Ticket, res shard.Result) {
 			c.held = append(c.held, held{c.next, res.Messages})
 		}
 		if asked {
-			o.required, o.waits = c.next, true
+			o.required = c.next
 			c.written = append(c.written, o)
 		}
 	default:
