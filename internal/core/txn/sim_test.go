@@ -101,6 +101,7 @@ type simClient struct {
 	version int16
 	serial  int // counts those that were let in, in that order
 	fences  int // what simulation.fences was when this one was let in
+	coming  int // what simulation.leader was when it began to come again with what it has, plus 1; 0: it does not
 	pid     id.ProducerID
 	epoch   id.ProducerEpoch
 	txn     *simTxn
@@ -301,6 +302,8 @@ func (s *simulation) act(c *simClient) {
 	switch {
 	case c.pid == id.NoProducer:
 		s.init(c)
+	case c.coming > 0 || s.rnd.IntN(15) == 0:
+		s.comeAgain(c)
 	case c.txn == nil:
 		c.txn = &simTxn{of: c}
 		s.outcome[fmt.Sprintf("%s/%d/%d", c.name, c.serial, len(s.outcome))] = c.txn
@@ -349,6 +352,41 @@ func (s *simulation) init(c *simClient) {
 				c.serial, s.fencedAt[c.name] = s.inits, s.inits
 			}
 		})
+}
+
+// comeAgain lets a client go on after an error, with the id and the epoch it has (KIP-360). What it was at is aborted.
+func (s *simulation) comeAgain(c *simClient) {
+	if c.coming == 0 {
+		c.coming = s.leader + 1
+	}
+	p := Producer{c.name, c.pid, c.epoch}
+	s.ask(c, func(t Turn) shard.Result {
+		// Whoever has the producer's id aborts what is under way; itself it fences only by what comes late.
+		if c.coming > 0 && c.pid == p.ID && c.epoch == p.Epoch && c.fences == s.fences[c.name] {
+			c.fences++
+		}
+		s.fences[c.name]++
+		return s.s.InitProducerID(t, Init{TransactionalID: p.TransactionalID, TimeoutMs: 30_000, ProducerID: p.ID, Epoch: p.Epoch})
+	}, func(body any, _ wire.ErrorCode) {
+		r, ok := body.(Identity)
+		switch {
+		case !ok || r.Code == wire.ErrConcurrentTransactions:
+		case r.Code != wire.ErrNone:
+			if c.coming == s.leader+1 { // the epoch before the last one is not in the log
+				s.fenced(c, r.Code)
+			}
+			c.dead = true
+		case c.serial < s.fencedAt[c.name]:
+			s.failf("%s lets client %d come again after client %d", c.name, c.serial, s.fencedAt[c.name])
+		case r.Epoch < 0 || r.Epoch >= maxEpoch || r.ProducerID == p.ID && r.Epoch <= p.Epoch:
+			s.failf("client %d comes with epoch %d and gets %d", c.serial, p.Epoch, r.Epoch)
+		default:
+			if c.txn != nil {
+				c.txn.confirmed = "abort"
+			}
+			c.pid, c.epoch, c.txn, c.coming = r.ProducerID, r.Epoch, nil, 0
+		}
+	})
 }
 
 func (s *simulation) end(c *simClient, commit bool) {
