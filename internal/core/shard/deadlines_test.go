@@ -50,12 +50,17 @@ func TestDeadlinesAgainstModel(t *testing.T) {
 		if d.Len() != len(model) {
 			t.Fatalf("step %d: %d keys, want %d", step, d.Len(), len(model))
 		}
-		if at, ok := d.Next(); ok {
-			for _, e := range model {
-				if e.at.Before(at) {
-					t.Fatalf("step %d: next %v, but %v is earlier", step, at, e.at)
-				}
+		if _, has := model[key]; d.Has(key) != has {
+			t.Fatalf("step %d: has %d: %v, want %v", step, key, d.Has(key), has)
+		}
+		var next time.Time
+		for _, e := range model {
+			if next.IsZero() || e.at.Before(next) {
+				next = e.at
 			}
+		}
+		if at, ok := d.Next(); ok != (len(model) > 0) || ok && !at.Equal(next) {
+			t.Fatalf("step %d: next %v %v, want %v", step, at, ok, next)
 		}
 	}
 }

@@ -13,6 +13,52 @@ import (
 	"github.com/moldau-io/moldau/internal/wire"
 )
 
+// TestNothingIsOverlooked has decisions, events, deadlines and high watermarks come to a cell at once, and nothing after them: whoever
+// has the cell last must have seen to all of it. If he has not, this test does not end.
+func TestNothingIsOverlooked(t *testing.T) {
+	l := newMemLog(t, 1)
+	loaded := make(chan Origin[*notes], 1)
+	r := New(Options[*notes]{Log: l, Linger: Adaptive, New: func(int32) *notes { return newNotes() }, Send: func(from Origin[*notes], _ any) { loaded <- from }})
+	defer r.Close()
+	r.Elected(0, 0)
+	from := <-loaded
+	for round := range 1000 {
+		l.set(0, func(p *memPartition) { p.hold = true })
+		var all sync.WaitGroup
+		at := make(chan struct{})
+		meet := func(f func(done func())) {
+			all.Add(1)
+			go func() {
+				<-at
+				f(sync.OnceFunc(all.Done))
+			}()
+		}
+		for i := range 3 {
+			meet(func(done func()) {
+				r.Do(0, func(any, wire.ErrorCode) { done() }, func(n *notes, now time.Time, _ shard.Ticket) shard.Result {
+					if i == 0 {
+						n.at = now
+					}
+					return n.put("k", fmt.Sprint(round))
+				})
+			})
+			meet(func(done func()) {
+				from.Report(func(n *notes, _ time.Time) shard.Result {
+					res := n.put("e", fmt.Sprint(round))
+					res.Then = func(time.Time, wire.ErrorCode) shard.Result { done(); return shard.Result{} }
+					return res
+				})
+			})
+		}
+		meet(func(done func()) {
+			l.set(0, func(p *memPartition) { p.hold = false })
+			done()
+		})
+		close(at)
+		all.Wait()
+	}
+}
+
 // TestWhateverHappens lets decisions, messages, their answers and events for all meet failing appends, held commits, panics, foreign
 // writes, changes of leadership and the next leader's records. However they meet: everybody is answered once; what was answered with
 // success, and what a message left for, is in the log; and a partition that is led without a break hears every event for all, once.
