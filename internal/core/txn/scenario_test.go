@@ -24,6 +24,7 @@ import (
 //	hold, release, lose                        the high watermark stays; goes on; what is beyond it is lost
 //	move [lost=N]                              a new leader loads the log without its last N records
 //	advance D, describe NAME, list, epoch NAME E, ids on|off
+//	shift D                                    the clock jumps, without anything that is due on the way
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		w := newWorld(t, 2)
@@ -97,6 +98,12 @@ func (w *world) run(td *datadriven.TestData) {
 			w.t.Fatalf("%s: %v", td.Pos, err)
 		}
 		w.advance(d)
+	case "shift":
+		d, err := time.ParseDuration(name)
+		if err != nil {
+			w.t.Fatalf("%s: %v", td.Pos, err)
+		}
+		w.now = w.now.Add(d)
 	case "describe":
 		w.say("%s", w.show(w.s.Describe(name)))
 	case "list":
