@@ -83,7 +83,7 @@ func (s *Shard) upgrade(g *classicGroup) (*consumerStep, *refusal) {
 	}
 	s.append(groupTombstone(g.name))
 	// A static member that changes its protocol alone changes nothing else. In the middle of a rebalance there are members without an
-	// assignment, and nobody would give them one.
+	// assignment, and nobody would give them one. Kafka leaves it at that: they, or all of them, have nothing in a stable group.
 	d := &consumerStep{s: s, g: newConsumerGroup(g.name), own: true, bump: g.state != Stable}
 	for _, m := range members {
 		d.add(consumerMemberRecord(g.name, m))
