@@ -137,7 +137,7 @@ func (s *Shard) joinAndDowngrade(t Turn, d *consumerStep, m, updated, replaced *
 		return no
 	}
 	bump := changed || !slices.Equal(m.topics, updated.topics)
-	if bump || s.metadataStale(d.g) {
+	if bump || s.metadataStale(before) {
 		s.consumerMetadata(d, bump)
 	}
 	after := updated

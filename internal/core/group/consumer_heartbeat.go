@@ -258,7 +258,7 @@ func (s *Shard) consumerUpdate(d *consumerStep, m, updated *consumerMember, has 
 		return nil, no
 	}
 	bump := d.bump || topicsChanged || patternKnown || s.assignorOf(before) != s.assignorOf(d.g)
-	if bump || s.metadataStale(d.g) {
+	if bump || s.metadataStale(before) {
 		s.consumerMetadata(d, bump)
 	}
 	if no = s.consumerTarget(d); no != nil {

@@ -189,6 +189,7 @@ func (s *Shard) resolved(name string, job *regexJob) {
 	}
 	if hash := s.groupHash(d.g.view.topics); bump || hash != d.g.hash {
 		d.add(consumerEpochRecord(name, d.g.epoch+1, hash))
+		s.checked(d.g)
 		s.count(ConsumerRebalances, 1)
 	}
 	s.res.Atomic = true

@@ -9,13 +9,39 @@ import (
 	"github.com/moldau-io/moldau/internal/wire"
 )
 
-// metadataStale says whether the cluster may have changed since the group's hash was compared with it. A broker that is in another rack
+// metadataStale says whether what the group reads may have changed in the cluster since its hash was compared with it. It is asked of the
+// group as it was before the request: a pattern that is not resolved yet is no change of the cluster. A broker that is in another rack
 // than before counts at once; Kafka sees it when the topic changes, or the group is loaded.
 func (s *Shard) metadataStale(g *consumerGroup) bool {
-	if s.image == nil {
+	o := g.soft
+	switch {
+	case s.image == nil:
 		return false
+	case o.topics == nil, g.epoch < o.checkedAt:
+		return true
 	}
-	return g.soft.topics != s.image.Topics || g.soft.cluster != s.image.Cluster || g.epoch < g.soft.checkedAt
+	if o.topics != s.image.Topics {
+		for name := range g.view.topics.All() {
+			if o.topics.ByName(name) != s.image.Topics.ByName(name) {
+				return true
+			}
+		}
+		o.topics = s.image.Topics
+	}
+	if o.cluster != s.image.Cluster {
+		if s.groupHash(g.view.topics) != g.hash {
+			return true
+		}
+		o.cluster = s.image.Cluster
+	}
+	return false
+}
+
+// checked remembers what the group's hash was compared with.
+func (s *Shard) checked(g *consumerGroup) {
+	if s.image != nil {
+		g.soft.topics, g.soft.cluster, g.soft.checkedAt = s.image.Topics, s.image.Cluster, g.epoch
+	}
 }
 
 // consumerMetadata compares the metadata of the subscribed topics with the group's hash, and begins a new epoch if it differs, or if
@@ -26,9 +52,7 @@ func (s *Shard) consumerMetadata(d *consumerStep, bump bool) {
 		d.add(consumerEpochRecord(d.g.name, d.g.epoch+1, hash))
 		s.count(ConsumerRebalances, 1)
 	}
-	if s.image != nil {
-		d.g.soft.topics, d.g.soft.cluster, d.g.soft.checkedAt = s.image.Topics, s.image.Cluster, d.g.epoch
-	}
+	s.checked(d.g)
 	if d.g.legacyMetadata {
 		d.add(consumerLegacyTombstone(d.g.name))
 	}
