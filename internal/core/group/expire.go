@@ -73,7 +73,7 @@ func expiryBase(e *entry) (since func(*Commit) int64, ok bool) {
 		return sinceCommit, true
 	case g.state == Empty:
 		return func(*Commit) int64 { return g.stateSinceMs }, true
-	case g.state == Stable && g.usesConsumerProtocol() && g.topics != nil:
+	case g.state == Stable && g.topics != nil: // is of consumers
 		return sinceCommit, true
 	}
 	return nil, false

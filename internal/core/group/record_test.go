@@ -346,6 +346,42 @@ func TestReplayLegacyCommits(t *testing.T) {
 	expect("removed again", `fetch t-0=-1/-1/"" t-1=-1/-1/""`)
 }
 
+// TestReplayMarkerWithoutGroup: a log may have lost the group while its offsets were pending, since who removed it did not see them.
+// What is committed then has a group, or nobody would see it or let it expire. Apache Kafka leaves it unseen until the next commit.
+func TestReplayMarkerWithoutGroup(t *testing.T) {
+	for _, committed := range []id.Offset{0, 3} { // the marker's record is committed or not
+		s := New(DefaultConfig(), rand.New(rand.NewPCG(1, 1)))
+		s.Committed(committed)
+		pending, gone := commitRecord("g", topicPartition{"t", 0}, &Commit{Offset: 5, LeaderEpoch: -1, ExpireMs: -1}), groupTombstone("g")
+		if _, err := s.Replay(0, 7, pending.Key, pending.Value); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Replay(1, id.NoProducer, gone.Key, nil); err != nil || len(s.groups) != 0 {
+			t.Fatal(err, s.groups)
+		}
+		s.EndTransaction(2, 7, true)
+		if g := s.classic("g"); g == nil || !g.isSimple() || g.logged {
+			t.Errorf("the group is %+v", g)
+		}
+		if committed == 0 {
+			s.Revert(2)
+			if s.groups["g"] != nil || s.offsets["g"] != nil || !s.txns.has("g", topicPartition{"t", 0}) {
+				t.Errorf("reverted: %v %v", s.groups, s.offsets)
+			}
+			continue
+		}
+		s.Loaded(time.UnixMilli(0), 3)
+		w := &world{}
+		if got, want := w.render("", s.FetchOffsets(&api.OffsetFetchRequestGroup{GroupID: "g", MemberEpoch: -1})), `fetch t-0=5/-1/""`; got != want {
+			t.Errorf("fetch: %s, want %s", got, want)
+		}
+		s.now = time.UnixMilli(0).Add(s.cfg.OffsetsRetention)
+		if s.sweep(); len(s.end().Records) != 2 {
+			t.Error("the offset and its group did not expire")
+		}
+	}
+}
+
 // TestReplayGroups: what a new leader makes of a classic group's record.
 func TestReplayGroups(t *testing.T) {
 	retention := DefaultConfig().OffsetsRetention

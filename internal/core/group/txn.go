@@ -59,7 +59,7 @@ func (c endChange) apply(s *Shard, at id.Offset) {
 			pending := table.get(group, tp)
 			// The later record wins, whichever kind it is: compaction may have removed the earlier one.
 			if have := s.offsets.get(group, tp); have == nil || pending.recordOffset > have.recordOffset {
-				s.ensureGroup(at, group)
+				s.ensureGroup(at, group) // a log may have the group's tombstone and none of what was pending
 				s.setCommit(at, group, tp, pending)
 			}
 		}
