@@ -171,14 +171,14 @@ func (s *Markers) endOffsets(j markerJob, tp id.TopicPartition) {
 }
 
 // CompleteOffsets ends a transaction in a partition of __consumer_offsets. done is told NOT_LEADER_OR_FOLLOWER if the group
-// coordinator of that partition is not here, or not yet.
+// coordinator of that partition is not here, or not yet, and else what the log says: it is no client that asks.
 func CompleteOffsets(groups *Groups, partition int32, producer id.ProducerID, epoch id.ProducerEpoch, commit bool, coordinatorEpoch int32, version int16, done func(wire.ErrorCode)) {
 	if !writable(producer, epoch, version) {
 		done(wire.ErrUnknownServerError)
 		return
 	}
 	groups.Do(partition, func(_ any, code wire.ErrorCode) {
-		switch code = ClientError(code); code {
+		switch code {
 		case wire.ErrCoordinatorNotAvailable, wire.ErrCoordinatorLoadInProgress, wire.ErrNotCoordinator:
 			code = wire.ErrNotLeaderOrFollower
 		}

@@ -297,3 +297,49 @@ func TestEndIsWrittenAgain(t *testing.T) {
 		w.expect()
 	})
 }
+
+// TestMarkersOfOffsets: what the coordinator of a transaction is told about a partition of __consumer_offsets.
+func TestMarkersOfOffsets(t *testing.T) {
+	loading, away := make(chan struct{}), func(r *Groups, _ *memLog) { r.Resigned(0, id.NoLeaderEpoch) }
+	refusing := func(code wire.ErrorCode) func(*Groups, *memLog) {
+		return func(_ *Groups, l *memLog) { l.set(0, func(p *memPartition) { p.refuse = code }) }
+	}
+	for name, c := range map[string]struct {
+		trouble func(*Groups, *memLog)
+		want    wire.ErrorCode
+	}{
+		"none":           {func(*Groups, *memLog) {}, wire.ErrNone},
+		"not here":       {away, wire.ErrNotLeaderOrFollower},
+		"shut down":      {func(r *Groups, _ *memLog) { r.Close() }, wire.ErrNotLeaderOrFollower},
+		"not leader":     {refusing(wire.ErrNotLeaderOrFollower), wire.ErrNotLeaderOrFollower},
+		"fenced":         {refusing(wire.ErrFencedLeaderEpoch), wire.ErrNotLeaderOrFollower},
+		"few replicas":   {refusing(wire.ErrNotEnoughReplicas), wire.ErrNotEnoughReplicas},
+		"storage":        {refusing(wire.ErrKafkaStorageError), wire.ErrKafkaStorageError},
+		"out of date":    {refusing(wire.ErrInvalidProducerEpoch), wire.ErrInvalidProducerEpoch},
+		"former":         {refusing(wire.ErrTransactionCoordinatorFenced), wire.ErrTransactionCoordinatorFenced},
+		"too large":      {refusing(wire.ErrMessageTooLarge), wire.ErrMessageTooLarge},
+		"not replicated": {func(_ *Groups, l *memLog) { l.set(0, func(p *memPartition) { p.hold = true }) }, wire.ErrRequestTimedOut},
+		"loading": {func(r *Groups, l *memLog) {
+			away(r, l)
+			l.set(0, func(p *memPartition) { p.stall = loading })
+			r.Elected(0, 0)
+		}, wire.ErrNotLeaderOrFollower},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				loading = make(chan struct{}) // of this bubble
+				l := newMemLog(t, 1)
+				r := start(t, l, nil)
+				r.Elected(0, 0)
+				synctest.Wait()
+				c.trouble(r, l)
+				told := make(chan wire.ErrorCode, 1)
+				CompleteOffsets(r, 0, 7, 1, true, 0, 2, func(code wire.ErrorCode) { told <- code })
+				if got := <-told; got != c.want {
+					t.Errorf("told %s, want %s", got.Name(), c.want.Name())
+				}
+				close(loading)
+			})
+		})
+	}
+}
