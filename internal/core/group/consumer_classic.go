@@ -205,6 +205,7 @@ func (s *Shard) expireClassicWait(name, memberID string) {
 // heartbeatConsumer answers the Heartbeat of a classic member in a consumer group: a rebalance is when there is something to give
 // back or to be had.
 func (s *Shard) heartbeatConsumer(t Turn, g *consumerGroup, req *api.HeartbeatRequest) {
+	s.observe(t.Image)
 	resp := api.NewHeartbeatResponse()
 	m, code := s.consumerSpeaker(g, req.MemberID, req.GroupInstanceID, req.GenerationID)
 	if code != wire.ErrNone {
@@ -213,11 +214,29 @@ func (s *Shard) heartbeatConsumer(t Turn, g *consumerGroup, req *api.HeartbeatRe
 		return
 	}
 	s.restartConsumerSession(g.name, m)
-	if m.epoch < g.targetEpoch || m.state == memberUnrevoked || m.state == memberUnreleased && !g.waitsForRelease(m) {
+	if m.epoch < g.targetEpoch || s.joinMovesGroup(g) || m.state == memberUnrevoked || m.state == memberUnreleased && !g.waitsForRelease(m) {
 		resp.ErrorCode = wire.ErrRebalanceInProgress
 		s.expectJoin(g, m)
 	}
 	s.res.Reply = resp
+}
+
+// joinMovesGroup says whether the group needs something that only a member which joins can bring about: a new assignment, or a look at
+// topics that have changed. Members of the consumer protocol do both with their heartbeats. Where there are none Kafka leaves the group
+// as it is until somebody comes, with partitions that nobody has.
+func (s *Shard) joinMovesGroup(g *consumerGroup) bool {
+	switch {
+	case g.view.classic < g.members.Len():
+		return false
+	case s.targetDue(g):
+		return true
+	case !s.metadataStale(g):
+		return false
+	case s.groupHash(g.view.topics) == g.hash:
+		s.checked(g)
+		return false
+	}
+	return true
 }
 
 // syncConsumer tells a classic member of a consumer group its assignment.

@@ -89,6 +89,7 @@ func newSimConsumers(t *testing.T, seed uint64, rnd *rand.Rand) *simConsumers {
 	cfg := DefaultConfig()
 	cfg.Consumer.AssignmentInterval = time.Duration(rnd.IntN(2)) * time.Second
 	cfg.InitialRebalanceDelay = 0
+	cfg.Consumer.Downgrade = rnd.IntN(3) > 0 // or a consumer group may be of nothing but classic members
 	s := &simConsumers{world: newWorld(t, cfg, seed), rnd: rnd, sizes: map[string]int{}, classic: 4}
 	s.heard = func(ticket shard.Ticket, body any) {
 		for _, c := range s.clients {

@@ -58,15 +58,20 @@ func (s *Shard) consumerMetadata(d *consumerStep, bump bool) {
 	}
 }
 
-// consumerTarget computes a new target assignment if the group's epoch has gone beyond that of the present one, but not more often
-// than the assignment interval allows (KIP-1263).
-func (s *Shard) consumerTarget(d *consumerStep) *refusal {
-	g := d.g
+// targetDue says whether the group needs a new target assignment: its epoch has gone beyond that of the present one, and the last is as
+// long ago as the assignment interval demands (KIP-1263).
+func (s *Shard) targetDue(g *consumerGroup) bool {
 	if g.targetEpoch >= g.epoch {
-		return nil
+		return false
 	}
 	interval := s.consumerSetting(g.name, "consumer.assignment.interval.ms", s.cfg.Consumer.AssignmentInterval, s.cfg.Consumer.Assignments)
-	if g.targetMs != 0 && interval != 0 && s.now.UnixMilli() < g.targetMs+interval.Milliseconds() {
+	return g.targetMs == 0 || interval == 0 || s.now.UnixMilli() >= g.targetMs+interval.Milliseconds()
+}
+
+// consumerTarget computes a new target assignment if it is due.
+func (s *Shard) consumerTarget(d *consumerStep) *refusal {
+	g := d.g
+	if !s.targetDue(g) {
 		return nil
 	}
 	in := assignor.Input{Homogeneous: g.homogeneous(), Partitions: s.partitionCount}
