@@ -20,7 +20,7 @@ func (w *world) takeOver() {
 	clear(w.tickets)
 	w.leaders++
 	w.s = New(w.cfg, rand.New(rand.NewPCG(w.leaders, 13)))
-	w.s.image = w.image
+	w.s.Observe(w.image)
 	w.s.Committed(id.Offset(w.hw))
 	for i, r := range w.log {
 		if _, err := w.s.Replay(id.Offset(i), id.NoProducer, r.Key, r.Value); err != nil {

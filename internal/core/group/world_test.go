@@ -214,7 +214,7 @@ func (w *world) restart() {
 	}
 	clear(w.tickets)
 	w.s = w.replay(w.hw)
-	w.s.image = w.image
+	w.s.Observe(w.image)
 	w.leaders++
 	w.s.rnd = rand.New(rand.NewPCG(w.leaders, 11)) // or it would give out the ids of the leader before
 	w.carry(shard.NoTicket, w.s.Loaded(w.now, id.Offset(w.hw)))
