@@ -16,6 +16,7 @@ const (
 	groupFigures = "kafka_server_group_coordinator_metrics_"
 	oldFigures   = "kafka_coordinator_group_groupmetadatamanager_"
 	txnFigures   = "kafka_server_transaction_coordinator_metrics_"
+	gateFigures  = "kafka_server_addpartitionstotxnmanager_"
 	markers      = "kafka_coordinator_transaction_transactionmarkerchannelmanager_"
 )
 
@@ -127,6 +128,9 @@ func (w *watched) transactions(t *testing.T) {
 		x.want(x.produceInTxn(name, p), wire.ErrNone)
 		return p
 	}
+	// The coordinator is asked about the first write of a transaction, and has not heard of this one.
+	x.want(x.produceInTxn("unheard", x.initTxn("unheard", 60_000)), wire.ErrInvalidTxnState)
+	w.await(t, x.n, nil, want{gateFigures + "verificationfailurerate_count": is(1), gateFigures + "verificationtimems_count": is(1)}, gateFigures+"verificationtimems_sum")
 	// A record that is older than any transaction may get, with five minutes more, makes its transaction a late one.
 	const late = "kafka_server_replicamanager_partitionswithlatetransactionscount"
 	old := x.initTxn("old", 60_000)

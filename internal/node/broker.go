@@ -179,16 +179,16 @@ func (n *Node) openBroker(context.Context) error {
 	n.txns, n.markers = coord.NewTxns(coord.TxnDeps{Config: b, Replicas: n.replicas, Groups: n.groups, NextProducerID: n.pids.TryNext,
 		Logger: n.log.With("component", "transactions")})
 	n.logs.SetTransactionVerification(b.Bool("transaction.partition.verification.enable"))
-	gate := &handler.LocalTxnGate{Txns: n.txns, Image: n.replicas.Image, Config: n.config.Load}
+	n.gate.Txns, n.gate.Image, n.gate.Config = n.txns, n.replicas.Image, n.config.Load
 	reg := server.NewRegistry()
-	n.desk = handler.NewReplicaDesk(handler.ReplicaDeskDeps{Self: n.nodeID, Replicas: n.replicas, Logs: n.logs, Gate: gate,
+	n.desk = handler.NewReplicaDesk(handler.ReplicaDeskDeps{Self: n.nodeID, Replicas: n.replicas, Logs: n.logs, Gate: &n.gate,
 		SessionSlots: int(b.Int("max.incremental.fetch.session.cache.slots")), Random: rand.Int32,
 		FetchMaxBytes: func() int { return int(n.config.Load().Int("fetch.max.bytes")) }, Logger: n.log.With("component", "replica-desk")})
 	n.desk.Register(reg)
 	creation := handler.NewTopicCreation(n.line, n.config.Load, n.log.With("component", "topic-creation"))
 	handler.NewGroupDesk(handler.GroupDeps{Groups: n.groups, Config: coord.GroupConfig(b), Image: n.replicas.Image, Creator: creation,
 		Partitions: b.Int("offsets.topic.num.partitions"), TxnPartitions: b.Int("transaction.state.log.num.partitions"),
-		NoConsumers: !slices.Contains(b.List("group.coordinator.rebalance.protocols"), "consumer"), Gate: gate, Replicas: n.replicas}).Register(reg)
+		NoConsumers: !slices.Contains(b.List("group.coordinator.rebalance.protocols"), "consumer"), Gate: &n.gate, Replicas: n.replicas}).Register(reg)
 	handler.NewTxnDesk(handler.TxnDeps{Txns: n.txns, Groups: n.groups, Replicas: n.replicas, ProducerIDs: n.pids,
 		Partitions: b.Int("transaction.state.log.num.partitions"), GroupPartitions: b.Int("offsets.topic.num.partitions"),
 		Limits: coord.TxnConfig(b), MarkerTimeout: b.Millis("request.timeout.ms"), UnstableVersions: b.Bool("unstable.api.versions.enable"),

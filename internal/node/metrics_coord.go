@@ -109,8 +109,11 @@ func loadMetrics(emit metric.Emit, of string, r *metric.Recent, now time.Time) {
 	emit(metric.Name("server", of, "partition-load-time-avg"), metric.Gauge, mean)
 }
 
-// txnMetrics are Kafka's of TransactionStateManager and TransactionMarkerChannelManager.
-func (n *Node) txnMetrics(emit metric.Emit, _ metric.EmitSummary) {
+// txnMetrics are Kafka's of TransactionStateManager, TransactionMarkerChannelManager and AddPartitionsToTxnManager.
+func (n *Node) txnMetrics(emit metric.Emit, summary metric.EmitSummary) {
+	gate := func(name string) string { return metric.Name("server", "AddPartitionsToTxnManager", name) }
+	emit(gate("VerificationFailureRate")+"_count", metric.Counter, float64(n.gate.Failures.Total()))
+	summary(gate("VerificationTimeMs"), &n.gate.Took, 1e-3)
 	loadMetrics(emit, txnMetricsGroup, &n.txns.Metrics().LoadTime, time.Now())
 	manager := func(name string, value int) {
 		emit(metric.Name("coordinator_transaction", "TransactionMarkerChannelManager", name), metric.Gauge, float64(value))

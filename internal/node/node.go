@@ -73,6 +73,7 @@ type Node struct {
 	pids        *handler.ProducerIDBlocks
 	txns        *coord.Txns
 	markers     *coord.Markers
+	gate        handler.LocalTxnGate
 	life        *lifecycle.Manager
 	incarnation id.UUID     // of this start of the broker
 	ready       atomic.Bool // to be unfenced

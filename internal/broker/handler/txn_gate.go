@@ -6,6 +6,7 @@ import (
 
 	"github.com/moldau-io/moldau/internal/base/conf"
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/metric"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/core/txn"
@@ -55,6 +56,9 @@ type LocalTxnGate struct {
 	Txns   *coord.Txns
 	Image  func() *image.Image
 	Config func() *conf.Broker
+	// Failures counts partitions that a coordinator has not let in, Took the microseconds until it says so or lets them in.
+	Failures metric.Meter
+	Took     metric.Histogram
 }
 
 // Needed implements TxnGate.
@@ -98,6 +102,7 @@ func (g *LocalTxnGate) ask(p txn.Producer, partitions []id.TopicPartition, op Tx
 		done(same(wire.ErrCoordinatorNotAvailable))
 		return
 	}
+	asked := time.Now()
 	decideTxn(g.Txns, partition, func(body any, code wire.ErrorCode) {
 		codes, ok := body.([]wire.ErrorCode)
 		if !ok {
@@ -106,7 +111,11 @@ func (g *LocalTxnGate) ask(p txn.Producer, partitions []id.TopicPartition, op Tx
 			}
 			codes = same(code)
 		}
+		failures := int64(0)
 		for i, c := range codes {
+			if c != wire.ErrNone {
+				failures++
+			}
 			switch {
 			case c == wire.ErrProducerFenced:
 				codes[i] = wire.ErrInvalidProducerEpoch // what producers expect here
@@ -114,6 +123,9 @@ func (g *LocalTxnGate) ask(p txn.Producer, partitions []id.TopicPartition, op Tx
 				codes[i] = wire.ErrInvalidTxnState
 			}
 		}
+		now := time.Now()
+		g.Failures.Mark(now, failures)
+		g.Took.Observe(now.Sub(asked).Microseconds())
 		done(codes)
 	}, func(s *txn.Shard, t txn.Turn) shard.Result {
 		if op == Add {
