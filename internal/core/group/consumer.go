@@ -193,7 +193,8 @@ func (g *consumerGroup) isOwned(topic id.UUID, p int32) bool {
 	return ok
 }
 
-// homogeneous says whether all members read the same topics, as far as that is cheap to see.
+// homogeneous says whether all members read the same topics, as far as that is cheap to see. It is asked of the group with the member that
+// has just come; Kafka asks the group before if nothing else changed, and then gives a member that reads nothing yet its share.
 func (g *consumerGroup) homogeneous() bool {
 	v := &g.view
 	if v.patterns.Len() == 0 {
@@ -217,7 +218,8 @@ func (g *consumerGroup) homogeneous() bool {
 	return true
 }
 
-// preferredAssignor is the one most members ask for; empty if none asks.
+// preferredAssignor is the one most members ask for; empty if none asks. At a tie it is always the same one. In Kafka it depends on the
+// order of a hash table, which can be another one before and after the same heartbeat, so that each begins an epoch.
 func (g *consumerGroup) preferredAssignor() string {
 	best, most := "", 0
 	for name, n := range g.view.assignors.All() {
