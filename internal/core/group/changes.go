@@ -156,17 +156,11 @@ func (s *Shard) noteBare(at id.Offset, undo func()) {
 	}
 }
 
-// noteUndo adds to the newest change, of the record at offset at, something that Revert has to call.
+// noteUndo gives the newest change, of the record at offset at, something that Revert has to call.
 func (s *Shard) noteUndo(at id.Offset, undo func()) {
-	if s.final(at) {
-		return
+	if !s.final(at) {
+		s.changes[len(s.changes)-1].undo = undo
 	}
-	c := &s.changes[len(s.changes)-1]
-	if before := c.undo; before != nil {
-		c.undo = func() { undo(); before() }
-		return
-	}
-	c.undo = undo
 }
 
 // Apply folds a record of an earlier Result into the working state; at is the offset it will have. The driver applies a

@@ -382,6 +382,48 @@ func TestReplayMarkerWithoutGroup(t *testing.T) {
 	}
 }
 
+// TestReplayOffsetsWithoutGroup: offsets whose group has a tombstone and they have none are not seen, until a commit makes the group.
+func TestReplayOffsetsWithoutGroup(t *testing.T) {
+	s := New(DefaultConfig(), rand.New(rand.NewPCG(1, 1)))
+	s.Committed(100)
+	at := id.Offset(0)
+	replay := func(r shard.Record) {
+		t.Helper()
+		if _, err := s.Replay(at, id.NoProducer, r.Key, r.Value); err != nil {
+			t.Fatal(err)
+		}
+		at++
+	}
+	commit := func(partition int32, offset id.Offset) shard.Record {
+		return commitRecord("g", topicPartition{"t", partition}, &Commit{Offset: offset, LeaderEpoch: -1, ExpireMs: -1})
+	}
+	expect := func(step, all, one string) {
+		t.Helper()
+		w, req := &world{}, &api.OffsetFetchRequestGroup{GroupID: "g", MemberEpoch: -1}
+		if got := w.render("", s.FetchOffsets(req)); got != all {
+			t.Errorf("%s: %s, want %s", step, got, all)
+		}
+		req.Topics = []api.OffsetFetchRequestGroupTopic{{Name: "t", PartitionIndexes: []int32{0}}}
+		if got := w.render("", s.FetchOffsets(req)); got != one {
+			t.Errorf("%s, of one: %s, want %s", step, got, one)
+		}
+	}
+	replay(commit(0, 5))
+	replay(commit(1, 6))
+	expect("with the group", `fetch t-0=5/-1/"" t-1=6/-1/""`, `fetch t-0=5/-1/""`)
+	replay(groupTombstone("g"))
+	expect("without it", "fetch", `fetch t-0=-1/-1/""`)
+	replay(commit(1, 7))
+	expect("again", `fetch t-0=5/-1/"" t-1=7/-1/""`, `fetch t-0=5/-1/""`)
+	// What a later release may put behind a key is not read.
+	for _, more := range [][]byte{{0, 0, 0, 3}, {0, 0, 0, 4}} {
+		r := commit(0, 8)
+		r.Key = append(r.Key, more...)
+		replay(r)
+	}
+	expect("longer keys", `fetch t-0=8/-1/"" t-1=7/-1/""`, `fetch t-0=8/-1/""`)
+}
+
 // TestReplayGroups: what a new leader makes of a classic group's record.
 func TestReplayGroups(t *testing.T) {
 	retention := DefaultConfig().OffsetsRetention
@@ -430,10 +472,12 @@ func TestReplayGroups(t *testing.T) {
 		if g := s.classic("g"); g.state != Empty || g.generation != 6 || g.protocol != nil || g.leader != "" || g.subscribed("t") {
 			t.Errorf("version %d, empty: %+v", version, g)
 		}
-		s.now = now
-		s.sweep()
-		if got := len(s.end().Records) == 2; got != gone {
-			t.Errorf("version %d, empty: expired %v, want %v", version, got, gone)
+		for _, after := range []time.Duration{0, time.Millisecond} {
+			s.now = now.Add(after)
+			s.sweep()
+			if got, want := len(s.end().Records) == 2, gone || after > 0; got != want {
+				t.Errorf("version %d, empty, %v later: expired %v, want %v", version, after, got, want)
+			}
 		}
 	}
 }

@@ -233,3 +233,32 @@ func txnCounts(s *Shard) []string {
 	slices.Sort(all)
 	return all
 }
+
+// TestWholeBatches: what one request asks for is committed whole or not at all; what is cleaned up may go piece by piece.
+func TestWholeBatches(t *testing.T) {
+	l := newTxnLog(t)
+	res := l.s.OffsetCommit(l.turn(), commitOf(0, 1))
+	if !res.Atomic || res.Producer != nil {
+		t.Errorf("a commit: %+v", res)
+	}
+	l.carry(res)
+	if res = l.s.TxnOffsetCommit(l.turn(), shard.Producer{ID: 7}, commitOf(1, 1)); !res.Atomic || res.Producer == nil || res.Producer.ID != 7 {
+		t.Errorf("a pending commit: %+v", res)
+	}
+	l.carry(res)
+	topics := []api.OffsetDeleteRequestTopic{{Name: "t", Partitions: []api.OffsetDeleteRequestTopicPartition{{PartitionIndex: 0}, {PartitionIndex: 1}}}}
+	if res = l.s.OffsetDelete(l.turn(), &api.OffsetDeleteRequest{GroupID: "g", Topics: topics}); !res.Atomic || len(res.Records) != 2 {
+		t.Errorf("deleted offsets: %+v", res)
+	}
+	if res = l.s.DeleteGroups(l.turn(), []string{"g"}); !res.Atomic || len(res.Records) != 3 {
+		t.Errorf("a deleted group: %+v", res)
+	}
+	if res = l.s.TopicsDeleted(time.UnixMilli(1000), []DeletedTopic{{Name: "t", ID: topicID("t")}}); res.Atomic || len(res.Records) != 2 {
+		t.Errorf("a deleted topic: %+v", res)
+	}
+	l.end(7, false)
+	res, _ = l.s.Expire(time.UnixMilli(0).Add(2 * l.s.cfg.OffsetsRetention))
+	if res.Atomic || len(res.Records) != 2 {
+		t.Errorf("expired: %+v", res)
+	}
+}
