@@ -179,18 +179,18 @@ func (n *Node) openBroker(context.Context) error {
 	n.txns, n.markers = coord.NewTxns(coord.TxnDeps{Config: b, Replicas: n.replicas, Groups: n.groups, NextProducerID: n.pids.TryNext,
 		Logger: n.log.With("component", "transactions")})
 	n.logs.SetTransactionVerification(b.Bool("transaction.partition.verification.enable"))
-	n.gate.Txns, n.gate.Image, n.gate.Config = n.txns, n.replicas.Image, n.config.Load
+	n.gate.Txns, n.gate.Image, n.gate.Config, n.gate.Places = n.txns, n.replicas.Image, n.config.Load, &n.places
 	reg := server.NewRegistry()
 	n.desk = handler.NewReplicaDesk(handler.ReplicaDeskDeps{Self: n.nodeID, Replicas: n.replicas, Logs: n.logs, Gate: &n.gate,
 		SessionSlots: int(b.Int("max.incremental.fetch.session.cache.slots")), Random: rand.Int32,
 		FetchMaxBytes: func() int { return int(n.config.Load().Int("fetch.max.bytes")) }, Logger: n.log.With("component", "replica-desk")})
 	n.desk.Register(reg)
 	creation := handler.NewTopicCreation(n.line, n.config.Load, n.log.With("component", "topic-creation"))
-	handler.NewGroupDesk(handler.GroupDeps{Groups: n.groups, Config: coord.GroupConfig(b), Image: n.replicas.Image, Creator: creation,
+	handler.NewGroupDesk(handler.GroupDeps{Groups: n.groups, Config: coord.GroupConfig(b), Places: &n.places, Image: n.replicas.Image, Creator: creation,
 		Partitions: b.Int("offsets.topic.num.partitions"), TxnPartitions: b.Int("transaction.state.log.num.partitions"),
 		NoConsumers: !slices.Contains(b.List("group.coordinator.rebalance.protocols"), "consumer"), Gate: &n.gate, Replicas: n.replicas}).Register(reg)
 	handler.NewTxnDesk(handler.TxnDeps{Txns: n.txns, Groups: n.groups, Replicas: n.replicas, ProducerIDs: n.pids,
-		Partitions: b.Int("transaction.state.log.num.partitions"), GroupPartitions: b.Int("offsets.topic.num.partitions"),
+		Partitions: b.Int("transaction.state.log.num.partitions"), GroupPartitions: b.Int("offsets.topic.num.partitions"), Places: &n.places,
 		Limits: coord.TxnConfig(b), MarkerTimeout: b.Millis("request.timeout.ms"), UnstableVersions: b.Bool("unstable.api.versions.enable"),
 		Logger: n.log.With("component", "transactions")}).Register(reg)
 	handler.NewAdminDesk(handler.AdminDeps{NodeID: n.nodeID, ClusterID: n.format.clusterID, Image: n.replicas.Image, Config: n.config.Load,
@@ -292,6 +292,7 @@ func (n *Node) considerUnfencing(img *image.Image) {
 		return
 	}
 	if n.ready.CompareAndSwap(false, true) {
+		n.places.Observe(img) // which has all that was before this start
 		n.life.ReadyToUnfence()
 	}
 }
@@ -377,7 +378,10 @@ func (n *Node) applyConfig(delta *image.Delta, img *image.Image) error {
 	return n.changeListeners(b)
 }
 
-func (n *Node) applyGroups(delta *image.Delta, _ *image.Image) error {
+func (n *Node) applyGroups(delta *image.Delta, img *image.Image) error {
+	if n.ready.Load() {
+		n.places.Observe(img)
+	}
 	coord.ForgetTopics(n.groups, delta.Topics().Deleted())
 	return nil
 }

@@ -74,6 +74,7 @@ type Node struct {
 	txns        *coord.Txns
 	markers     *coord.Markers
 	gate        handler.LocalTxnGate
+	places      handler.Places
 	life        *lifecycle.Manager
 	incarnation id.UUID     // of this start of the broker
 	ready       atomic.Bool // to be unfenced

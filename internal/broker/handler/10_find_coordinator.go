@@ -70,7 +70,7 @@ func (d *GroupDesk) coordinator(r *server.Request, keyType int8, key string) (wi
 		d.creator.CreateInternalTopic(name)
 		return wire.ErrCoordinatorNotAvailable, noNode
 	}
-	p := topic.Partition(coordinatorPartition(img, name, key, partitions))
+	p := topic.Partition(d.places.of(img, name, key, partitions))
 	if p == nil || p.Leader == id.NoBroker {
 		return wire.ErrCoordinatorNotAvailable, noNode
 	}

@@ -18,7 +18,7 @@ func (d *TxnDesk) addOffsetsToTxn(req *server.Request) {
 		return
 	}
 	offsets := []id.TopicPartition{{Topic: coord.OffsetsTopic,
-		Partition: coordinatorPartition(d.d.Replicas.Image(), coord.OffsetsTopic, in.GroupID, d.d.GroupPartitions)}}
+		Partition: d.d.Places.of(d.d.Replicas.Image(), coord.OffsetsTopic, in.GroupID, d.d.GroupPartitions)}}
 	d.decide(in.TransactionalID, func(body any, code wire.ErrorCode) {
 		if r, ok := body.(wire.ErrorCode); ok {
 			code = r

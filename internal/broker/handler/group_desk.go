@@ -32,6 +32,8 @@ type GroupDeps struct {
 	// Partitions is offsets.topic.num.partitions, and TxnPartitions transaction.state.log.num.partitions; each counts until its
 	// topic exists.
 	Partitions, TxnPartitions int32
+	// Places knows the partitions of groups and transactional ids.
+	Places *Places
 	// Config is what the coordinators of Groups go by.
 	Config group.Config
 	// NoConsumers says that group.coordinator.rebalance.protocols leaves the consumer protocol out.
@@ -48,6 +50,7 @@ type GroupDesk struct {
 	creator    TopicCreator
 	partitions int32
 	txns       int32 // partitions of __transaction_state
+	places     *Places
 	config     group.Config
 	noConsume  bool
 	gate       TxnGate
@@ -56,7 +59,7 @@ type GroupDesk struct {
 
 // NewGroupDesk returns a desk over these floors.
 func NewGroupDesk(d GroupDeps) *GroupDesk {
-	return &GroupDesk{groups: d.Groups, image: d.Image, creator: d.Creator, partitions: d.Partitions, txns: d.TxnPartitions, config: d.Config,
+	return &GroupDesk{groups: d.Groups, image: d.Image, creator: d.Creator, partitions: d.Partitions, txns: d.TxnPartitions, places: d.Places, config: d.Config,
 		noConsume: d.NoConsumers, gate: d.Gate, replicas: d.Replicas}
 }
 
@@ -84,7 +87,7 @@ func (d *GroupDesk) Register(reg *server.Registry) {
 
 // partitionOf returns the partition of __consumer_offsets that holds a group.
 func (d *GroupDesk) partitionOf(name string) int32 {
-	return coordinatorPartition(d.image(), offsetsTopic, name, d.partitions)
+	return d.places.of(d.image(), offsetsTopic, name, d.partitions)
 }
 
 // decide makes a decision of the shard that holds the group, which must have a name. failed makes the answer for a code that has no

@@ -6,8 +6,6 @@ import (
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/broker/server"
-	"github.com/moldau-io/moldau/internal/core/group"
-	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/core/txn"
 	"github.com/moldau-io/moldau/internal/engine/coord"
@@ -26,6 +24,8 @@ type TxnDeps struct {
 	// Partitions is transaction.state.log.num.partitions, and GroupPartitions offsets.topic.num.partitions; each counts until
 	// its topic exists.
 	Partitions, GroupPartitions int32
+	// Places knows the partitions of transactional ids and groups.
+	Places *Places
 	// Limits says which InitProducerId requests are refused by anybody.
 	Limits txn.Config
 	// UnstableVersions serves InitProducerId 6, the flags of two-phase commit (KIP-939; unstable.api.versions.enable).
@@ -69,16 +69,7 @@ func (d *TxnDesk) Register(reg *server.Registry) {
 
 // partitionOf returns the partition of __transaction_state that holds a transactional id.
 func (d *TxnDesk) partitionOf(name string) int32 {
-	return coordinatorPartition(d.d.Replicas.Image(), coord.TransactionsTopic, name, d.d.Partitions)
-}
-
-// coordinatorPartition returns the partition of an internal topic that holds a name; otherwise is the number of partitions the
-// topic will have if it does not exist.
-func coordinatorPartition(img *image.Image, topic, name string, otherwise int32) int32 {
-	if t := img.Topics.ByName(topic); t != nil && len(t.Partitions) > 0 {
-		otherwise = int32(len(t.Partitions))
-	}
-	return group.PartitionOf(name, otherwise)
+	return d.d.Places.of(d.d.Replicas.Image(), coord.TransactionsTopic, name, d.d.Partitions)
 }
 
 // decide makes a decision of the shard that holds a transactional id. done gets its answer, or why there is none.

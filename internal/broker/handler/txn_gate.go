@@ -56,6 +56,7 @@ type LocalTxnGate struct {
 	Txns   *coord.Txns
 	Image  func() *image.Image
 	Config func() *conf.Broker
+	Places *Places
 	// Failures counts partitions that a coordinator has not let in, Took the microseconds until it says so or lets them in.
 	Failures metric.Meter
 	Took     metric.Histogram
@@ -97,7 +98,7 @@ func (g *LocalTxnGate) ask(p txn.Producer, partitions []id.TopicPartition, op Tx
 		return slices.Repeat([]wire.ErrorCode{code}, len(partitions))
 	}
 	img := g.Image()
-	partition := coordinatorPartition(img, coord.TransactionsTopic, p.TransactionalID, 1)
+	partition := g.Places.of(img, coord.TransactionsTopic, p.TransactionalID, 1)
 	if c := img.Topics.Partition(coord.TransactionsTopic, partition); c == nil || c.Leader == id.NoBroker {
 		done(same(wire.ErrCoordinatorNotAvailable))
 		return
