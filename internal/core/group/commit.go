@@ -1,6 +1,8 @@
 package group
 
 import (
+	"math"
+
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
@@ -108,7 +110,7 @@ func (s *Shard) checkEach(each func(id.UUID, int32) wire.ErrorCode, req *api.Off
 }
 
 func (s *Shard) metadataTooLarge(metadata string) bool {
-	return utf16Length(metadata) > s.cfg.OffsetMetadataMaxSize || len(metadata) > maxName
+	return utf16Length(metadata) > s.cfg.OffsetMetadataMaxSize || len(metadata) > math.MaxInt16 // of bytes in any string
 }
 
 // checkCommit says whether the sender may commit; a classic member's commit also keeps its session, but not one in a transaction.

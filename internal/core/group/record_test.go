@@ -262,6 +262,18 @@ func TestLongNames(t *testing.T) {
 	if len(s.groups) != 0 {
 		t.Errorf("%d groups were made", len(s.groups))
 	}
+	// Metadata may be as long as any string in a record, if the configuration lets it.
+	s.cfg.OffsetMetadataMaxSize = 1 << 20
+	for n, want := range map[int]wire.ErrorCode{1<<15 - 1: wire.ErrNone, 1 << 15: wire.ErrOffsetMetadataTooLarge} {
+		metadata := strings.Repeat("x", n)
+		for _, retention := range []int64{-1, 1000} {
+			commit.GroupID, commit.RetentionTimeMs, commit.Topics[0].Partitions[0].CommittedMetadata = "g", retention, &metadata
+			res := s.OffsetCommit(Turn{Ticket: 1, Version: 9}, commit)
+			if got := res.Reply.(*api.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode; got != want {
+				t.Errorf("metadata of %d bytes: %v, want %v", n, got, want)
+			}
+		}
+	}
 }
 
 // TestReplayEveryKind replays, of each kind of record there is, a tombstone for nothing, a value that is cut off, one of a version
