@@ -154,6 +154,8 @@ func (s *Shard) joinAndDowngrade(t Turn, d *consumerStep, m, updated, replaced *
 		}
 	}
 	stays = append(stays, after) // the first is to lead
+	// In a stable group nobody would tell a member that what it waits for is free, nor wait until it is. Kafka makes such a group stable.
+	rebalance = rebalance || slices.ContainsFunc(stays, func(m *consumerMember) bool { return !m.reconciled(d.g.targetEpoch) })
 	epoch, targetOf := before.epoch, d.g.targetOf
 	s.buryConsumer(d.g)
 	g := s.toClassic(before, epoch, stays, targetOf)

@@ -2,6 +2,7 @@ package group
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -486,8 +487,11 @@ func (s *simConsumers) settleDown() error {
 // complete: the partitions of a consumer group are where they should be.
 func (s *simConsumers) complete() error {
 	e := s.s.groups["g"]
-	if e == nil || e.consumer == nil {
-		return nil // nobody is left, or only classic members
+	switch {
+	case e == nil:
+		return nil // nobody is left
+	case e.classic != nil:
+		return s.classicComplete(e.classic)
 	}
 	g := e.consumer
 	if g.state() != "Stable" && g.state() != "Empty" {
@@ -520,6 +524,28 @@ func (s *simConsumers) complete() error {
 		}
 		if n != len(c.has) {
 			return fmt.Errorf("client %s has %d, the group says %d", c.name, len(c.has), n)
+		}
+	}
+	return nil
+}
+
+// classicComplete: every client knows what the leader of the classic group gave it, or what it had when the group became one.
+func (s *simConsumers) classicComplete(g *classicGroup) error {
+	for _, c := range s.clients {
+		m := g.byID[c.memberID]
+		if m == nil || g.state != Stable {
+			continue // of the other protocol, where the policy does not let both be in one group
+		}
+		has := map[string]bool{}
+		if a, ok := decodeAssignment(m.assignment); ok {
+			for _, tp := range a.AssignedPartitions {
+				for _, p := range tp.Partitions {
+					has[fmt.Sprintf("%s-%d", tp.Topic, p)] = true
+				}
+			}
+		}
+		if !maps.Equal(has, c.has) {
+			return fmt.Errorf("client %s has %v, the group says %v", c.name, c.has, has)
 		}
 	}
 	return nil
