@@ -1,6 +1,7 @@
 package group
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -64,5 +65,45 @@ func TestTopicHash(t *testing.T) {
 		if got := hashTopic(img.Topics.ByName(c.name), img.Cluster); got != c.want {
 			t.Errorf("%s with %v: %#x, want %#x", c.name, c.racks, got, c.want)
 		}
+	}
+}
+
+// TestGroupHash: a group's hash is that of its topics' in order of their names in UTF-16, of those that exist.
+func TestGroupHash(t *testing.T) {
+	s := New(DefaultConfig(), nil)
+	d := image.NewDelta(image.Empty())
+	names := []string{"a", "b", "\U0001d4d0", "\uff41"} // a surrogate comes before U+FF41, though the letter does not
+	var in []byte
+	for i, name := range names {
+		u := id.UUID{1, byte(i)}
+		for _, r := range []logrec.MetadataRecord{&logrec.TopicRecord{Name: name, TopicID: u}, &logrec.PartitionRecord{TopicID: u, Replicas: []int32{1}}} {
+			if err := d.Replay(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	img := d.Apply(image.Provenance{})
+	s.Observe(img)
+	for _, name := range names {
+		in = binary.LittleEndian.AppendUint64(in, hashTopic(img.Topics.ByName(name), img.Cluster))
+	}
+	of := func(names ...string) int64 {
+		topics := newConsumerView().topics
+		for _, name := range names {
+			topics = topics.With(name, subscribers{byName: 1})
+		}
+		return s.groupHash(topics)
+	}
+	want := int64(xxh3(in))
+	for _, order := range [][]string{names, {"\uff41", "absent", "b", "a", "\U0001d4d0"}} {
+		if got := of(order...); got != want {
+			t.Errorf("%q: %#x, want %#x", order, got, want)
+		}
+	}
+	if of() != 0 || of("absent") != 0 {
+		t.Errorf("no topics: %#x, one that does not exist: %#x", of(), of("absent"))
+	}
+	if of("a") == of("b") || of("a") == of("a", "b") {
+		t.Error("groups of other topics have the same hash")
 	}
 }
