@@ -2,6 +2,7 @@ package group
 
 import (
 	"encoding/hex"
+	"slices"
 	"testing"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -71,5 +72,32 @@ func TestConsumerRecords(t *testing.T) {
 	}
 	if _, err := decodeConsumer(typeConsumerMember, records["member"].Key, []byte{0, 0, 9}); err == nil {
 		t.Error("half a record is read")
+	}
+}
+
+// TestEpochsOfPartitions: partitions in a record have epochs of their own, or all that of their member, which counts from 0 on even if a
+// static member is away.
+func TestEpochsOfPartitions(t *testing.T) {
+	topic := id.UUID{1}
+	for _, c := range []struct {
+		epochs []int32
+		member int32
+		want   []int32
+	}{
+		{nil, 9, []int32{9, 9, 9}},
+		{nil, epochStaticLeave, []int32{0, 0, 0}},
+		{[]int32{5, 6, 7}, epochStaticLeave, []int32{5, 6, 7}},
+		{[]int32{0}, 7, []int32{7, 7, 7}}, // does not fit
+		{[]int32{}, 7, []int32{7, 7, 7}},
+	} {
+		got := partitionsFromRecord([]logrec.ConsumerGroupCurrentMemberAssignmentValueTopicPartition{
+			{TopicID: topic, Partitions: []int32{0, 1, 2}, AssignmentEpochs: c.epochs}}, c.member)
+		var list []partitionEpoch
+		for p, epoch := range c.want {
+			list = append(list, partitionEpoch{int32(p), epoch})
+		}
+		if len(got) != 1 || got[0].topic != topic || !slices.Equal(got[0].list, list) {
+			t.Errorf("epochs %v of a member in %d: %v", c.epochs, c.member, got)
+		}
 	}
 }
