@@ -139,7 +139,10 @@ type DeletedTopic struct {
 // the same name and stays.
 func (s *Shard) TopicsDeleted(now time.Time, topics []DeletedTopic) shard.Result {
 	s.begin(now)
-	for _, name := range s.names() {
+	// By their offsets, not by the groups: a log may have offsets whose group is gone.
+	names := append(sortedKeys(s.offsets), sortedKeys(s.txns.counts)...)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
 		for _, tp := range s.allPartitions(name) {
 			if slices.ContainsFunc(topics, func(d DeletedTopic) bool { return d.Name == tp.topic && s.mentions(name, tp, d.ID) }) {
 				s.append(commitRecord(name, tp, nil))

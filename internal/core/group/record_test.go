@@ -425,6 +425,9 @@ func TestReplayOffsetsWithoutGroup(t *testing.T) {
 	expect("with the group", `fetch t-0=5/-1/"" t-1=6/-1/""`, `fetch t-0=5/-1/""`)
 	replay(groupTombstone("g"))
 	expect("without it", "fetch", `fetch t-0=-1/-1/""`)
+	if res := s.TopicsDeleted(time.UnixMilli(0), []DeletedTopic{{Name: "t"}}); len(res.Records) != 2 {
+		t.Errorf("the topic is deleted: %d records", len(res.Records))
+	}
 	replay(commit(1, 7))
 	expect("again", `fetch t-0=5/-1/"" t-1=7/-1/""`, `fetch t-0=5/-1/""`)
 	// What a later release may put behind a key is not read.
