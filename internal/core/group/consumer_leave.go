@@ -103,12 +103,21 @@ func (s *Shard) expireMember(name, memberID string) {
 
 // expireRevocation removes a member that has not given its partitions back within its rebalance timeout.
 func (s *Shard) expireRevocation(name, memberID string) {
-	if e := s.groups[name]; e != nil && e.consumer != nil {
-		if m := e.consumer.member(memberID); m != nil && m.owesPartitions() {
-			s.fence(&consumerStep{s: s, g: e.consumer}, m)
-			s.res.Atomic = true
-		}
+	if m := s.groups[name].member(memberID); m != nil && m.owesPartitions() {
+		s.fence(&consumerStep{s: s, g: s.groups[name].consumer}, m)
+		s.res.Atomic = true
+	} else if m = s.committedGroup(name).member(memberID); m != nil && m.owesPartitions() {
+		// It has given them back, by a record that may yet be lost.
+		s.timers.Set(timerKey{timerRevoke, name, memberID}, s.now.Add(retryFence), struct{}{})
 	}
+}
+
+// member returns the member of that id if this is a consumer group that has it, else nil. e may be nil.
+func (e *entry) member(memberID string) *consumerMember {
+	if e == nil || e.consumer == nil {
+		return nil
+	}
+	return e.consumer.member(memberID)
 }
 
 // loadedConsumer starts the deadlines of a group that was loaded. Kafka gives classic members the session of the group here, until their
