@@ -183,7 +183,7 @@ func (c *cell[M]) flush() wire.ErrorCode {
 	if next != c.next {
 		// Somebody else wrote to the partition: offsets in the core would be wrong from here on.
 		c.rt.opts.Logger.Error("coordinator out of step with its log, reloading", "partition", c.partition, "offset", next, "expected", c.next)
-		c.restart(c.crashes)
+		c.restart(c.crashes, 0)
 		return wire.ErrNotCoordinator
 	}
 	now := time.Now()

@@ -29,6 +29,7 @@ type cell[M Machine] struct {
 	rt        *Runtime[M]
 	partition int32
 	epoch     id.LeaderEpoch
+	pause     time.Duration // before it loads
 
 	dead      atomic.Bool  // ends the cell soon: loading stops, nothing comes in any more, nothing is committed any more
 	up        atomic.Bool  // the state is active

@@ -78,7 +78,7 @@
 // # Panics
 //
 // A decision that panics answers UNKNOWN_SERVER_ERROR, and its partition loads again: what a decision made by halves has left
-// in memory is gone, what is in the log is not. A partition that panics over and over stays down until it has a new leader epoch. A
+// in memory is gone, what is in the log is not. A partition that panics over and over pauses for a minute before it does. A
 // panic inside Log.Append is reported to Options.Fault. A panic of a reply or of Send is logged and touches nothing here.
 //
 // The package refuses to know groups, transactions, topics or requests. It appends through the small interface [Log];

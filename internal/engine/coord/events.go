@@ -138,10 +138,11 @@ func (c *cell[M]) outsidePanicked() {
 	}
 }
 
-// Bounds on how often a partition is loaded again after panics.
+// A partition is loaded again at once after a panic, but not too often: then it has to wait.
 const (
 	maxCrashes   = 5
 	crashesCount = time.Minute // a cell that has lived longer counts none of those before it
+	crashesPause = time.Minute
 )
 
 // panicked ends the cell after a panic p of its core: a decision may have been made by halves. The log has only what was decided
@@ -158,15 +159,15 @@ func (c *cell[M]) panicked(p any) {
 		crashes += c.crashes
 	}
 	if crashes > maxCrashes {
-		c.rt.opts.Logger.Error("coordinator gives up until its partition has a new leader epoch", "partition", c.partition)
-		c.die()
+		c.rt.opts.Logger.Error("coordinator panics over and over, it pauses", "partition", c.partition, "pause", crashesPause)
+		c.restart(maxCrashes, crashesPause)
 		return
 	}
-	c.restart(crashes)
+	c.restart(crashes, 0)
 }
 
-// restart ends the cell and has its partition loaded again.
-func (c *cell[M]) restart(crashes int) {
-	c.rt.reload(c, crashes) // first: it takes on the events
+// restart ends the cell and has its partition loaded again after a pause.
+func (c *cell[M]) restart(crashes int, pause time.Duration) {
+	c.rt.reload(c, crashes, pause) // first: it takes on the events
 	c.die()
 }

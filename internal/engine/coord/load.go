@@ -21,6 +21,13 @@ var errStopped = errors.New("load stopped")
 func (c *cell[M]) load() {
 	defer c.rt.running.Done()
 	defer c.loadPanicked()
+	if c.pause > 0 {
+		select {
+		case <-time.After(c.pause):
+		case <-c.rt.stop:
+			return
+		}
+	}
 	began := time.Now()
 	select {
 	case c.rt.loads <- struct{}{}:

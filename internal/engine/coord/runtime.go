@@ -163,8 +163,8 @@ func (r *Runtime[M]) discard(c *cell[M]) {
 	}()
 }
 
-// reload starts a partition again whose core and log do not agree. crashes is how often that has happened of late.
-func (r *Runtime[M]) reload(old *cell[M], crashes int) {
+// reload starts a partition again whose core and log do not agree, after a pause. crashes is how often it has panicked of late.
+func (r *Runtime[M]) reload(old *cell[M], crashes int, pause time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || r.cells[old.partition] != old {
@@ -172,7 +172,7 @@ func (r *Runtime[M]) reload(old *cell[M], crashes int) {
 	}
 	old.dead.Store(true)
 	c := newCell(r, old.partition, old.epoch)
-	c.crashes = crashes
+	c.crashes, c.pause = crashes, pause
 	r.begin(c, old)
 }
 

@@ -662,7 +662,7 @@ func TestPanics(t *testing.T) {
 	}
 }
 
-// TestPanicsWithoutEnd: a core that panics in any case is not loaded for ever, and one that panics while loading is not either.
+// TestPanicsWithoutEnd: a core that panics in any case is loaded once in a minute, and one that panics while loading is not loaded again.
 func TestPanicsWithoutEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNoteWorld(t, 1, nil)
@@ -677,20 +677,32 @@ func TestPanicsWithoutEnd(t *testing.T) {
 		w.do(0, "x", func(*notes) shard.Result { panic("boom") })
 		w.expect("x: UNKNOWN_SERVER_ERROR")
 		w.put(0, "b", "1")
-		w.expect("b: NOT_COORDINATOR")
+		w.expect("b: COORDINATOR_LOAD_IN_PROGRESS")
+		w.r.DoAll(func(n *notes, _ time.Time) shard.Result { return n.put("c", "0") })
+		pass(crashesPause - 1)
+		w.expect()
+		pass(1)
+		w.expect("loaded")
+		w.state("a=1 c=0")
+		w.do(0, "x", func(*notes) shard.Result { panic("boom") }) // it has not lived long
+		w.expect("x: UNKNOWN_SERVER_ERROR")
 		w.r.Elected(0, w.l.depose(0))
 		w.expect("loaded")
-		for _, where := range []string{"Replay", "Loaded"} {
+		for where, code := range map[string]string{"Replay": "NOT_COORDINATOR", "Loaded": "COORDINATOR_LOAD_IN_PROGRESS"} {
 			w.fail = where
 			w.r.Elected(0, w.l.depose(0))
 			w.expect()
 			w.put(0, "b", "1")
-			w.expect("b: NOT_COORDINATOR")
+			w.expect("b: " + code)
 		}
 		w.fail = ""
 		w.r.Elected(0, w.l.depose(0))
 		w.expect("loaded")
-		w.state("a=1")
+		w.put(0, "c", "0")
+		w.expect("c: put c")
+		pass(2 * crashesPause) // the pauses of former leaderships end, and load nothing
+		w.expect()
+		w.state("a=1 c=0")
 		// a panic while looking changes nothing
 		if code := w.r.Read(0, func(*notes) { panic("boom") }); code != wire.ErrUnknownServerError {
 			t.Errorf("read: %v", code)
