@@ -148,9 +148,11 @@ func (s *Shard) joinAndDowngrade(t Turn, d *consumerStep, m, updated, replaced *
 		}
 	}
 	var stays []*consumerMember
-	for _, memberID := range d.g.memberIDs() {
-		if memberID != after.id {
-			stays = append(stays, d.g.member(memberID))
+	ids := before.memberIDs()
+	inTableOrder(ids)
+	for _, memberID := range ids {
+		if m := d.g.member(memberID); m != nil && memberID != after.id {
+			stays = append(stays, m)
 		}
 	}
 	stays = append(stays, after) // the first is to lead

@@ -248,7 +248,9 @@ func (s *Shard) endClassicWaits(group, memberID string) {
 func (s *Shard) downgrade(d *consumerStep, leaving []*consumerMember) {
 	before := d.g
 	var stays []*consumerMember
-	for _, memberID := range before.memberIDs() {
+	ids := before.memberIDs()
+	inTableOrder(ids) // the first leads, as in Kafka
+	for _, memberID := range ids {
 		if m := before.member(memberID); !slices.Contains(leaving, m) {
 			stays = append(stays, m)
 		}
