@@ -1,6 +1,8 @@
 package coord
 
 import (
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -154,6 +156,23 @@ func TestFullBatchFails(t *testing.T) {
 			w.keys("e")
 		})
 	}
+}
+
+// TestAppendFailsSomehow: what the log says without a code of the protocol is a server's error.
+func TestAppendFailsSomehow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNoteWorld(t, 1, nil)
+		w.l.set(0, func(p *memPartition) { p.refuse = errors.New("no luck") })
+		w.put(0, "a", "1")
+		w.expect("a: UNKNOWN_SERVER_ERROR")
+		w.l.set(0, func(p *memPartition) { p.refuse = fmt.Errorf("append: %w", wire.ErrKafkaStorageError) })
+		w.put(0, "a", "1")
+		w.expect("a: KAFKA_STORAGE_ERROR")
+		w.l.set(0, func(p *memPartition) { p.refuse = nil })
+		w.state("")
+		w.put(0, "a", "1")
+		w.expect("a: put a")
+	})
 }
 
 // TestCompressedBatch: what joins a batch is measured before it is compressed, what the log takes afterwards. So a large decision is

@@ -72,7 +72,7 @@
 // A cell whose leadership is over ends before anything else is done with it: the log may have the next leader's records already, and
 // its high watermark speak of them. What [Runtime.DoAll] has told the cell and it has not heard goes to the one that takes its place.
 //
-// Bounded are the tickets of a cell (Options.MaxWaiting) and its events; decisions without a ticket come from the core's own
+// Bounded are the tickets of a cell and its events, by Options.MaxWaiting each; decisions without a ticket come from the core's own
 // deadlines and from events.
 //
 // # Panics

@@ -151,6 +151,38 @@ func TestEventsOutliveTheirCell(t *testing.T) {
 	}
 }
 
+// TestInboxIsBounded: whoever reports is told when too much waits, and may try again; what was taken is heard.
+func TestInboxIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 100
+		w := newNoteWorld(t, 1, func(_ *noteWorld, o *Options[*notes]) { o.MaxWaiting = most })
+		gate := make(chan struct{})
+		go w.do(0, "held", func(*notes) shard.Result { <-gate; return shard.Result{Reply: "free"} })
+		synctest.Wait()
+		heard, taken := 0, 0
+		event := func(*notes, time.Time) shard.Result { heard++; return shard.Result{} }
+		for w.from.Report(event) {
+			taken++
+		}
+		w.r.DoAll(event) // is lost, and the log says so
+		if taken != most || !w.from.Live() || w.r.Gauges().Queued != most {
+			t.Errorf("%d events were taken, %d wait", taken, w.r.Gauges().Queued)
+		}
+		close(gate)
+		w.expect("held: free")
+		if heard != taken || w.r.Gauges().Queued != 0 {
+			t.Errorf("%d of %d events were heard, %d wait", heard, taken, w.r.Gauges().Queued)
+		}
+		if !w.from.Report(event) {
+			t.Error("nothing is taken any more")
+		}
+		synctest.Wait()
+		if heard != taken+1 {
+			t.Error("the event that was tried again was not heard")
+		}
+	})
+}
+
 // TestLostIsToldBeforeTheNextDecision: who has lost his records hears of it before anything else is decided, also among events and
 // deadlines that come in one turn.
 func TestLostIsToldBeforeTheNextDecision(t *testing.T) {

@@ -9,9 +9,6 @@ import (
 	"github.com/moldau-io/moldau/internal/core/shard"
 )
 
-// maxInbox bounds the events that wait for one cell.
-const maxInbox = 1 << 17
-
 // Origin names the cell that a message came from: one leadership of one partition. It is comparable.
 type Origin[M Machine] struct{ c *cell[M] }
 
@@ -38,7 +35,7 @@ type posted[M Machine] struct {
 // post leaves an event for whoever has the cell, or wakes somebody up for it.
 func (c *cell[M]) post(e Event[M], all bool) bool {
 	c.inboxMu.Lock()
-	taken := !c.dead.Load() && len(c.inbox) < maxInbox
+	taken := !c.dead.Load() && len(c.inbox) < c.rt.opts.MaxWaiting
 	if taken {
 		c.inbox = append(c.inbox, posted[M]{e, time.Now(), all})
 		c.posted.Add(1)

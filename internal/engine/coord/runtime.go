@@ -39,7 +39,8 @@ type Options[M Machine] struct {
 	Send Sender[M]
 	// Fault hears that the log below has panicked: its state is unknown, and the node should end. May be nil.
 	Fault func(error)
-	// MaxWaiting bounds the tickets of one partition; 0 means 131072. Beyond it requests are told COORDINATOR_NOT_AVAILABLE.
+	// MaxWaiting bounds the tickets of one partition, and its events; 0 means 131072. Beyond it requests are told
+	// COORDINATOR_NOT_AVAILABLE.
 	MaxWaiting int
 }
 
