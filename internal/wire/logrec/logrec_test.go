@@ -68,6 +68,13 @@ func TestCoordinatorRecords(t *testing.T) {
 	if _, _, err := logrec.DecodeGroup(k, []byte{0, 77}); !errors.Is(err, wire.ErrVersion) {
 		t.Error(err)
 	}
+	if _, _, err := logrec.DecodeGroup(k, []byte{255, 255}); !errors.Is(err, wire.ErrVersion) {
+		t.Error(err)
+	}
+	// A value of no bytes is no tombstone.
+	if _, _, err := logrec.DecodeGroup(k, []byte{}); !errors.Is(err, wire.ErrMalformed) {
+		t.Error(err)
+	}
 	if _, _, err := logrec.DecodeGroup(k, v[:len(v)-1]); !errors.Is(err, wire.ErrMalformed) {
 		t.Error(err)
 	}
