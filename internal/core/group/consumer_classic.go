@@ -160,7 +160,7 @@ func (s *Shard) joinAndDowngrade(t Turn, d *consumerStep, m, updated, replaced *
 	rebalance = rebalance || slices.ContainsFunc(stays, func(m *consumerMember) bool { return !m.reconciled(d.g.targetEpoch) })
 	epoch, targetOf := before.epoch, d.g.targetOf
 	s.buryConsumer(d.g)
-	g := s.toClassic(before, epoch, stays, targetOf)
+	g := s.toClassic(before, epoch, stays, targetOf, !rebalance)
 	s.endConsumerTimers(before.name, replaced.id)
 	s.endClassicWaits(before.name, replaced.id)
 	s.undoDowngrade(before)

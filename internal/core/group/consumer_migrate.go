@@ -207,11 +207,18 @@ func (s *Shard) downgradeAfter(g *consumerGroup, leaving []*consumerMember) bool
 	return s.canDowngrade(g, leaving, 0)
 }
 
-// downgrade makes a classic group of those members that stay. before is the group as it is, now what becomes of it; stays are its
-// members, in order, and assignments theirs by id.
-func (s *Shard) toClassic(before *consumerGroup, epoch int32, stays []*consumerMember, targetOf func(memberID string) partitionList) *classicGroup {
+// neverStable is the time in the record of a group with members that has to rebalance: the rebalance itself is not in the log, and what
+// was of those that left is nobody's until it is over. Kafka writes a time, and forgets the rebalance with its leader.
+const neverStable = 0
+
+// toClassic makes a classic group of the members that stay, in their order, with what targetOf gives each. before is the group as it is.
+// If it is not settled it has to rebalance next.
+func (s *Shard) toClassic(before *consumerGroup, epoch int32, stays []*consumerMember, targetOf func(memberID string) partitionList, settled bool) *classicGroup {
 	g := newClassicGroup(before.name, s.now)
 	g.state, g.previous, g.generation = Stable, Empty, epoch
+	if !settled {
+		g.stateSinceMs = neverStable
+	}
 	for _, c := range stays {
 		m := &member{
 			id: c.id, instance: c.instance, clientID: c.clientID, clientHost: c.clientHost, rebalanceTimeoutMs: c.rebalanceTimeoutMs,
@@ -256,7 +263,7 @@ func (s *Shard) downgrade(d *consumerStep, leaving []*consumerMember) {
 		}
 	}
 	s.buryConsumer(before)
-	g := s.toClassic(before, before.epoch, stays, before.targetOf)
+	g := s.toClassic(before, before.epoch, stays, before.targetOf, false)
 	for _, m := range leaving {
 		s.endConsumerTimers(before.name, m.id)
 		s.endClassicWaits(before.name, m.id)

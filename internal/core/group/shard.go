@@ -226,8 +226,8 @@ func (s *Shard) Expire(now time.Time) (res shard.Result, ok bool) {
 	return s.end(), true
 }
 
-// Loaded ends the replay of the log: sessions start, and groups above the size limit are asked to rebalance. next is the
-// offset of the next record.
+// Loaded ends the replay of the log: sessions start, and groups above the size limit, or in the middle of becoming classic, are asked to
+// rebalance. next is the offset of the next record.
 func (s *Shard) Loaded(now time.Time, next id.Offset) shard.Result {
 	s.next = next
 	s.begin(now)
@@ -242,7 +242,7 @@ func (s *Shard) Loaded(now time.Time, next id.Offset) shard.Result {
 		for _, m := range g.list() {
 			s.restartSession(g, m)
 		}
-		if len(g.byID) > s.cfg.MaxSize {
+		if len(g.byID) > s.cfg.MaxSize || len(g.byID) > 0 && g.stateSinceMs == neverStable {
 			s.prepareRebalance(g)
 		}
 	}
