@@ -82,9 +82,7 @@ func (s *Shard) upgrade(g *classicGroup) (*consumerStep, *refusal) {
 		members, targets = append(members, c), append(targets, target)
 	}
 	s.append(groupTombstone(g.name))
-	// A static member that changes its protocol alone changes nothing else. In the middle of a rebalance there are members without an
-	// assignment, and nobody would give them one. Kafka leaves it at that: they, or all of them, have nothing in a stable group.
-	d := &consumerStep{s: s, g: newConsumerGroup(g.name), own: true, bump: g.state != Stable}
+	d := &consumerStep{s: s, g: newConsumerGroup(g.name), own: true}
 	for _, m := range members {
 		d.add(consumerMemberRecord(g.name, m))
 	}
@@ -96,6 +94,9 @@ func (s *Shard) upgrade(g *classicGroup) (*consumerStep, *refusal) {
 	for _, m := range members {
 		d.add(consumerCurrentRecord(g.name, m))
 	}
+	// A static member that changes its protocol alone changes nothing else. In the middle of a rebalance there are members without an
+	// assignment, and new partitions may not have been seen by the leader yet: nobody would give any to anybody. Kafka leaves it at that.
+	d.bump = g.state != Stable || s.hasUnowned(d.g)
 	d.done = func() {
 		s.leaveClassic(g)
 		for _, m := range members {
@@ -103,6 +104,18 @@ func (s *Shard) upgrade(g *classicGroup) (*consumerStep, *refusal) {
 		}
 	}
 	return d, nil
+}
+
+// hasUnowned says whether there are partitions of what the group reads that nobody has.
+func (s *Shard) hasUnowned(g *consumerGroup) bool {
+	for _, topic := range s.topicIDs(sortedIn(g.view.topics)) {
+		for p := range s.partitionCount(topic) {
+			if !g.isOwned(topic, p) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // upgradedMember makes a member of the consumer protocol of a classic one.

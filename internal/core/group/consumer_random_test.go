@@ -438,16 +438,20 @@ func (s *simConsumers) classicError(c *simClient, code wire.ErrorCode) {
 	}
 }
 
-// lead gives out partitions as the leader of a classic group does, whole topics in turn.
+// lead gives out partitions as the leader of a classic group does, each topic in turn to those who read it.
 func (s *simConsumers) lead(g *classicGroup, req *api.SyncGroupRequest) {
 	given := make(map[string][]string)
-	i := 0
 	for topic, n := range s.sizes {
-		for p := range n {
-			m := g.list()[i%len(g.byID)]
-			i++
+		var readers []string
+		for _, m := range g.list() {
 			if sub, ok := decodeSubscription(m.metadata("range")); ok && slices.Contains(sub.Topics, topic) {
-				given[m.id] = append(given[m.id], fmt.Sprintf("%s-%d", topic, p))
+				readers = append(readers, m.id)
+			}
+		}
+		for p := range n {
+			if len(readers) > 0 {
+				to := readers[p%len(readers)]
+				given[to] = append(given[to], fmt.Sprintf("%s-%d", topic, p))
 			}
 		}
 	}
