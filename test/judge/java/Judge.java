@@ -1,0 +1,435 @@
+package org.apache.kafka.coordinator.group;
+
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.Uuid;
+import org.apache.kafka.common.config.AbstractConfig;
+import org.apache.kafka.common.config.ConfigDef;
+import org.apache.kafka.common.errors.GroupIdNotFoundException;
+import org.apache.kafka.common.errors.NotEnoughReplicasException;
+import org.apache.kafka.common.errors.UnknownMemberIdException;
+import org.apache.kafka.common.message.*;
+import org.apache.kafka.common.protocol.Errors;
+import org.apache.kafka.common.security.auth.KafkaPrincipal;
+import org.apache.kafka.common.security.auth.SecurityProtocol;
+import org.apache.kafka.common.utils.Time;
+import org.apache.kafka.common.utils.internals.LogContext;
+import org.apache.kafka.coordinator.common.runtime.*;
+import org.apache.kafka.coordinator.group.classic.*;
+import org.apache.kafka.coordinator.group.generated.GroupMetadataValue;
+import org.apache.kafka.coordinator.group.metrics.GroupCoordinatorMetricsShard;
+import org.apache.kafka.coordinator.group.modern.share.ShareGroupConfig;
+import org.apache.kafka.image.MetadataDelta;
+import org.apache.kafka.image.MetadataImage;
+import org.apache.kafka.image.MetadataProvenance;
+import org.apache.kafka.server.authorizer.AuthorizableRequestContext;
+import org.apache.kafka.timeline.SnapshotRegistry;
+
+import java.io.*;
+import java.lang.reflect.Field;
+import java.net.InetAddress;
+import java.security.Provider;
+import java.security.SecureRandomSpi;
+import java.security.Security;
+import java.util.*;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Consumer;
+import java.util.function.Function;
+
+/**
+ * Drives Apache Kafka's group coordinator shard: reads a step a line, prints what came of it, then a dot. It has the runtime's part:
+ * the clock, the deadlines, the log and its high watermark. It is in Kafka's package because that part of Kafka is not public.
+ *
+ * Lines are "@ms" and what happened then: "a" an answer, "R" a record, "x" a deadline that Kafka stumbled over. Without a time: "s"
+ * what a group looks like, "i" a member id's random bytes, "k" a kept difference that was smoothed out (see rules.go).
+ */
+public class Judge {
+    static final long START = 1_700_000_000_000L;
+    static final PrintStream out = new PrintStream(new BufferedOutputStream(System.out, 1 << 16));
+    static final GroupCoordinatorRecordSerde serde = new GroupCoordinatorRecordSerde();
+    static final List<String> names = List.of("g", "h");
+
+    static long now = START, heldAt, order;
+    static int delay, max;
+    static boolean hold;
+    static SnapshotRegistry registry;
+    static GroupMetadataManager manager;
+    static GroupCoordinatorShard shard;
+    static final List<CoordinatorRecord> log = new ArrayList<>();
+    static int committed;
+    static final List<Consumer<Throwable>> held = new ArrayList<>();
+    static final Map<String, Due> timers = new HashMap<>();
+    static final Map<String, Start> starts = new HashMap<>(); // of groups: the join phase of a new one
+    static final Map<ClassicGroup, Map<String, String>> statics = new IdentityHashMap<>();
+    static final Map<ClassicGroup, String> replaced = new IdentityHashMap<>(); // whose new id is not committed, or was just now
+
+    static final class Due { long at, order; String key; CoordinatorTimer.TimeoutOperation<CoordinatorRecord> op; }
+    static final class Start { int remaining, steps = 50; }
+
+    static final class Clock implements Time {
+        public long milliseconds() { return now; }
+        public long nanoseconds() { return now * 1_000_000L; }
+        public void sleep(long ms) { }
+    }
+
+    static final class Timer implements CoordinatorTimer<CoordinatorRecord> {
+        public void schedule(String key, long d, TimeUnit u, boolean retry, TimeoutOperation<CoordinatorRecord> op) {
+            Due x = new Due();
+            x.at = now + u.toMillis(d); x.order = ++order; x.key = key; x.op = op;
+            timers.put(key, x);
+            if (key.startsWith("join-")) watchStart(key.substring(5), (int) u.toMillis(d));
+        }
+        public void schedule(String key, long d, TimeUnit u, boolean retry, long backoff, TimeoutOperation<CoordinatorRecord> op) { schedule(key, d, u, retry, op); }
+        public void scheduleIfAbsent(String key, long d, TimeUnit u, boolean retry, TimeoutOperation<CoordinatorRecord> op) { if (!timers.containsKey(key)) schedule(key, d, u, retry, op); }
+        public void cancel(String key) { timers.remove(key); }
+        public boolean isScheduled(String key) { return timers.containsKey(key); }
+    }
+
+    static final class NoTasks implements CoordinatorExecutor<CoordinatorRecord> {
+        public <R> boolean schedule(String key, TaskRunnable<R> task, TaskOperation<CoordinatorRecord, R> op) { return true; }
+        public boolean isScheduled(String key) { return false; }
+        public void cancel(String key) { }
+    }
+
+    static final class NoMetrics extends CoordinatorMetrics {
+        public com.yammer.metrics.core.MetricsRegistry registry() { return null; }
+        public CoordinatorMetricsShard newMetricsShard(SnapshotRegistry r, TopicPartition tp) { return null; }
+        public void activateMetricsShard(CoordinatorMetricsShard s) { }
+        public void deactivateMetricsShard(CoordinatorMetricsShard s) { }
+        public void onUpdateLastCommittedOffset(TopicPartition tp, long o) { }
+    }
+
+    record Ctx(int version) implements AuthorizableRequestContext {
+        public String listenerName() { return "L"; }
+        public SecurityProtocol securityProtocol() { return SecurityProtocol.PLAINTEXT; }
+        public KafkaPrincipal principal() { return KafkaPrincipal.ANONYMOUS; }
+        public InetAddress clientAddress() {
+            try { return InetAddress.getByAddress(new byte[]{10, 0, 0, 1}); } catch (Exception e) { throw new IllegalStateException(e); }
+        }
+        public int requestType() { return 0; }
+        public int requestVersion() { return version; }
+        public String clientId() { return "client"; }
+        public int correlationId() { return 0; }
+    }
+
+    /** Makes member ids the same in every run with one seed, and says which were made. */
+    public static final class Ids extends SecureRandomSpi {
+        static Random rnd = new Random(1);
+        protected void engineSetSeed(byte[] seed) { }
+        protected byte[] engineGenerateSeed(int n) { return new byte[n]; }
+        protected void engineNextBytes(byte[] b) {
+            rnd.nextBytes(b);
+            if (b.length == 16) out.println("i " + hex(b));
+        }
+    }
+    static final class IdProvider extends Provider {
+        IdProvider() { super("judge", "1", "member ids"); put("SecureRandom.judge", Ids.class.getName()); }
+    }
+
+    // Kept difference "seats": members in the order in which they came, a static one that comes back where it was before.
+    static final class Seats extends LinkedHashMap<String, ClassicGroupMember> {
+        final transient ClassicGroup group;
+        String removed; int place;
+        Seats(ClassicGroup g) { group = g; }
+        @Override public ClassicGroupMember remove(Object id) {
+            removed = (String) id; place = new ArrayList<>(keySet()).indexOf(id);
+            return super.remove(id);
+        }
+        @Override public ClassicGroupMember put(String id, ClassicGroupMember m) {
+            String instance = m.groupInstanceId().orElse(null);
+            boolean back = instance != null && removed != null && place >= 0 && group.hasStaticMember(instance) && removed.equals(group.staticMemberId(instance));
+            ClassicGroupMember old = super.put(id, m);
+            if (back && place < size() - 1) {
+                List<Map.Entry<String, ClassicGroupMember>> l = new ArrayList<>();
+                entrySet().forEach(e -> l.add(Map.entry(e.getKey(), e.getValue())));
+                l.add(place, l.remove(l.size() - 1));
+                clear();
+                l.forEach(e -> super.put(e.getKey(), e.getValue()));
+                kept("seats");
+            }
+            removed = null;
+            return old;
+        }
+    }
+
+    static void kept(String rule) { out.println("k " + rule); }
+
+    static ClassicGroup classic(String name) {
+        try { return manager.group(name) instanceof ClassicGroup g ? g : null; } catch (GroupIdNotFoundException e) { return null; }
+    }
+
+    static Field field(Object o, String name) {
+        try { Field f = o.getClass().getDeclaredField(name); f.setAccessible(true); return f; } catch (ReflectiveOperationException e) { throw new IllegalStateException(e); }
+    }
+
+    @SuppressWarnings("unchecked")
+    static void smooth() {
+        for (String name : names) {
+            ClassicGroup g = classic(name);
+            if (g == null) continue;
+            try {
+                Field f = field(g, "members");
+                Map<String, ClassicGroupMember> members = (Map<String, ClassicGroupMember>) f.get(g);
+                if (!(members instanceof Seats)) {
+                    Seats s = new Seats(g);
+                    for (String id : recorded(name)) if (members.containsKey(id)) s.put(id, members.get(id));
+                    members.forEach(s::putIfAbsent);
+                    f.set(g, s);
+                }
+            } catch (ReflectiveOperationException e) { throw new IllegalStateException(e); }
+            boolean starting = g.isInState(ClassicGroupState.PREPARING_REBALANCE) && g.previousState() == ClassicGroupState.EMPTY;
+            if (g.newMemberAdded() && !starting) { g.setNewMemberAdded(false); kept("stale newcomer"); }
+            Map<String, String> before = statics.getOrDefault(g, Map.of()), after = new HashMap<>();
+            g.allMembers().forEach(m -> m.groupInstanceId().ifPresent(i -> after.put(i, m.memberId())));
+            before.forEach((i, old) -> {
+                String id = after.get(i);
+                if (id == null || id.equals(old)) return;
+                if (g.allPendingSyncMembers().remove(old)) { g.addPendingSyncMember(id); kept("sync of the replaced"); }
+                if (g.isInState(ClassicGroupState.STABLE)) replaced.put(g, id);
+            });
+            statics.put(g, after);
+            String id = replaced.get(g);
+            if (id == null || g.hasMember(id) && g.member(id).isAwaitingJoin()) continue;
+            replaced.remove(g);
+            Due d = timers.get("heartbeat-" + name + "-" + id);
+            if (d != null && g.isInState(ClassicGroupState.STABLE) && d.at != now + g.member(id).sessionTimeoutMs()) {
+                d.at = now + g.member(id).sessionTimeoutMs(); kept("session of the replaced");
+            }
+        }
+    }
+
+    static List<String> recorded(String name) {
+        List<String> ids = new ArrayList<>();
+        for (CoordinatorRecord r : log)
+            if (r.key() instanceof org.apache.kafka.coordinator.group.generated.GroupMetadataKey k && k.group().equals(name)) {
+                ids.clear();
+                if (r.value() != null) ((GroupMetadataValue) r.value().message()).members().forEach(m -> ids.add(m.memberId()));
+            }
+        return ids;
+    }
+
+    // Kept difference "coming": a new group waits 1 ms, up to 50 times, for those that were given an id and have yet to join with it.
+    static void watchStart(String name, int d) {
+        ClassicGroup g = classic(name);
+        if (g == null) return;
+        Start s = starts.get(name);
+        if (g.isInState(ClassicGroupState.EMPTY)) {
+            s = new Start();
+            s.remaining = Math.max(g.rebalanceTimeoutMs() - delay, 0);
+            starts.put(name, s);
+        } else if (s != null && g.numAwaitingJoinResponse() > 0 && d == Math.min(delay, s.remaining) && g.previousState() == ClassicGroupState.EMPTY) {
+            s.remaining = Math.max(s.remaining - d, 0);
+        } else starts.remove(name);
+    }
+    static boolean coming(Due d) {
+        if (!d.key.startsWith("join-")) return false;
+        String name = d.key.substring(5);
+        ClassicGroup g = classic(name);
+        Start s = starts.get(name);
+        if (g == null || s == null || !g.isInState(ClassicGroupState.PREPARING_REBALANCE) || g.previousState() != ClassicGroupState.EMPTY) return false;
+        if (g.newMemberAdded() && s.remaining > 0 || g.numPendingJoinMembers() == 0 || s.steps == 0) return false;
+        s.steps--;
+        d.at = now + 1; d.order = ++order;
+        timers.put(d.key, d);
+        kept("coming");
+        return true;
+    }
+
+    static void build() {
+        registry = new SnapshotRegistry(new LogContext());
+        timers.clear(); starts.clear(); statics.clear(); replaced.clear();
+        Map<String, Object> c = new HashMap<>();
+        c.put(GroupCoordinatorConfig.GROUP_INITIAL_REBALANCE_DELAY_MS_CONFIG, delay);
+        c.put(GroupCoordinatorConfig.GROUP_MAX_SIZE_CONFIG, max);
+        c.put(GroupCoordinatorConfig.OFFSETS_RETENTION_MINUTES_CONFIG, 5);
+        GroupCoordinatorConfig cfg = new GroupCoordinatorConfig(new AbstractConfig(GroupCoordinatorConfig.CONFIG_DEF, c, false));
+        ConfigDef both = new ConfigDef(GroupCoordinatorConfig.CONFIG_DEF);
+        ShareGroupConfig.CONFIG_DEF.configKeys().values().forEach(both::define);
+        ShareGroupConfig share = new ShareGroupConfig(new AbstractConfig(both, Map.of(), false));
+        GroupCoordinatorMetricsShard metrics = new GroupCoordinatorMetricsShard(registry, Map.of(), new TopicPartition("o", 0));
+        manager = new GroupMetadataManager.Builder().withSnapshotRegistry(registry).withLogContext(new LogContext()).withTime(new Clock()).withTimer(new Timer())
+            .withExecutor(new NoTasks()).withConfig(cfg).withGroupCoordinatorMetricsShard(metrics).withGroupConfigManager(new GroupConfigManager(cfg, share)).build();
+        OffsetMetadataManager offsets = new OffsetMetadataManager.Builder().withSnapshotRegistry(registry).withLogContext(new LogContext()).withTime(new Clock())
+            .withGroupMetadataManager(manager).withGroupCoordinatorConfig(cfg).withGroupCoordinatorMetricsShard(metrics).build();
+        shard = new GroupCoordinatorShard(new LogContext(), manager, offsets, new Clock(), new Timer(), cfg, new NoMetrics(), metrics);
+        long at = 0;
+        for (CoordinatorRecord r : log) shard.replay(at++, -1, (short) -1, r);
+        MetadataDelta d = new MetadataDelta.Builder().setImage(MetadataImage.EMPTY).build();
+        shard.onLoaded(new KRaftCoordinatorMetadataImage(d.apply(new MetadataProvenance(1, 1, 1, true))));
+    }
+
+    static String hex(byte[] b) {
+        if (b == null) return "nil";
+        StringBuilder s = new StringBuilder();
+        for (byte x : b) s.append(String.format("%02x", x));
+        return s.toString();
+    }
+    static String n(Object o) { return o == null ? "-" : o.toString(); }
+    static String e(String s) { return s == null || s.isEmpty() ? "-" : s; }
+    static String text(byte[] b) { return b == null ? "" : new String(b); }
+    static void happened(String what) { out.println("@" + (now - START) + " " + what); }
+    static void answer(int t, String what) { happened("a " + t + " " + what); }
+    static String sorted(List<String> l) { Collections.sort(l); return "[" + String.join(" ", l) + "]"; }
+
+    /** Does what the runtime does with a result: append, apply, answer when committed. */
+    static <R> void take(CoordinatorResult<R, CoordinatorRecord> res, Consumer<R> ok, Consumer<Throwable> bad) {
+        for (CoordinatorRecord r : res.records()) {
+            log.add(r);
+            happened("R " + hex(serde.serializeKey(r)) + " " + hex(serde.serializeValue(r)));
+            if (res.replayRecords()) shard.replay(log.size() - 1, -1, (short) -1, r);
+        }
+        Consumer<Throwable> done = x -> {
+            CompletableFuture<Void> f = res.appendFuture();
+            if (x == null) { if (f != null) f.complete(null); ok.accept(res.response()); }
+            else { if (f != null) f.completeExceptionally(x); bad.accept(x); }
+        };
+        if (hold && log.size() > committed) held.add(done);
+        else { committed = log.size(); done.accept(null); }
+    }
+
+    interface Decision<R> { CoordinatorResult<R, CoordinatorRecord> make(); }
+
+    static <R> void ask(int t, String kind, Decision<R> d, Function<R, String> show) {
+        try { take(d.make(), r -> answer(t, kind + " " + show.apply(r)), x -> answer(t, "lost")); }
+        catch (Exception x) { answer(t, kind + " " + Errors.forException(x).code()); }
+    }
+
+    static <R, V> void wait(int t, String kind, CompletableFuture<R> f, Decision<V> d, Function<R, String> show, Function<Short, R> error) {
+        boolean[] lost = new boolean[1];
+        f.thenAccept(r -> { if (!lost[0]) answer(t, kind + " " + show.apply(r)); });
+        try {
+            take(d.make(), r -> { }, x -> { if (!f.isDone()) { lost[0] = true; answer(t, "lost"); f.complete(error.apply((short) 0)); } });
+        } catch (Exception x) { if (!f.isDone()) f.complete(error.apply(Errors.forException(x).code())); }
+    }
+
+    static String show(JoinGroupResponseData r) {
+        List<String> l = new ArrayList<>();
+        r.members().forEach(x -> l.add(x.memberId() + "/" + n(x.groupInstanceId()) + "/" + text(x.metadata())));
+        return r.errorCode() + " " + e(r.memberId()) + " " + r.generationId() + " " + e(r.protocolType()) + " " + e(r.protocolName()) + " leader=" + e(r.leader()) + " skip=" + r.skipAssignment() + " " + sorted(l);
+    }
+    static String show(SyncGroupResponseData r) { return r.errorCode() + " " + e(r.protocolType()) + " " + e(r.protocolName()) + " " + e(text(r.assignment())); }
+
+    static String get(Map<String, String> a, String k) { String s = a.get(k); return s == null || s.equals("-") ? null : s.equals("''") ? "" : s; }
+    static int num(Map<String, String> a, String k) { return Integer.parseInt(a.get(k)); }
+    static List<String> list(Map<String, String> a, String k) { String s = get(a, k); return s == null ? List.of() : List.of(s.split(",")); }
+
+    static void step(String cmd, Map<String, String> a) {
+        int t = a.containsKey("t") ? num(a, "t") : 0;
+        String group = a.get("group"), member = get(a, "member"), inst = get(a, "inst");
+        switch (cmd) {
+            case "init" -> {
+                Ids.rnd = new Random(Long.parseLong(a.get("seed")));
+                delay = num(a, "delay"); max = num(a, "max");
+                log.clear(); held.clear();
+                committed = 0; hold = false; now = START; order = 0;
+                build();
+            }
+            case "join" -> {
+                var ps = new JoinGroupRequestData.JoinGroupRequestProtocolCollection();
+                for (String p : list(a, "protos")) { String[] w = p.split(":"); ps.add(new JoinGroupRequestData.JoinGroupRequestProtocol().setName(w[0]).setMetadata(w[1].getBytes())); }
+                var q = new JoinGroupRequestData().setGroupId(group).setMemberId(member).setGroupInstanceId(inst).setSessionTimeoutMs(num(a, "session"))
+                    .setRebalanceTimeoutMs(num(a, "rebalance")).setProtocolType(get(a, "type")).setProtocols(ps);
+                var f = new CompletableFuture<JoinGroupResponseData>();
+                wait(t, "join", f, () -> shard.classicGroupJoin(new Ctx(num(a, "v")), q, f, true), Judge::show, c -> new JoinGroupResponseData().setErrorCode(c));
+            }
+            case "sync" -> {
+                List<SyncGroupRequestData.SyncGroupRequestAssignment> l = new ArrayList<>();
+                for (String p : list(a, "assign")) { int i = p.lastIndexOf(':'); l.add(new SyncGroupRequestData.SyncGroupRequestAssignment().setMemberId(p.substring(0, i)).setAssignment(p.substring(i + 1).getBytes())); }
+                var q = new SyncGroupRequestData().setGroupId(group).setMemberId(member).setGroupInstanceId(inst).setGenerationId(num(a, "gen"))
+                    .setProtocolType(get(a, "ptype")).setProtocolName(get(a, "pname")).setAssignments(l);
+                var f = new CompletableFuture<SyncGroupResponseData>();
+                wait(t, "sync", f, () -> shard.classicGroupSync(new Ctx(5), q, f), Judge::show, c -> new SyncGroupResponseData().setErrorCode(c));
+            }
+            case "hb" -> ask(t, "hb", () -> shard.classicGroupHeartbeat(new Ctx(4), new HeartbeatRequestData().setGroupId(group).setMemberId(member).setGroupInstanceId(inst).setGenerationId(num(a, "gen"))), r -> "" + r.errorCode());
+            case "leave" -> {
+                List<LeaveGroupRequestData.MemberIdentity> l = new ArrayList<>();
+                for (String p : list(a, "members")) { String[] w = p.split("/", 2); l.add(new LeaveGroupRequestData.MemberIdentity().setMemberId(w[0]).setGroupInstanceId(w[1].equals("-") ? null : w[1])); }
+                Function<LeaveGroupResponseData, String> show = r -> {
+                    StringBuilder s = new StringBuilder("" + r.errorCode());
+                    r.members().forEach(y -> s.append(" " + y.memberId() + "/" + n(y.groupInstanceId()) + "=" + y.errorCode()));
+                    return s.toString();
+                };
+                try { take(shard.classicGroupLeave(new Ctx(5), new LeaveGroupRequestData().setGroupId(group).setMembers(l)), r -> answer(t, "leave " + show.apply(r)), x -> answer(t, "lost")); }
+                catch (UnknownMemberIdException x) { // Kafka's service, a floor above, makes the answer of it
+                    var r = new LeaveGroupResponseData();
+                    l.forEach(y -> r.members().add(new LeaveGroupResponseData.MemberResponse().setMemberId(y.memberId()).setGroupInstanceId(y.groupInstanceId()).setErrorCode((short) 25)));
+                    answer(t, "leave " + show.apply(r));
+                }
+            }
+            case "delete" -> ask(t, "delete", () -> shard.deleteGroups(new Ctx(2), List.of(group)), r -> "" + r.iterator().next().errorCode());
+            case "commit" -> {
+                var p = new OffsetCommitRequestData.OffsetCommitRequestPartition().setPartitionIndex(num(a, "p")).setCommittedOffset(num(a, "offset")).setCommittedMetadata("");
+                var q = new OffsetCommitRequestData().setGroupId(group).setMemberId(member).setGroupInstanceId(inst).setGenerationIdOrMemberEpoch(num(a, "gen"))
+                    .setTopics(List.of(new OffsetCommitRequestData.OffsetCommitRequestTopic().setName("t").setTopicId(Uuid.ZERO_UUID).setPartitions(List.of(p))));
+                ask(t, "commit", () -> shard.commitOffset(new Ctx(num(a, "v")), q), r -> "" + r.topics().get(0).partitions().get(0).errorCode());
+            }
+            case "offdel" -> {
+                var tc = new OffsetDeleteRequestData.OffsetDeleteRequestTopicCollection();
+                tc.add(new OffsetDeleteRequestData.OffsetDeleteRequestTopic().setName("t").setPartitions(List.of(new OffsetDeleteRequestData.OffsetDeleteRequestPartition().setPartitionIndex(num(a, "p")))));
+                ask(t, "offdel", () -> shard.deleteOffsets(new Ctx(0), new OffsetDeleteRequestData().setGroupId(group).setTopics(tc)), r -> r.errorCode() + (r.topics().isEmpty() ? "" : " " + r.topics().iterator().next().partitions().iterator().next().errorCode()));
+            }
+            case "advance" -> advance(now + num(a, "ms"));
+            case "hold" -> { hold = true; committed = log.size(); registry.idempotentCreateSnapshot(++heldAt); }
+            case "release", "lose" -> {
+                List<Consumer<Throwable>> l = new ArrayList<>(held);
+                held.clear();
+                if (cmd.equals("lose")) { registry.revertToSnapshot(heldAt); log.subList(committed, log.size()).clear(); }
+                registry.deleteSnapshotsUpTo(heldAt + 1);
+                hold = false; committed = log.size();
+                smooth();
+                for (var op : l) op.accept(cmd.equals("lose") ? new NotEnoughReplicasException() : null);
+            }
+            case "restart" -> {
+                log.subList(committed, log.size()).clear();
+                held.clear(); hold = false; max = num(a, "max");
+                build();
+            }
+            default -> throw new IllegalArgumentException(cmd);
+        }
+        smooth();
+        if (!hold) for (String name : names) look(name);
+        out.println(".");
+        out.flush();
+    }
+
+    static void advance(long end) {
+        while (true) {
+            Due d = null;
+            for (Due x : timers.values()) if (x.at <= end && (d == null || x.at < d.at || x.at == d.at && x.order < d.order)) d = x;
+            if (d == null) break;
+            now = Math.max(now, d.at);
+            timers.remove(d.key);
+            if (coming(d)) continue;
+            try { take(d.op.generateRecords(), r -> { }, x -> { }); } catch (Exception x) { happened("x " + x); }
+            smooth();
+        }
+        now = end;
+    }
+
+    static void look(String name) {
+        var g = shard.describeGroups(new Ctx(6), List.of(name), Long.MAX_VALUE).get(0);
+        List<String> l = new ArrayList<>();
+        g.members().forEach(m -> l.add(m.memberId() + "/" + n(m.groupInstanceId()) + "/" + text(m.memberMetadata()) + "/" + text(m.memberAssignment())));
+        out.println("s " + name + " " + g.errorCode() + " " + g.groupState() + " " + e(g.protocolType()) + " " + e(g.protocolData()) + " " + sorted(l));
+        String text;
+        try {
+            var r = shard.fetchOffsets(new OffsetFetchRequestData.OffsetFetchRequestGroup().setGroupId(name).setMemberId(null).setMemberEpoch(-1).setTopics(null), Long.MAX_VALUE);
+            List<String> o = new ArrayList<>();
+            r.topics().forEach(x -> x.partitions().forEach(p -> o.add(x.name() + "-" + p.partitionIndex() + "=" + p.committedOffset())));
+            text = r.errorCode() + " " + sorted(o);
+        } catch (Exception x) { text = Errors.forException(x).code() + " []"; }
+        out.println("s " + name + " offsets " + text);
+    }
+
+    public static void main(String[] x) throws IOException {
+        System.setOut(System.err);
+        Security.insertProviderAt(new IdProvider(), 1);
+        BufferedReader in = new BufferedReader(new InputStreamReader(System.in));
+        for (String line; (line = in.readLine()) != null; ) {
+            String[] w = line.split(" ");
+            Map<String, String> a = new HashMap<>();
+            for (int i = 1; i < w.length; i++) { int k = w[i].indexOf('='); a.put(w[i].substring(0, k), w[i].substring(k + 1)); }
+            step(w[0], a);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+package judge
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// rule is a difference that is kept on purpose. Most are smoothed out on Kafka's side, in java/Judge.java, so that runs stay long.
+type rule struct{ name, why string }
+
+const (
+	ruleSeats    = "seats"
+	ruleNewcomer = "stale newcomer"
+	ruleSync     = "sync of the replaced"
+	ruleSession  = "session of the replaced"
+	ruleComing   = "coming"
+	ruleAnswered = "answered"
+	ruleHeld     = "held replacement"
+	ruleStumbles = "kafka stumbles"
+)
+
+var rules = []rule{
+	{ruleSeats, "Kafka keeps members in a hash table, which decides who leads next. Ours stay in the order in which they came, " +
+		"a static member where it was; Kafka gets a table that does the same."},
+	{ruleNewcomer, "Kafka remembers the last member that came to a new group until the group is new again, and then waits one delay more."},
+	{ruleSync, "When a static member is replaced Kafka goes on waiting for the SyncGroup of the old id, which cannot come. Ours waits for the new id."},
+	{ruleSession, "The session of a static member that was replaced begins when the record of that is committed, and is as long as the new one " +
+		"asked for; in Kafka it began before, and is as long as the old one's until the next Heartbeat."},
+	{ruleComing, "A new group of ours waits some ms for those that were given an id and have yet to join with it. Kafka's deadline is put off likewise."},
+	{ruleAnswered, "A request that was overtaken by another of the same member, or whose member was removed, is answered by us " +
+		"(REBALANCE_IN_PROGRESS, UNKNOWN_MEMBER_ID) and forgotten by Kafka. Our answer is left out; if Kafka answers later after all that is a mismatch, unless it says that a record was lost."},
+	{ruleHeld, "Kafka takes a static member's new id back even if the member was answered meanwhile, and fences a member that it has just let in. " +
+		"While the record of a replacement is held back the judge lets nothing else happen: steps are skipped."},
+	{ruleStumbles, "A deadline of Kafka's throws IllegalStateException at a group that has moved on. The run ends."},
+}
+
+// counts says how often each rule was used, and how often Kafka answered what: "answer", the request and the error code.
+type counts map[string]int
+
+func (c counts) String() string {
+	var b strings.Builder
+	for _, r := range rules {
+		fmt.Fprintf(&b, "\n  %-24s%6d  %s", r.name, c[r.name], r.why)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c)) {
+		if strings.HasPrefix(name, "answer ") {
+			fmt.Fprintf(&b, "\n  %-24s%6d", name, c[name])
+		}
+	}
+	return b.String()
+}
+
+// compare takes out of one step's lines what the rules allow, and returns the rest that only one side has. over is set if the run
+// cannot go on.
+func (r *run) compare(theirs, ours []string) (onlyTheirs, onlyOurs []string, over bool) {
+	for _, l := range theirs {
+		if name, ok := strings.CutPrefix(l, "k "); ok {
+			r.used[name]++
+		}
+		if strings.Contains(l, " x java.lang.IllegalStateException") {
+			r.used[ruleStumbles]++
+			return nil, nil, true
+		}
+	}
+	answered := map[string]bool{}
+	for _, l := range theirs {
+		if f := strings.Fields(l); len(f) > 2 && f[1] == "a" {
+			answered[f[2]] = true
+		}
+	}
+	ours = slices.DeleteFunc(slices.Clone(ours), func(l string) bool {
+		f := strings.Fields(l)
+		if len(f) < 5 || f[1] != "a" || answered[f[2]] {
+			return false
+		}
+		switch f[3] + f[4] {
+		case "join27", "sync27", "sync25":
+			r.used[ruleAnswered]++
+			r.forgotten[f[2]] = true
+			return true
+		}
+		return false
+	})
+	theirs = slices.DeleteFunc(slices.Clone(theirs), func(l string) bool { // its runtime's answer, where it does not matter any more
+		f := strings.Fields(l)
+		return len(f) == 4 && f[1] == "a" && f[3] == "lost" && r.forgotten[f[2]]
+	})
+	theirs, ours = plain(theirs), plain(ours)
+	return minus(theirs, ours), minus(ours, theirs), false
+}
+
+// plain drops the lines that are about the judge, and spells alike what means the same to a client: who waits in SyncGroup when the
+// assignment is lost hears so from the group or from the runtime.
+func plain(lines []string) (res []string) {
+	for _, l := range lines {
+		f := strings.Fields(l)
+		if f[0] == "i" || f[0] == "k" {
+			continue
+		}
+		if len(f) > 4 && f[1] == "a" && f[3] == "sync" && f[4] == "15" {
+			l = strings.Join(append(f[:3:3], "lost"), " ")
+		}
+		res = append(res, strings.TrimSpace(l))
+	}
+	return res
+}
+
+// minus returns what is in a more often than in b.
+func minus(a, b []string) (res []string) {
+	n := map[string]int{}
+	for _, l := range b {
+		n[l]++
+	}
+	for _, l := range a {
+		if n[l]--; n[l] < 0 {
+			res = append(res, l)
+		}
+	}
+	return res
+}

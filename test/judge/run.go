@@ -1,0 +1,106 @@
+package judge
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// run is one history on both sides.
+type run struct {
+	used    counts
+	clients [clients]told
+	ids     []string // of members, in the order in which they were told
+	known   map[string]bool
+	tickets int
+	askers  map[string]int // ticket -> the client that joins
+	done    int            // steps
+
+	forgotten map[string]bool // tickets, see ruleAnswered
+}
+
+// mismatch is where the two sides differ.
+type mismatch struct {
+	steps            []string // until then
+	line             string   // the last, with ids
+	ofTheirs, ofOurs []string // what only one has
+}
+
+func (m *mismatch) String() string {
+	return fmt.Sprintf("%s\n---- the last was\n%s\n---- only Kafka\n%s\n---- only ours\n%s",
+		strings.Join(m.steps, "\n"), m.line, strings.Join(m.ofTheirs, "\n"), strings.Join(m.ofOurs, "\n"))
+}
+
+// judge runs steps until the end or the first mismatch. Kafka goes first: the ids that it makes are ours too.
+func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mismatch, err error) {
+	r := &run{used: used, known: map[string]bool{}, askers: map[string]int{}, forgotten: map[string]bool{}}
+	holding, replacing := false, false
+	for i, step := range steps {
+		line, q := r.resolve(step)
+		switch q.cmd {
+		case "hold":
+			holding = true
+		case "release", "lose", "restart":
+			if !holding && q.cmd != "restart" {
+				continue
+			}
+			holding, replacing = false, false
+		default:
+			if replacing { // see ruleHeld
+				used[ruleHeld]++
+				continue
+			}
+			replacing = holding && q.cmd == "join" && q.text("member") == "" && q.get("inst") != nil
+		}
+		theirs, err := kafka.do(line, q, nil)
+		if err != nil {
+			return r.done, nil, err
+		}
+		var ids []string
+		for _, l := range theirs {
+			if id, ok := strings.CutPrefix(l, "i "); ok {
+				ids = append(ids, id)
+			}
+		}
+		ours, err := moldau.do(line, q, ids)
+		if err != nil {
+			return r.done, nil, err
+		}
+		r.done++
+		for _, l := range theirs {
+			if f := strings.Fields(l); len(f) > 3 && f[1] == "a" {
+				used["answer "+strings.Join(f[3:min(5, len(f))], " ")]++
+			}
+		}
+		a, b, over := r.compare(theirs, ours)
+		if over {
+			break
+		}
+		if len(a)+len(b) > 0 {
+			return r.done, &mismatch{steps[:i+1], line, a, b}, nil
+		}
+		r.learn(theirs)
+	}
+	return r.done, nil, nil
+}
+
+// shorten takes out steps, many at once and then fewer, as long as there is a mismatch without them, and stops when the time is over.
+func shorten(kafka, moldau side, bad *mismatch, limit time.Duration) *mismatch {
+	end := time.Now().Add(limit)
+	for n := len(bad.steps) / 2; n > 0; n /= 2 {
+		for at := len(bad.steps) - n; at > 0; at -= n {
+			if time.Now().After(end) {
+				return bad
+			}
+			if at+n > len(bad.steps) {
+				continue
+			}
+			fewer := slices.Delete(slices.Clone(bad.steps), at, at+n)
+			if _, less, err := judge(kafka, moldau, fewer, counts{}); err == nil && less != nil {
+				bad = less
+			}
+		}
+	}
+	return bad
+}
