@@ -15,6 +15,7 @@ const (
 	ruleNewcomer = "stale newcomer"
 	ruleSync     = "sync of the replaced"
 	ruleSession  = "session of the replaced"
+	ruleWaits    = "sync waits"
 	ruleComing   = "coming"
 	ruleAnswered = "answered"
 	ruleHeld     = "held replacement"
@@ -28,6 +29,7 @@ var rules = []rule{
 	{ruleSync, "When a static member is replaced Kafka goes on waiting for the SyncGroup of the old id, which cannot come. Ours waits for the new id."},
 	{ruleSession, "The session of a static member that was replaced begins when the record of that is committed, and is as long as the new one " +
 		"asked for; in Kafka it began before, and is as long as the old one's until the next Heartbeat."},
+	{ruleWaits, "The assignment of a stable group is told when everything before is committed; Kafka tells it at once."},
 	{ruleComing, "A new group of ours waits some ms for those that were given an id and have yet to join with it. Kafka's deadline is put off likewise."},
 	{ruleAnswered, "A request that was overtaken by another of the same member, or whose member was removed, is answered by us " +
 		"(REBALANCE_IN_PROGRESS, UNKNOWN_MEMBER_ID) and forgotten by Kafka. Our answer is left out; if Kafka answers later after all that is a mismatch, unless it says that a record was lost."},

@@ -10,12 +10,12 @@ import (
 // run is one history on both sides.
 type run struct {
 	used    counts
-	clients [clients]told
+	clients map[asker]told
 	ids     []string // of members, in the order in which they were told
 	known   map[string]bool
 	tickets int
-	askers  map[string]int // ticket -> the client that joins
-	done    int            // steps
+	askers  map[string]asker // by ticket: who joins
+	done    int              // steps
 
 	forgotten map[string]bool // tickets, see ruleAnswered
 }
@@ -34,10 +34,14 @@ func (m *mismatch) String() string {
 
 // judge runs steps until the end or the first mismatch. Kafka goes first: the ids that it makes are ours too.
 func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mismatch, err error) {
-	r := &run{used: used, known: map[string]bool{}, askers: map[string]int{}, forgotten: map[string]bool{}}
+	r := &run{used: used, known: map[string]bool{}, clients: map[asker]told{}, askers: map[string]asker{}, forgotten: map[string]bool{}}
 	holding, replacing := false, false
 	for i, step := range steps {
 		line, q := r.resolve(step)
+		if line == "" {
+			continue
+		}
+		replaces := false
 		switch q.cmd {
 		case "hold":
 			holding = true
@@ -51,7 +55,7 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mism
 				used[ruleHeld]++
 				continue
 			}
-			replacing = holding && q.cmd == "join" && q.text("member") == "" && q.get("inst") != nil
+			replaces = holding && q.cmd == "join" && q.text("member") == "" && q.get("inst") != nil
 		}
 		theirs, err := kafka.do(line, q, nil)
 		if err != nil {
@@ -59,6 +63,7 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mism
 		}
 		var ids []string
 		for _, l := range theirs {
+			replacing = replacing || replaces && strings.Contains(l, " R ")
 			if id, ok := strings.CutPrefix(l, "i "); ok {
 				ids = append(ids, id)
 			}

@@ -23,7 +23,7 @@ func generate(seed uint64) []string {
 	one := func(in int) bool { return rnd.IntN(in) == 0 }
 	odd := func(from, n int) int { return from + rnd.IntN(n) | 1 } // few deadlines at the same moment: their order is open
 	losses, calm := one(2), 1+rnd.IntN(8)                          // calm clients do mostly what is right
-	steps := []string{fmt.Sprintf("init seed=%d delay=%s max=%d", seed, pick("0", "499", "3001"), 2+rnd.IntN(6))}
+	steps := []string{fmt.Sprintf("init seed=%d delay=%s max=%d", seed, pick("0", "499", "3001"), 2+rnd.IntN(7))}
 	own := func(c int) string { // its group instance id: every other client is static
 		if c%2 == 0 {
 			return fmt.Sprintf("i%d", c)
@@ -50,6 +50,12 @@ func generate(seed uint64) []string {
 		k := rnd.IntN(108)
 		if calm > 1 && (k >= 68 && k < 74 || k >= 80 && k < 93) && !one(calm) {
 			k = rnd.IntN(80) // less leaves, ends or takes long
+		}
+		if k < 38 && calm > 1 && !one(3) {
+			k += 25 // sync and hb
+		}
+		if holding && one(6) {
+			k = 107
 		}
 		switch {
 		case k < 38:
@@ -171,13 +177,24 @@ func (q request) list(name string) []string {
 	return nil
 }
 
-// told is what a client knows of itself.
+// told is what a client knows of itself in a group.
 type told struct{ id, gen string }
 
-// resolve puts in who is meant.
+type asker struct {
+	group  string
+	client int
+}
+
+// resolve puts in who is meant. It returns no line if that is a client without an id and the step is of no use without.
 func (r *run) resolve(step string) (line string, q request) {
 	words := strings.Fields(step)
 	q = request{words[0], map[string]string{}}
+	asks := asker{client: -1}
+	for _, w := range words[1:] {
+		if name, v, _ := strings.Cut(w, "="); name == "group" {
+			q.args[name] = v
+		}
+	}
 	memberID := func(s string) string {
 		kind, rest := s[:1], s[1:]
 		n, err := strconv.Atoi(rest)
@@ -185,7 +202,7 @@ func (r *run) resolve(step string) (line string, q request) {
 		case err != nil || kind != "@" && kind != "#":
 			return s
 		case kind == "@":
-			s = r.clients[n].id
+			s = r.clients[asker{q.args["group"], n}].id
 		case n < len(r.ids):
 			s = r.ids[n]
 		default:
@@ -198,11 +215,16 @@ func (r *run) resolve(step string) (line string, q request) {
 		switch name {
 		case "member":
 			if v = memberID(v); v == "" {
+				if q.cmd == "sync" || q.cmd == "hb" {
+					return "", q
+				}
 				v = "''"
+			} else if w[len("member=")] == '@' {
+				asks = asker{q.args["group"], int(w[len("member=@")] - '0')}
 			}
 		case "gen":
 			if v[0] == '@' {
-				gen, _ := strconv.Atoi(r.clients[v[1]-'0'].gen)
+				gen, _ := strconv.Atoi(r.clients[asker{q.args["group"], int(v[1] - '0')}].gen)
 				plus, _ := strconv.Atoi(v[2:])
 				v = strconv.Itoa(gen + plus)
 			}
@@ -230,7 +252,10 @@ func (r *run) resolve(step string) (line string, q request) {
 		line += fmt.Sprintf(" t=%d", r.tickets)
 		q.args["t"] = strconv.Itoa(r.tickets)
 		if c, ok := q.args["c"]; ok && q.cmd == "join" {
-			r.askers[q.args["t"]] = int(c[0] - '0')
+			asks = asker{q.args["group"], int(c[0] - '0')}
+		}
+		if asks.client >= 0 {
+			r.askers[q.args["t"]] = asks
 		}
 	}
 	return line, q
@@ -240,22 +265,22 @@ func (r *run) resolve(step string) (line string, q request) {
 func (r *run) learn(lines []string) {
 	for _, l := range lines {
 		f := strings.Fields(l)
-		if len(f) < 7 || f[1] != "a" || f[3] != "join" {
+		if len(f) < 5 || f[1] != "a" {
 			continue
 		}
 		c, asked := r.askers[f[2]]
 		if !asked {
 			continue
 		}
-		switch f[4] {
-		case "0", "79":
+		switch f[3] + f[4] {
+		case "join0", "join79":
 			r.clients[c] = told{f[5], f[6]}
 			if !r.known[f[5]] {
 				r.known[f[5]] = true
 				r.ids = append(r.ids, f[5])
 			}
-		case "25":
-			r.clients[c].id = ""
+		case "join25", "sync25", "hb25", "join82", "sync82", "hb82":
+			delete(r.clients, c)
 		}
 	}
 }

@@ -51,7 +51,7 @@ public class Judge {
 
     static long now = START, heldAt, order;
     static int delay, max;
-    static boolean hold;
+    static boolean hold, newcomer;
     static SnapshotRegistry registry;
     static GroupMetadataManager manager;
     static GroupCoordinatorShard shard;
@@ -217,7 +217,7 @@ public class Judge {
             s = new Start();
             s.remaining = Math.max(g.rebalanceTimeoutMs() - delay, 0);
             starts.put(name, s);
-        } else if (s != null && g.numAwaitingJoinResponse() > 0 && d == Math.min(delay, s.remaining) && g.previousState() == ClassicGroupState.EMPTY) {
+        } else if (s != null && newcomer && !g.newMemberAdded()) { // longer, for a newcomer
             s.remaining = Math.max(s.remaining - d, 0);
         } else starts.remove(name);
     }
@@ -294,11 +294,20 @@ public class Judge {
         catch (Exception x) { answer(t, kind + " " + Errors.forException(x).code()); }
     }
 
-    static <R, V> void wait(int t, String kind, CompletableFuture<R> f, Decision<V> d, Function<R, String> show, Function<Short, R> error) {
+    static <R, V> void wait(int t, String kind, CompletableFuture<R> f, Decision<V> d, Function<R, String> show, Function<Short, R> error, boolean stable) {
         boolean[] lost = new boolean[1];
-        f.thenAccept(r -> { if (!lost[0]) answer(t, kind + " " + show.apply(r)); });
+        List<String> late = new ArrayList<>(); // kept difference "sync waits"
+        f.thenAccept(r -> {
+            if (lost[0]) return;
+            String s = kind + " " + show.apply(r);
+            if (stable && hold && s.startsWith("sync 0 ")) late.add(s); else answer(t, s);
+        });
         try {
-            take(d.make(), r -> { }, x -> { if (!f.isDone()) { lost[0] = true; answer(t, "lost"); f.complete(error.apply((short) 0)); } });
+            boolean open = hold && log.size() > committed;
+            take(d.make(), r -> late.forEach(s -> { answer(t, s); if (open) kept("sync waits"); }), x -> {
+                if (!late.isEmpty()) { answer(t, "lost"); kept("sync waits"); }
+                if (!f.isDone()) { lost[0] = true; answer(t, "lost"); f.complete(error.apply((short) 0)); }
+            });
         } catch (Exception x) { if (!f.isDone()) f.complete(error.apply(Errors.forException(x).code())); }
     }
 
@@ -330,7 +339,7 @@ public class Judge {
                 var q = new JoinGroupRequestData().setGroupId(group).setMemberId(member).setGroupInstanceId(inst).setSessionTimeoutMs(num(a, "session"))
                     .setRebalanceTimeoutMs(num(a, "rebalance")).setProtocolType(get(a, "type")).setProtocols(ps);
                 var f = new CompletableFuture<JoinGroupResponseData>();
-                wait(t, "join", f, () -> shard.classicGroupJoin(new Ctx(num(a, "v")), q, f, true), Judge::show, c -> new JoinGroupResponseData().setErrorCode(c));
+                wait(t, "join", f, () -> shard.classicGroupJoin(new Ctx(num(a, "v")), q, f, true), Judge::show, c -> new JoinGroupResponseData().setErrorCode(c), false);
             }
             case "sync" -> {
                 List<SyncGroupRequestData.SyncGroupRequestAssignment> l = new ArrayList<>();
@@ -338,7 +347,8 @@ public class Judge {
                 var q = new SyncGroupRequestData().setGroupId(group).setMemberId(member).setGroupInstanceId(inst).setGenerationId(num(a, "gen"))
                     .setProtocolType(get(a, "ptype")).setProtocolName(get(a, "pname")).setAssignments(l);
                 var f = new CompletableFuture<SyncGroupResponseData>();
-                wait(t, "sync", f, () -> shard.classicGroupSync(new Ctx(5), q, f), Judge::show, c -> new SyncGroupResponseData().setErrorCode(c));
+                wait(t, "sync", f, () -> shard.classicGroupSync(new Ctx(5), q, f), Judge::show, c -> new SyncGroupResponseData().setErrorCode(c),
+                    classic(group) != null && classic(group).isInState(ClassicGroupState.STABLE));
             }
             case "hb" -> ask(t, "hb", () -> shard.classicGroupHeartbeat(new Ctx(4), new HeartbeatRequestData().setGroupId(group).setMemberId(member).setGroupInstanceId(inst).setGenerationId(num(a, "gen"))), r -> "" + r.errorCode());
             case "leave" -> {
@@ -400,6 +410,8 @@ public class Judge {
             now = Math.max(now, d.at);
             timers.remove(d.key);
             if (coming(d)) continue;
+            ClassicGroup g = d.key.startsWith("join-") ? classic(d.key.substring(5)) : null;
+            newcomer = g != null && g.newMemberAdded();
             try { take(d.op.generateRecords(), r -> { }, x -> { }); } catch (Exception x) { happened("x " + x); }
             smooth();
         }
