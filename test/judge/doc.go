@@ -1,17 +1,18 @@
 // Package judge steps Apache Kafka's own group coordinator and internal/core/group side by side and compares what they decide.
 //
 // Steps are random, of a seed: JoinGroup, SyncGroup, Heartbeat and LeaveGroup of a few classic clients, among them static ones and
-// strangers; commits, deletions and expiry of offsets; time; lost records; a new coordinator. Kafka's shard runs in one Java process
-// (java/Judge.java), ours here; both get the runtime's part from the judge: one clock, deadlines, a log and its high watermark, and
-// the same member ids. After each step the answers, the records as bytes, the moment of each, and, if nothing is held back, what
-// DescribeGroups and OffsetFetch say of the groups must be the same. Deadlines and the state of members are not looked at inside: a
-// run ends with a long time, so that every deadline comes, at its millisecond.
+// strangers, or ConsumerGroupHeartbeat of a few consumers and topics that grow and go; commits, deletions and expiry of offsets; time;
+// lost records; a new coordinator. Kafka's shard runs in one Java process (java/Judge.java), ours here; both get the runtime's part
+// from the judge: one clock, deadlines, a log and its high watermark, and the same member ids. After each step must be the same: the
+// answers, the records, the moment of each, and, if nothing is held back, what DescribeGroups, ConsumerGroupDescribe and OffsetFetch
+// say of the groups. The judge does not look inside: a run ends with a long time, so that every deadline comes, at its millisecond.
 //
 // Where we differ from Kafka on purpose there is a rule (rules.go), and how often each was used is printed: a rule that is used much
 // more or less than before is worth a look. A mismatch is shortened, then printed as steps; -script FILE runs such steps again.
 //
 // The judge refuses to be a test of the wire, of configuration, of the log or of the runtime, and it does not know who is right: only
-// that two differ. Consumer groups, migration and transactions are not in it yet. It runs by hand:
+// that two differ. A group's change from one protocol to the other, patterns, the assignor uniform and transactions are not in it. It
+// runs by hand:
 //
 //	go test ./test/judge -kafka -v [-steps N] [-seed S] [-script FILE]
 //

@@ -49,7 +49,7 @@ func TestJudge(t *testing.T) {
 	t.Logf("seed %d", seed)
 	runs, done, failed := 0, 0, 0
 	for ; done < *stepCount && failed < 3; seed++ {
-		n, ok := one(t, kafka, &ours{}, generate(seed), used)
+		n, ok := one(t, kafka, &ours{}, history(seed), used)
 		if !ok {
 			failed++
 			t.Logf("that was seed %d", seed)
@@ -73,11 +73,11 @@ func one(t *testing.T, kafka, moldau side, steps []string, used counts) (done in
 
 // TestPlanted sets ours against ours with a fault, which must be noticed and shortened, and without one.
 func TestPlanted(t *testing.T) {
-	for _, fault := range []string{"", "session", "delay", "size", "retention", "loss"} {
+	for _, fault := range []string{"", "session", "delay", "size", "retention", "loss", "interval", "consumer session"} {
 		var bad *mismatch
 		var err error
-		for seed := uint64(1); seed <= 20 && bad == nil; seed++ {
-			if _, bad, err = judge(&ours{}, &ours{fault: fault}, generate(seed), counts{}); err != nil {
+		for seed := uint64(1); seed <= 40 && bad == nil; seed++ {
+			if _, bad, err = judge(&ours{}, &ours{fault: fault}, history(seed), counts{}); err != nil {
 				t.Fatal(err)
 			}
 		}

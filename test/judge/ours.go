@@ -10,9 +10,11 @@ import (
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/core/group"
+	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
+	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
 
 // side is one of the two coordinators.
@@ -34,6 +36,7 @@ type ours struct {
 	log     []shard.Record
 	hw      int // the first records of the log that are committed
 	hold    bool
+	image   *image.Image
 	waiting map[shard.Ticket]bool
 	pending []op
 	out     []string
@@ -72,11 +75,18 @@ func (o *ours) do(_ string, q request, ids []string) ([]string, error) {
 		o.cfg.MinSessionTimeout, o.cfg.OffsetsRetention = 0, 5*time.Minute
 		o.cfg.InitialRebalanceDelay = time.Duration(q.num("delay")) * time.Millisecond
 		o.cfg.MaxSize = q.num("max")
+		o.cfg.Consumer.MaxSize, o.cfg.Consumer.Assignors = o.cfg.MaxSize, []string{"range"}
+		o.cfg.Consumer.AssignmentInterval = time.Duration(q.num("interval")) * time.Millisecond
+		o.image = image.Empty()
 		switch o.fault {
 		case "delay":
 			o.cfg.InitialRebalanceDelay += time.Millisecond
 		case "size":
 			o.cfg.MaxSize++
+		case "interval":
+			o.cfg.Consumer.AssignmentInterval += time.Millisecond
+		case "consumer session":
+			o.cfg.Consumer.SessionTimeout += time.Millisecond
 		case "retention":
 			o.cfg.OffsetsRetention += 10 * time.Minute
 		}
@@ -128,6 +138,28 @@ func (o *ours) step(q request) {
 			r.Assignments = append(r.Assignments, api.SyncGroupRequestAssignment{MemberID: p[:at], Assignment: []byte(p[at+1:])})
 		}
 		o.ask(q, 5, func(t group.Turn) shard.Result { return o.s.SyncGroup(t, r) })
+	case "topic":
+		o.change(q.args["name"], int32(q.num("n")))
+	case "beat":
+		r := api.NewConsumerGroupHeartbeatRequest()
+		r.GroupID, r.MemberID, r.InstanceID = name, member, inst
+		r.MemberEpoch, r.RebalanceTimeoutMs, r.SubscribedTopicNames = int32(q.num("epoch")), int32(q.num("rebalance")), q.list("topics")
+		if has := q.get("has"); has != nil {
+			r.TopicPartitions = []api.ConsumerGroupHeartbeatRequestTopicPartition{}
+			for _, t := range []string{"t", "u"} {
+				var ps []int32
+				for _, tp := range strings.Split(*has, ",") {
+					if n, ok := strings.CutPrefix(tp, t+"-"); ok {
+						p, _ := strconv.Atoi(n)
+						ps = append(ps, int32(p))
+					}
+				}
+				if ps != nil {
+					r.TopicPartitions = append(r.TopicPartitions, api.ConsumerGroupHeartbeatRequestTopicPartition{TopicID: topicID(t), Partitions: ps})
+				}
+			}
+		}
+		o.ask(q, 1, func(t group.Turn) shard.Result { return o.s.ConsumerGroupHeartbeat(t, r) })
 	case "hb":
 		r := api.NewHeartbeatRequest()
 		r.GroupID, r.MemberID, r.GroupInstanceID, r.GenerationID = name, member, inst, int32(q.num("gen"))
@@ -169,6 +201,7 @@ func (o *ours) step(q request) {
 	case "restart":
 		o.log = o.log[:o.hw]
 		o.cfg.MaxSize = q.num("max")
+		o.cfg.Consumer.MaxSize = o.cfg.MaxSize
 		o.hold, o.pending = false, nil
 		clear(o.waiting)
 		o.load()
@@ -184,6 +217,7 @@ func (o *ours) load() {
 		}
 		o.s.Committed(id.Offset(i + 1))
 	}
+	o.s.Observe(o.image)
 	o.take(shard.NoTicket, o.s.Loaded(o.now, id.Offset(len(o.log))))
 	o.settle()
 }
@@ -195,7 +229,7 @@ func (o *ours) happened(format string, args ...any) {
 func (o *ours) ask(q request, version int, decide func(group.Turn) shard.Result) {
 	t := shard.Ticket(q.num("t"))
 	o.waiting[t] = true
-	o.take(t, decide(group.Turn{Now: o.now, Ticket: t, Version: int16(version), Client: group.Client{ID: "client", Host: "/10.0.0.1"}}))
+	o.take(t, decide(group.Turn{Now: o.now, Ticket: t, Version: int16(version), Client: group.Client{ID: "client", Host: "/10.0.0.1"}, Image: o.image}))
 	o.settle()
 }
 
@@ -273,6 +307,50 @@ func (o *ours) advance(end time.Time) {
 	o.now = end
 }
 
+// topicID is the topic's one letter, sixteen times.
+func topicID(name string) (u id.UUID) {
+	for i := range u {
+		u[i] = name[0]
+	}
+	return u
+}
+
+// change gives a topic more partitions, makes it or, with none, deletes it.
+func (o *ours) change(name string, n int32) {
+	var rs []logrec.MetadataRecord
+	from := int32(0)
+	if t := o.image.Topics.ByName(name); t != nil {
+		from = int32(len(t.Partitions))
+	}
+	if n == 0 && from > 0 {
+		rs = append(rs, &logrec.RemoveTopicRecord{TopicID: topicID(name)})
+	}
+	if n > 0 && from == 0 {
+		rs = append(rs, &logrec.TopicRecord{Name: name, TopicID: topicID(name)})
+	}
+	for p := from; p < n; p++ {
+		rs = append(rs, &logrec.PartitionRecord{TopicID: topicID(name), PartitionID: p, Replicas: []int32{1}, Isr: []int32{1}, Leader: 1})
+	}
+	d := image.NewDelta(o.image)
+	for _, r := range rs {
+		if err := d.Replay(r); err != nil {
+			panic(err)
+		}
+	}
+	p := o.image.Provenance
+	p.Offset++
+	o.image = d.Apply(p)
+	o.s.Observe(o.image)
+}
+
+func tps(l []string) string {
+	slices.Sort(l)
+	if len(l) == 0 {
+		return "''"
+	}
+	return strings.Join(l, ",")
+}
+
 func null(p *string) string {
 	if p == nil {
 		return "-"
@@ -307,6 +385,21 @@ func (o *ours) answer(t shard.Ticket, body any) {
 		s = fmt.Sprintf("join %d %s %d %s %s leader=%s skip=%v %s", m.ErrorCode, dash(m.MemberID), m.GenerationID, dash(null(m.ProtocolType)), dash(null(m.ProtocolName)), dash(m.Leader), m.SkipAssignment, sorted(l))
 	case *api.SyncGroupResponse:
 		s = fmt.Sprintf("sync %d %s %s %s", m.ErrorCode, dash(null(m.ProtocolType)), dash(null(m.ProtocolName)), dash(string(m.Assignment)))
+	case *api.ConsumerGroupHeartbeatResponse:
+		if s = fmt.Sprintf("beat %d", m.ErrorCode); m.ErrorCode != 0 {
+			break
+		}
+		has := "-"
+		if m.Assignment != nil {
+			var l []string
+			for _, x := range m.Assignment.TopicPartitions {
+				for _, p := range x.Partitions {
+					l = append(l, fmt.Sprintf("%c-%d", x.TopicID[0], p))
+				}
+			}
+			has = tps(l)
+		}
+		s += fmt.Sprintf(" %s %d %d %s", null(m.MemberID), m.MemberEpoch, m.HeartbeatIntervalMs, has)
 	case *api.HeartbeatResponse:
 		s = fmt.Sprintf("hb %d", m.ErrorCode)
 	case *api.LeaveGroupResponse:
@@ -337,6 +430,22 @@ func (o *ours) look(name string) {
 		l = append(l, fmt.Sprintf("%s/%s/%s/%s", m.MemberID, null(m.GroupInstanceID), m.MemberMetadata, m.MemberAssignment))
 	}
 	o.out = append(o.out, fmt.Sprintf("s %s %d %s %s %s %s", name, g.ErrorCode, g.GroupState, dash(g.ProtocolType), dash(g.ProtocolData), sorted(l)))
+	if c := o.s.DescribeConsumerGroups([]string{name}, o.image)[0]; c.ErrorCode == 0 {
+		show := func(a api.ConsumerGroupDescribeResponseAssignment) string {
+			var l []string
+			for _, x := range a.TopicPartitions {
+				for _, p := range x.Partitions {
+					l = append(l, fmt.Sprintf("%c-%d", x.TopicID[0], p))
+				}
+			}
+			return tps(l)
+		}
+		l = nil
+		for _, m := range c.Members {
+			l = append(l, fmt.Sprintf("%s/%s/%d/%s/%s", m.MemberID, null(m.InstanceID), m.MemberEpoch, show(m.Assignment), show(m.TargetAssignment)))
+		}
+		o.out = append(o.out, fmt.Sprintf("s %s %s %d %d %s", name, c.GroupState, c.GroupEpoch, c.AssignmentEpoch, sorted(l)))
+	}
 	f := o.s.FetchOffsets(&api.OffsetFetchRequestGroup{GroupID: name, MemberEpoch: -1})
 	l = nil
 	for _, t := range f.Topics {

@@ -1,10 +1,15 @@
 package judge
 
 import (
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
 
 // rule is a difference that is kept on purpose. Most are smoothed out on Kafka's side, in java/Judge.java, so that runs stay long.
@@ -18,6 +23,9 @@ const (
 	ruleWaits    = "sync waits"
 	ruleComing   = "coming"
 	ruleAnswered = "answered"
+	ruleLost     = "consumers after a loss"
+	ruleOrder    = "order of deadlines"
+	ruleAway     = "revocation by the away"
 	ruleHeld     = "held replacement"
 	ruleStumbles = "kafka stumbles"
 )
@@ -35,6 +43,11 @@ var rules = []rule{
 		"(REBALANCE_IN_PROGRESS, UNKNOWN_MEMBER_ID) and forgotten by Kafka. Our answer is left out; if Kafka answers later after all that is a mismatch, unless it says that a record was lost."},
 	{ruleHeld, "Kafka takes a static member's new id back even if the member was answered meanwhile, and fences a member that it has just let in. " +
 		"While the record of a replacement is held back the judge lets nothing else happen: steps are skipped."},
+	{ruleAway, "A static member that is away has given all its partitions back. A new coordinator of Kafka's still gives it a deadline for that."},
+	{ruleOrder, "Members of a consumer group whose deadlines come at the same moment are removed in any order, and on the way the group has " +
+		"different topics. The hash of these is left out, of a step whose lines are the same otherwise."},
+	{ruleLost, "When records of consumer groups are lost Kafka's deadlines stay as the lost decisions left them: a member that left is not watched " +
+		"over any more. Ours come back with the members. The judge lets nothing happen before a new coordinator begins: steps are skipped."},
 	{ruleStumbles, "A deadline of Kafka's throws IllegalStateException at a group that has moved on. The run ends."},
 }
 
@@ -56,7 +69,7 @@ func (c counts) String() string {
 
 // compare takes out of one step's lines what the rules allow, and returns the rest that only one side has. over is set if the run
 // cannot go on.
-func (r *run) compare(theirs, ours []string) (onlyTheirs, onlyOurs []string, over bool) {
+func (r *run) compare(cmd string, theirs, ours []string) (onlyTheirs, onlyOurs []string, over bool) {
 	for _, l := range theirs {
 		if name, ok := strings.CutPrefix(l, "k "); ok {
 			r.used[name]++
@@ -90,7 +103,21 @@ func (r *run) compare(theirs, ours []string) (onlyTheirs, onlyOurs []string, ove
 		return len(f) == 4 && f[1] == "a" && f[3] == "lost" && r.forgotten[f[2]]
 	})
 	theirs, ours = plain(theirs), plain(ours)
-	return minus(theirs, ours), minus(ours, theirs), false
+	onlyTheirs, onlyOurs = minus(theirs, ours), minus(ours, theirs)
+	if cmd == "advance" && len(onlyTheirs) > 0 && len(minus(hashless(onlyTheirs), hashless(onlyOurs))) == 0 && len(onlyTheirs) == len(onlyOurs) {
+		r.used[ruleOrder]++
+		return nil, nil, false
+	}
+	return onlyTheirs, onlyOurs, false
+}
+
+var hashes = regexp.MustCompile("(Epoch=[0-9]+) MetadataHash=[^ ]*")
+
+func hashless(lines []string) (res []string) {
+	for _, l := range lines {
+		res = append(res, hashes.ReplaceAllString(l, "$1"))
+	}
+	return res
 }
 
 // plain drops the lines that are about the judge, and spells alike what means the same to a client: who waits in SyncGroup when the
@@ -104,9 +131,57 @@ func plain(lines []string) (res []string) {
 		if len(f) > 4 && f[1] == "a" && f[3] == "sync" && f[4] == "15" {
 			l = strings.Join(append(f[:3:3], "lost"), " ")
 		}
+		if f[1] == "R" {
+			l = f[0] + " " + record(f[2], f[3])
+		}
 		res = append(res, strings.TrimSpace(l))
 	}
 	return res
+}
+
+// record spells records of consumer groups alike whatever the order of what is a set in them. All others are compared as bytes.
+func record(key, value string) string {
+	k, err1 := hex.DecodeString(key)
+	v, err2 := hex.DecodeString(strings.TrimPrefix(value, "nil"))
+	if err1 != nil || err2 != nil || value == "nil" || len(k) < 2 || k[1] < 3 {
+		return key + " " + value
+	}
+	_, decoded, err := logrec.DecodeGroup(k, v)
+	if err != nil {
+		return err.Error()
+	}
+	if c, ok := decoded.(*logrec.ConsumerGroupCurrentMemberAssignmentValue); ok {
+		for _, l := range [][]logrec.ConsumerGroupCurrentMemberAssignmentValueTopicPartition{c.AssignedPartitions, c.PartitionsPendingRevocation} {
+			for i := range l { // a partition and its epoch belong together
+				for n := range l[i].AssignmentEpochs {
+					l[i].AssignmentEpochs[n] += l[i].Partitions[n] << 16
+				}
+			}
+		}
+	}
+	text, _ := json.Marshal(decoded)
+	var tree any
+	_ = json.Unmarshal(text, &tree)
+	return key + " v" + value[:4] + " " + canonical(tree)
+}
+
+// canonical prints a tree with every list in order.
+func canonical(tree any) string {
+	switch x := tree.(type) {
+	case []any:
+		var l []string
+		for _, e := range x {
+			l = append(l, canonical(e))
+		}
+		return sorted(l)
+	case map[string]any:
+		var l []string
+		for k, e := range x {
+			l = append(l, k+"="+canonical(e))
+		}
+		return sorted(l)
+	}
+	return fmt.Sprint(tree)
 }
 
 // minus returns what is in a more often than in b.

@@ -35,15 +35,25 @@ func (m *mismatch) String() string {
 // judge runs steps until the end or the first mismatch. Kafka goes first: the ids that it makes are ours too.
 func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mismatch, err error) {
 	r := &run{used: used, known: map[string]bool{}, clients: map[asker]told{}, askers: map[string]asker{}, forgotten: map[string]bool{}}
-	holding, replacing := false, false
+	holding, replacing, lost, beats := false, false, false, false
 	for i, step := range steps {
 		line, q := r.resolve(step)
 		if line == "" {
 			continue
 		}
 		replaces := false
+		beats = beats || q.cmd == "beat"
+		if lost && q.cmd != "restart" { // see ruleLost
+			continue
+		}
+		if lost = beats && holding && q.cmd == "lose"; lost {
+			used[ruleLost]++
+		}
 		switch q.cmd {
 		case "hold":
+			if holding {
+				continue
+			}
 			holding = true
 		case "release", "lose", "restart":
 			if !holding && q.cmd != "restart" {
@@ -78,7 +88,7 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mism
 				used["answer "+strings.Join(f[3:min(5, len(f))], " ")]++
 			}
 		}
-		a, b, over := r.compare(theirs, ours)
+		a, b, over := r.compare(q.cmd, theirs, ours)
 		if over {
 			break
 		}

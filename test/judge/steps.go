@@ -16,14 +16,22 @@ const clients = 5
 // runSteps is how long a run is, without its end.
 const runSteps = 150
 
-// generate makes the steps of one run.
+// history makes the steps of one run.
+func history(seed uint64) []string {
+	if seed%2 == 1 {
+		return generateConsumers(seed)
+	}
+	return generate(seed)
+}
+
+// generate makes the steps of one run of classic groups.
 func generate(seed uint64) []string {
 	rnd := rand.New(rand.NewPCG(seed, 99))
 	pick := func(of ...string) string { return of[rnd.IntN(len(of))] }
 	one := func(in int) bool { return rnd.IntN(in) == 0 }
 	odd := func(from, n int) int { return from + rnd.IntN(n) | 1 } // few deadlines at the same moment: their order is open
 	losses, calm := one(2), 1+rnd.IntN(8)                          // calm clients do mostly what is right
-	steps := []string{fmt.Sprintf("init seed=%d delay=%s max=%d", seed, pick("0", "499", "3001"), 2+rnd.IntN(7))}
+	steps := []string{fmt.Sprintf("init seed=%d delay=%s max=%d interval=0", seed, pick("0", "499", "3001"), 2+rnd.IntN(7))}
 	own := func(c int) string { // its group instance id: every other client is static
 		if c%2 == 0 {
 			return fmt.Sprintf("i%d", c)
@@ -138,6 +146,86 @@ func generate(seed uint64) []string {
 	return append(steps, "release", "advance ms=30000", "advance ms=700000")
 }
 
+// generateConsumers makes the steps of one run of consumer groups. Who joins says "brief" if it would leave out later what has not
+// changed.
+func generateConsumers(seed uint64) []string {
+	rnd := rand.New(rand.NewPCG(seed, 100))
+	pick := func(of ...string) string { return of[rnd.IntN(len(of))] }
+	one := func(in int) bool { return rnd.IntN(in) == 0 }
+	losses, calm := one(2), 1+rnd.IntN(6)
+	steps := []string{fmt.Sprintf("init seed=%d delay=0 max=%d interval=%s", seed, 3+rnd.IntN(6), pick("0", "0", "1000")), "topic name=t n=3", "topic name=u n=2"}
+	var topics [clients]string
+	holding := false
+	for len(steps) < runSteps {
+		c, group := rnd.IntN(clients), "g"
+		if one(12 * calm) {
+			group = "h"
+		}
+		inst := "-"
+		if c%2 == 0 {
+			inst = fmt.Sprintf("i%d", c)
+		}
+		member := fmt.Sprintf("m%d", c)
+		if one(25 * calm) {
+			member = pick("stranger", fmt.Sprintf("m%d", rnd.IntN(clients)))
+		} else if c%2 == 0 && one(8*calm) {
+			member += "b" // the instance comes back as another
+		}
+		if topics[c] == "" || one(12) {
+			topics[c] = pick("t", "t,u", "u", "t,u")
+		}
+		k := rnd.IntN(100)
+		if holding && one(6) {
+			k = 99
+		}
+		var s string
+		switch {
+		case k < 60:
+			epoch, has := fmt.Sprintf("@%d", c), pick("-", fmt.Sprintf("@%d", c))
+			switch rnd.IntN(20 * calm) {
+			case 0:
+				epoch = "0"
+			case 1:
+				epoch += pick("+1", "-1")
+			case 2:
+				epoch = "-1"
+			case 3:
+				if inst != "-" {
+					epoch = "-2"
+				}
+			}
+			s = fmt.Sprintf("beat c=%d group=%s member=%s inst=%s epoch=%s rebalance=%d topics=%s has=%s brief=%s", c, group, member, inst, epoch, 5000+rnd.IntN(40000)|1, topics[c], has, pick("0", "1", "1"))
+		case k < 78:
+			ms := rnd.IntN(3000)
+			if one(4 * calm) {
+				ms = rnd.IntN(50_000)
+			}
+			s = fmt.Sprintf("advance ms=%d", ms)
+		case k < 82:
+			s = fmt.Sprintf("topic name=%s n=%d", pick("t", "u"), rnd.IntN(6))
+		case k < 83:
+			s, holding = fmt.Sprintf("restart max=%d", 3+rnd.IntN(6)), false
+		case k < 84:
+			s = "delete group=" + group
+		case k < 89:
+			s = fmt.Sprintf("commit group=%s v=9 member=%s inst=%s gen=@%d p=%d offset=%d", group, member, inst, c, rnd.IntN(3), rnd.IntN(1000))
+		case k < 91:
+			s = fmt.Sprintf("offdel group=%s p=%d", group, rnd.IntN(3))
+		case !losses:
+			continue
+		case !holding:
+			s, holding = "hold", true
+		default:
+			s, holding = pick("release", "lose"), false
+		}
+		steps = append(steps, s)
+		if s == "lose" { // see ruleLost
+			steps = append(steps, fmt.Sprintf("restart max=%d", 3+rnd.IntN(6)))
+		}
+	}
+	return append(steps, "release", "advance ms=60000", "advance ms=900000")
+}
+
 // request is a step whose clients are known.
 type request struct {
 	cmd  string
@@ -178,7 +266,7 @@ func (q request) list(name string) []string {
 }
 
 // told is what a client knows of itself in a group.
-type told struct{ id, gen string }
+type told struct{ id, gen, has string }
 
 type asker struct {
 	group  string
@@ -222,7 +310,14 @@ func (r *run) resolve(step string) (line string, q request) {
 			} else if w[len("member=")] == '@' {
 				asks = asker{q.args["group"], int(w[len("member=@")] - '0')}
 			}
-		case "gen":
+		case "has":
+			if v[0] == '@' {
+				v = r.clients[asker{q.args["group"], int(v[1] - '0')}].has
+			}
+			if v == "" {
+				v = "''"
+			}
+		case "gen", "epoch":
 			if v[0] == '@' {
 				gen, _ := strconv.Atoi(r.clients[asker{q.args["group"], int(v[1] - '0')}].gen)
 				plus, _ := strconv.Atoi(v[2:])
@@ -245,13 +340,31 @@ func (r *run) resolve(step string) (line string, q request) {
 		q.args[name] = v
 		words[1+i] = name + "=" + v
 	}
+	if q.cmd == "beat" {
+		// What is wrong in itself is refused a floor above, in Kafka.
+		switch q.args["epoch"] {
+		case "0":
+			q.args["has"] = "''"
+			if id := "m" + q.args["c"]; !strings.HasPrefix(q.args["member"], id) {
+				q.args["member"] = id // two members with one id are none of our business
+			}
+		default:
+			if q.args["brief"] == "1" {
+				q.args["topics"], q.args["rebalance"] = "-", "-1"
+			}
+		}
+		for i, w := range words[1:] {
+			name, _, _ := strings.Cut(w, "=")
+			words[1+i] = name + "=" + q.args[name]
+		}
+	}
 	line = strings.Join(words, " ")
 	switch q.cmd {
-	case "join", "sync", "hb", "leave", "delete", "commit", "offdel":
+	case "join", "sync", "hb", "beat", "leave", "delete", "commit", "offdel":
 		r.tickets++
 		line += fmt.Sprintf(" t=%d", r.tickets)
 		q.args["t"] = strconv.Itoa(r.tickets)
-		if c, ok := q.args["c"]; ok && q.cmd == "join" {
+		if c, ok := q.args["c"]; ok && (q.cmd == "join" || q.cmd == "beat") {
 			asks = asker{q.args["group"], int(c[0] - '0')}
 		}
 		if asks.client >= 0 {
@@ -274,12 +387,22 @@ func (r *run) learn(lines []string) {
 		}
 		switch f[3] + f[4] {
 		case "join0", "join79":
-			r.clients[c] = told{f[5], f[6]}
+			r.clients[c] = told{id: f[5], gen: f[6]}
 			if !r.known[f[5]] {
 				r.known[f[5]] = true
 				r.ids = append(r.ids, f[5])
 			}
-		case "join25", "sync25", "hb25", "join82", "sync82", "hb82":
+		case "beat0":
+			now := told{f[5], f[6], r.clients[c].has}
+			if f[8] != "-" {
+				now.has = f[8]
+			}
+			if f[6][0] == '-' {
+				now = told{}
+			}
+			r.clients[c] = now
+		case "beat25", "beat110",
+			"join25", "sync25", "hb25", "join82", "sync82", "hb82":
 			delete(r.clients, c)
 		}
 	}

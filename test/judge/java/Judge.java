@@ -8,6 +8,8 @@ import org.apache.kafka.common.errors.GroupIdNotFoundException;
 import org.apache.kafka.common.errors.NotEnoughReplicasException;
 import org.apache.kafka.common.errors.UnknownMemberIdException;
 import org.apache.kafka.common.message.*;
+import org.apache.kafka.common.metadata.*;
+import org.apache.kafka.common.protocol.ApiMessage;
 import org.apache.kafka.common.protocol.Errors;
 import org.apache.kafka.common.security.auth.KafkaPrincipal;
 import org.apache.kafka.common.security.auth.SecurityProtocol;
@@ -17,10 +19,12 @@ import org.apache.kafka.coordinator.common.runtime.*;
 import org.apache.kafka.coordinator.group.classic.*;
 import org.apache.kafka.coordinator.group.generated.GroupMetadataValue;
 import org.apache.kafka.coordinator.group.metrics.GroupCoordinatorMetricsShard;
+import org.apache.kafka.coordinator.group.modern.consumer.ConsumerGroup;
 import org.apache.kafka.coordinator.group.modern.share.ShareGroupConfig;
 import org.apache.kafka.image.MetadataDelta;
 import org.apache.kafka.image.MetadataImage;
 import org.apache.kafka.image.MetadataProvenance;
+import org.apache.kafka.image.TopicImage;
 import org.apache.kafka.server.authorizer.AuthorizableRequestContext;
 import org.apache.kafka.timeline.SnapshotRegistry;
 
@@ -50,7 +54,7 @@ public class Judge {
     static final List<String> names = List.of("g", "h");
 
     static long now = START, heldAt, order;
-    static int delay, max;
+    static int delay, max, interval;
     static boolean hold, newcomer;
     static SnapshotRegistry registry;
     static GroupMetadataManager manager;
@@ -235,12 +239,30 @@ public class Judge {
         return true;
     }
 
+    // Kept difference "revocation by the away": a static member that is away has nothing to give back.
+    static boolean away(Due d) {
+        for (String name : names) {
+            String prefix = "rebalance-timeout-" + name + "-";
+            if (!d.key.startsWith(prefix)) continue;
+            try {
+                if (manager.group(name) instanceof ConsumerGroup g) {
+                    var m = g.members().get(d.key.substring(prefix.length()));
+                    if (m != null && m.memberEpoch() == -2) { kept("revocation by the away"); return true; }
+                }
+            } catch (GroupIdNotFoundException e) { return false; }
+        }
+        return false;
+    }
+
     static void build() {
         registry = new SnapshotRegistry(new LogContext());
         timers.clear(); starts.clear(); statics.clear(); replaced.clear();
         Map<String, Object> c = new HashMap<>();
         c.put(GroupCoordinatorConfig.GROUP_INITIAL_REBALANCE_DELAY_MS_CONFIG, delay);
         c.put(GroupCoordinatorConfig.GROUP_MAX_SIZE_CONFIG, max);
+        c.put(GroupCoordinatorConfig.CONSUMER_GROUP_MAX_SIZE_CONFIG, max);
+        c.put(GroupCoordinatorConfig.CONSUMER_GROUP_ASSIGNORS_CONFIG, "range");
+        c.put(GroupCoordinatorConfig.CONSUMER_GROUP_ASSIGNMENT_INTERVAL_MS_CONFIG, interval);
         c.put(GroupCoordinatorConfig.OFFSETS_RETENTION_MINUTES_CONFIG, 5);
         GroupCoordinatorConfig cfg = new GroupCoordinatorConfig(new AbstractConfig(GroupCoordinatorConfig.CONFIG_DEF, c, false));
         ConfigDef both = new ConfigDef(GroupCoordinatorConfig.CONFIG_DEF);
@@ -254,8 +276,38 @@ public class Judge {
         shard = new GroupCoordinatorShard(new LogContext(), manager, offsets, new Clock(), new Timer(), cfg, new NoMetrics(), metrics);
         long at = 0;
         for (CoordinatorRecord r : log) shard.replay(at++, -1, (short) -1, r);
-        MetadataDelta d = new MetadataDelta.Builder().setImage(MetadataImage.EMPTY).build();
-        shard.onLoaded(new KRaftCoordinatorMetadataImage(d.apply(new MetadataProvenance(1, 1, 1, true))));
+        shard.onLoaded(new KRaftCoordinatorMetadataImage(image));
+    }
+
+    static MetadataImage image;
+    static long version;
+
+    static void change(ApiMessage... records) {
+        MetadataDelta d = new MetadataDelta.Builder().setImage(image).build();
+        for (ApiMessage r : records) d.replay(r);
+        image = d.apply(new MetadataProvenance(++version, 1, 1, true));
+        if (shard != null) shard.onMetadataUpdate(new KRaftCoordinatorMetadataDelta(d), new KRaftCoordinatorMetadataImage(image));
+    }
+
+    /** The id of a topic is its one letter, sixteen times. */
+    static Uuid topic(String name) { long x = name.charAt(0) * 0x0101010101010101L; return new Uuid(x, x); }
+    static String name(Uuid u) { return "" + (char) (u.getMostSignificantBits() & 0x7f); }
+
+    static String partitions(Map<Uuid, ? extends Collection<Integer>> x) {
+        List<String> l = new ArrayList<>();
+        x.forEach((u, ps) -> ps.forEach(p -> l.add(name(u) + "-" + p)));
+        Collections.sort(l);
+        return l.isEmpty() ? "''" : String.join(",", l);
+    }
+    static String show(ConsumerGroupHeartbeatResponseData r) {
+        Map<Uuid, List<Integer>> has = new HashMap<>();
+        if (r.assignment() != null) r.assignment().topicPartitions().forEach(y -> has.put(y.topicId(), y.partitions()));
+        return r.errorCode() + " " + r.memberId() + " " + r.memberEpoch() + " " + r.heartbeatIntervalMs() + " " + (r.assignment() == null ? "-" : partitions(has));
+    }
+    static String show(ConsumerGroupDescribeResponseData.Assignment a) {
+        Map<Uuid, List<Integer>> x = new HashMap<>();
+        a.topicPartitions().forEach(y -> x.put(y.topicId(), y.partitions()));
+        return partitions(x);
     }
 
     static String hex(byte[] b) {
@@ -331,6 +383,9 @@ public class Judge {
                 delay = num(a, "delay"); max = num(a, "max");
                 log.clear(); held.clear();
                 committed = 0; hold = false; now = START; order = 0;
+                interval = num(a, "interval");
+                shard = null; image = MetadataImage.EMPTY; version = 0;
+                change();
                 build();
             }
             case "join" -> {
@@ -349,6 +404,28 @@ public class Judge {
                 var f = new CompletableFuture<SyncGroupResponseData>();
                 wait(t, "sync", f, () -> shard.classicGroupSync(new Ctx(5), q, f), Judge::show, c -> new SyncGroupResponseData().setErrorCode(c),
                     classic(group) != null && classic(group).isInState(ClassicGroupState.STABLE));
+            }
+            case "topic" -> {
+                String name = a.get("name");
+                TopicImage t0 = image.topics().getTopic(name);
+                List<ApiMessage> l = new ArrayList<>();
+                int n = num(a, "n"), from = t0 == null ? 0 : t0.partitions().size();
+                if (n == 0 && t0 != null) l.add(new RemoveTopicRecord().setTopicId(topic(name)));
+                if (n > 0 && t0 == null) l.add(new TopicRecord().setName(name).setTopicId(topic(name)));
+                for (int p = from; p < n; p++) l.add(new PartitionRecord().setTopicId(topic(name)).setPartitionId(p).setReplicas(List.of(1)).setIsr(List.of(1)).setLeader(1));
+                change(l.toArray(new ApiMessage[0]));
+            }
+            case "beat" -> {
+                var q = new ConsumerGroupHeartbeatRequestData().setGroupId(group).setMemberId(member).setMemberEpoch(num(a, "epoch")).setInstanceId(inst).setRebalanceTimeoutMs(num(a, "rebalance"));
+                if (get(a, "topics") != null) q.setSubscribedTopicNames(list(a, "topics"));
+                if (get(a, "has") != null) {
+                    Map<String, List<Integer>> h = new TreeMap<>();
+                    for (String p : list(a, "has")) if (!p.isEmpty()) h.computeIfAbsent(p.substring(0, 1), x -> new ArrayList<>()).add(Integer.parseInt(p.substring(2)));
+                    List<ConsumerGroupHeartbeatRequestData.TopicPartitions> l = new ArrayList<>();
+                    h.forEach((k, v) -> l.add(new ConsumerGroupHeartbeatRequestData.TopicPartitions().setTopicId(topic(k)).setPartitions(v)));
+                    q.setTopicPartitions(l);
+                }
+                ask(t, "beat", () -> shard.consumerGroupHeartbeat(new Ctx(1), q), Judge::show);
             }
             case "hb" -> ask(t, "hb", () -> shard.classicGroupHeartbeat(new Ctx(4), new HeartbeatRequestData().setGroupId(group).setMemberId(member).setGroupInstanceId(inst).setGenerationId(num(a, "gen"))), r -> "" + r.errorCode());
             case "leave" -> {
@@ -409,7 +486,7 @@ public class Judge {
             if (d == null) break;
             now = Math.max(now, d.at);
             timers.remove(d.key);
-            if (coming(d)) continue;
+            if (coming(d) || away(d)) continue;
             ClassicGroup g = d.key.startsWith("join-") ? classic(d.key.substring(5)) : null;
             newcomer = g != null && g.newMemberAdded();
             try { take(d.op.generateRecords(), r -> { }, x -> { }); } catch (Exception x) { happened("x " + x); }
@@ -423,6 +500,12 @@ public class Judge {
         List<String> l = new ArrayList<>();
         g.members().forEach(m -> l.add(m.memberId() + "/" + n(m.groupInstanceId()) + "/" + text(m.memberMetadata()) + "/" + text(m.memberAssignment())));
         out.println("s " + name + " " + g.errorCode() + " " + g.groupState() + " " + e(g.protocolType()) + " " + e(g.protocolData()) + " " + sorted(l));
+        var c = shard.consumerGroupDescribe(List.of(name), Long.MAX_VALUE).get(0);
+        if (c.errorCode() == 0) {
+            List<String> ms = new ArrayList<>();
+            c.members().forEach(m -> ms.add(m.memberId() + "/" + n(m.instanceId()) + "/" + m.memberEpoch() + "/" + show(m.assignment()) + "/" + show(m.targetAssignment())));
+            out.println("s " + name + " " + c.groupState() + " " + c.groupEpoch() + " " + c.assignmentEpoch() + " " + sorted(ms));
+        }
         String text;
         try {
             var r = shard.fetchOffsets(new OffsetFetchRequestData.OffsetFetchRequestGroup().setGroupId(name).setMemberId(null).setMemberEpoch(-1).setTopics(null), Long.MAX_VALUE);
