@@ -80,7 +80,7 @@ func generate(seed uint64) []string {
 				kind = "''"
 			}
 			as := who(c, 8)
-			if one(5 * calm) {
+			if one(5*calm) || own(c) != "-" && one(3) { // a static one begins anew, as the same
 				as = "member='' inst=" + own(c)
 			}
 			s = fmt.Sprintf("join c=%d group=%s v=%s %s session=%d rebalance=%d type=%s protos=%s", c, group, pick("1", "3", "4", "8", "9", "9"), as, odd(1000, 9000*calm), odd(600, 12000), kind, protos)
@@ -139,6 +139,10 @@ func generate(seed uint64) []string {
 			s, holding = pick("release", "lose"), false
 		}
 		steps = append(steps, s)
+		if losses && !holding && strings.HasPrefix(s, "sync") && one(4) { // perhaps it is stable now: one is replaced, or not after all
+			c := 2 * rnd.IntN(3)
+			steps = append(steps, "hold", fmt.Sprintf("join c=%d group=%s v=%s member='' inst=i%d session=%d rebalance=%d type=t protos=p:x,q:x", c, group, pick("8", "9"), c, odd(1000, 9000*calm), odd(600, 12000)), pick("release", "lose"))
+		}
 		if holding && strings.HasPrefix(s, "join") && strings.Contains(s, "member='' inst=i") { // see ruleHeld
 			steps, holding = append(steps, pick("release", "lose")), false
 		}
