@@ -40,8 +40,8 @@ const (
 func (c *cell[M]) lonely() bool { return c.unshared >= lonelyAfter && c.unshared%lonelyTries != 0 }
 
 // leftAtMost bounds how long a batch is left to an Agenda: whose it is may be held up by another partition, and those who have joined
-// the batch with him.
-const leftAtMost = 10 * time.Millisecond
+// the batch with him. A cell with such batches has a tick as often, so it is long.
+const leftAtMost = 100 * time.Millisecond
 
 // recordOverhead bounds what a record takes in a batch beyond its key and value.
 const recordOverhead = 32

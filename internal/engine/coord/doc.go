@@ -56,7 +56,7 @@
 // batch is written by whoever opened it, after he has given way once to those that are ready to run: nobody waits for company, but
 // who is there already shares the write. Where nobody has joined for many batches that is tried now and then only, as it wakes a thread.
 // A caller with an [Agenda], a connection on which more requests have arrived, writes it when he has brought them all, or somebody else
-// does after 10 ms.
+// does after 100 ms.
 // Otherwise a batch is written when it is full or as old as the linger. One that cannot be written is taken back from the core, and
 // its decisions fail; what was decided stays decided only if it is in the log.
 //
