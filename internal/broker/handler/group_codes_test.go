@@ -96,7 +96,7 @@ func newPoorRig(t *testing.T, writeTimeout time.Duration) (*poorLog, *coord.Grou
 	groups := coord.New(o)
 	t.Cleanup(groups.Close)
 	reg := server.NewRegistry()
-	NewGroupDesk(GroupDeps{Groups: groups, Config: coord.GroupConfig(c), Image: func() *image.Image { return img }}).Register(reg)
+	NewGroupDesk(GroupDeps{Groups: groups, Config: coord.GroupConfig(c), Places: new(Places), Image: func() *image.Image { return img }}).Register(reg)
 	door := server.New(server.Options{Registry: reg})
 	at, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

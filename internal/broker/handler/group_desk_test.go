@@ -140,7 +140,7 @@ func newGroupRig(t *testing.T, overrides ...string) *groupRig {
 	t.Helper()
 	r, c := newGroupRooms(t, overrides...)
 	reg := server.NewRegistry()
-	NewGroupDesk(GroupDeps{Groups: r.groups, Image: r.image, Creator: r, Partitions: c.Int("offsets.topic.num.partitions")}).Register(reg)
+	NewGroupDesk(GroupDeps{Groups: r.groups, Places: new(Places), Image: r.image, Creator: r, Partitions: c.Int("offsets.topic.num.partitions")}).Register(reg)
 	door := server.New(server.Options{Registry: reg})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

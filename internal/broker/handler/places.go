@@ -9,8 +9,7 @@ import (
 	"github.com/moldau-io/moldau/internal/engine/coord"
 )
 
-// Places knows which partition of a coordinator's topic holds a name. A broker has one for all its desks, and for the nil one the
-// partitions count that the topic has at present.
+// Places knows which partition of a coordinator's topic holds a name. A broker has one for all its desks. The zero value knows no topic.
 //
 // As in Apache Kafka those count that the topic had when the broker came to know it. If it gets more while the broker runs, nothing
 // moves: almost every name would have another place, where nothing is stored of it. A broker that starts goes by the number it finds.
@@ -42,10 +41,6 @@ func (p *Places) of(img *image.Image, topic, name string, otherwise int32) int32
 }
 
 func (p *Places) partitions(t *image.Topic) int32 {
-	now := &counted{t.ID, int32(len(t.Partitions))}
-	if p == nil || now.partitions == 0 {
-		return now.partitions
-	}
 	known := &p.offsets
 	if t.Name == coord.TransactionsTopic {
 		known = &p.txns
@@ -55,8 +50,9 @@ func (p *Places) partitions(t *image.Topic) int32 {
 		if old != nil && old.topic == t.ID {
 			return old.partitions
 		}
-		if known.CompareAndSwap(old, now) {
-			return now.partitions
+		n := int32(len(t.Partitions))
+		if n == 0 || known.CompareAndSwap(old, &counted{t.ID, n}) {
+			return n
 		}
 	}
 }

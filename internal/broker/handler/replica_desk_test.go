@@ -61,7 +61,7 @@ func newReplicaRig(t testing.TB) *replicaRig {
 		SessionSlots: 10, Random: func() int32 { next++; return next }, FetchMaxBytes: func() int { return 55 << 20 }})
 	reg := server.NewRegistry()
 	r.desk.Register(reg)
-	NewTxnDesk(TxnDeps{Replicas: r.replicas, ProducerIDs: NewProducerIDBlocks(&r.pids, func() time.Time { return time.UnixMilli(r.pidNow.Load()) }, nil)}).Register(reg)
+	NewTxnDesk(TxnDeps{Replicas: r.replicas, Places: new(Places), ProducerIDs: NewProducerIDBlocks(&r.pids, func() time.Time { return time.UnixMilli(r.pidNow.Load()) }, nil)}).Register(reg)
 	srv := server.New(server.Options{Registry: reg})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

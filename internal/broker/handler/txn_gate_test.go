@@ -30,7 +30,7 @@ func gateOnPrepared(t *testing.T, overrides ...string) (*LocalTxnGate, txn.Produ
 	r.topic("t", 1)
 	r.replay(&logrec.PartitionChangeRecord{TopicID: testTopicID("t"), Leader: 2, Replicas: []int32{2}, Isr: []int32{2}})
 	r.topic(coord.TransactionsTopic, 1)
-	g := &LocalTxnGate{Txns: txns, Image: r.image, Config: func() *conf.Broker { return c }}
+	g := &LocalTxnGate{Txns: txns, Image: r.image, Places: new(Places), Config: func() *conf.Broker { return c }}
 	p := txn.Producer{TransactionalID: "a", ID: 7}
 	do := func(op func(*txn.Shard, txn.Turn) shard.Result) any {
 		answer := make(chan any, 1)
@@ -103,7 +103,7 @@ func TestGateLimit(t *testing.T) {
 // TestGateWithoutCoordinator: a partition without a leader has no coordinator to ask, which is not to say that it is elsewhere.
 func TestGateWithoutCoordinator(t *testing.T) {
 	r, c := newGroupRooms(t)
-	g := &LocalTxnGate{Image: r.image, Config: func() *conf.Broker { return c }}
+	g := &LocalTxnGate{Image: r.image, Places: new(Places), Config: func() *conf.Broker { return c }}
 	want := func(without string) {
 		t.Helper()
 		if code, _ := enter(t, g, txn.Producer{TransactionalID: "a", ID: 7}, Verify); code != wire.ErrCoordinatorNotAvailable {

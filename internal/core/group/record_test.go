@@ -96,20 +96,25 @@ func TestPartitionOf(t *testing.T) {
 	}
 }
 
+// replayHex replays a record that s must know at *at, and moves that on; an empty value is a tombstone.
+func replayHex(t *testing.T, s *Shard, at *id.Offset, p id.ProducerID, key, value string) {
+	t.Helper()
+	var v []byte
+	if value != "" {
+		v = unhex(t, value)
+	}
+	if known, err := s.Replay(*at, p, unhex(t, key), v); err != nil || !known {
+		t.Fatalf("replay at %d: known %v, %v", *at, known, err)
+	}
+	*at++
+}
+
 // TestReplayOldRecords reads what other versions and other group protocols wrote.
 func TestReplayOldRecords(t *testing.T) {
-	s := New(DefaultConfig(), rand.New(rand.NewPCG(1, 1)))
-	at := id.Offset(0)
+	s, at := New(DefaultConfig(), rand.New(rand.NewPCG(1, 1))), id.Offset(0)
 	replay := func(p id.ProducerID, key, value string) {
 		t.Helper()
-		var v []byte
-		if value != "" {
-			v = unhex(t, value)
-		}
-		if known, err := s.Replay(at, p, unhex(t, key), v); err != nil || !known {
-			t.Fatalf("replay at %d: known %v, %v", at, known, err)
-		}
-		at++
+		replayHex(t, s, &at, p, key, value)
 		s.Committed(at)
 	}
 	replay(-1, "0000 0001 67 0001 74 00000000", "0000 0000000000000005 0000 0000000000000064")                     // legacy commit
@@ -314,19 +319,8 @@ func TestReplayEveryKind(t *testing.T) {
 // TestReplayLegacyCommits: records of the oldest kind count like those of today, in transactions as well, and one kind's tombstone
 // removes what the other has written.
 func TestReplayLegacyCommits(t *testing.T) {
-	s := New(DefaultConfig(), rand.New(rand.NewPCG(1, 1)))
-	at := id.Offset(0)
-	replay := func(p id.ProducerID, key, value string) {
-		t.Helper()
-		var v []byte
-		if value != "" {
-			v = unhex(t, value)
-		}
-		if known, err := s.Replay(at, p, unhex(t, key), v); err != nil || !known {
-			t.Fatalf("replay at %d: known %v, %v", at, known, err)
-		}
-		at++
-	}
+	s, at := New(DefaultConfig(), rand.New(rand.NewPCG(1, 1))), id.Offset(0)
+	replay := func(p id.ProducerID, key, value string) { t.Helper(); replayHex(t, s, &at, p, key, value) }
 	expect := func(step, want string) {
 		t.Helper()
 		s.Committed(at)

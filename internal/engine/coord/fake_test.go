@@ -96,6 +96,27 @@ func (l *memLog) Append(p int32, epoch id.LeaderEpoch, batch Batch) (id.Offset, 
 	return next, nil
 }
 
+// write appends a batch of one record behind the runtime's back.
+func (p *memPartition) write(t *testing.T, o record.Options, key, value []byte) {
+	t.Helper()
+	b := record.NewBuilder(o)
+	if err := b.Append(1, key, value); err != nil {
+		t.Fatal(err)
+	}
+	built, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.copy(built)
+}
+
+// copy appends a copy of a batch of one record behind the runtime's back.
+func (p *memPartition) copy(b record.Batch) {
+	b = slices.Clone(b)
+	b.SetBaseOffset(p.end)
+	p.batches, p.end = append(p.batches, b), p.end+1
+}
+
 // advance moves the high watermark unless held and returns who is to be told, without the lock.
 func (p *memPartition) advance() func() {
 	if p.hold || p.hw == p.end {

@@ -1,7 +1,6 @@
 package coord
 
 import (
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,22 +12,6 @@ import (
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 )
-
-// appendBatch appends a batch of one record to a partition behind the runtime's back.
-func appendBatch(t *testing.T, p *memPartition, o record.Options, key, value []byte) {
-	t.Helper()
-	b := record.NewBuilder(o)
-	if err := b.Append(1, key, value); err != nil {
-		t.Fatal(err)
-	}
-	built, err := b.Build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	built = slices.Clone(built)
-	built.SetBaseOffset(p.end)
-	p.batches, p.end = append(p.batches, built), p.end+1
-}
 
 // TestLoadAboveTheWatermark: what is not committed when a partition is loaded is worked with and not shown, and nothing that rests on
 // it leaves before it is.
@@ -132,8 +115,8 @@ func TestLoadSkipsTheUnknown(t *testing.T) {
 		control := record.NewOptions()
 		control.Control, control.Transactional, control.ProducerID, control.ProducerEpoch = true, true, 7, 0
 		l.set(0, func(p *memPartition) {
-			appendBatch(t, p, record.NewOptions(), []byte{0, 99, 1, 2, 3}, []byte{0, 0})
-			appendBatch(t, p, control, []byte{0, 0, 0, 77}, []byte{0, 0, 0, 0, 0, 0})
+			p.write(t, record.NewOptions(), []byte{0, 99, 1, 2, 3}, []byte{0, 0})
+			p.write(t, control, []byte{0, 0, 0, 77}, []byte{0, 0, 0, 0, 0, 0})
 		})
 		r.Elected(0, l.depose(0))
 		expectFetch(t, r, 0, "g", "1")

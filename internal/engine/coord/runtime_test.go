@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -229,15 +228,8 @@ func TestLoading(t *testing.T) {
 		close(gate)
 		expectFetch(t, r, 0, "g", "NOT_COORDINATOR")
 		l.set(0, func(p *memPartition) {
-			b := record.NewBuilder(record.NewOptions())
-			_ = b.AppendAt(0, 1, []byte{0, 1, 0}, nil)
-			bad, err := b.Build()
-			if err != nil {
-				t.Fatal(err)
-			}
-			bad = slices.Clone(bad)
-			bad.SetBaseOffset(p.end)
-			p.batches, p.end, p.stall = append(p.batches, bad), p.end+1, nil
+			p.write(t, record.NewOptions(), []byte{0, 1, 0}, nil)
+			p.stall = nil
 		})
 		r.Elected(0, l.depose(0))
 		expectFetch(t, r, 0, "g", "NOT_COORDINATOR")
@@ -435,11 +427,7 @@ func TestOutOfStepReloads(t *testing.T) {
 		r.Elected(0, 0)
 		synctest.Wait()
 		expect(t, "before", commit(r, 0, "g", 1), "NONE")
-		l.set(0, func(p *memPartition) {
-			copied := record.Batch(slices.Clone(p.batches[0]))
-			copied.SetBaseOffset(p.end)
-			p.batches, p.end = append(p.batches, copied), p.end+1
-		})
+		l.set(0, func(p *memPartition) { p.copy(p.batches[0]) })
 		expect(t, "out of step", commit(r, 0, "g", 2), "NOT_COORDINATOR")
 		// the record is in the log all the same, so it is there after the reload
 		expectFetch(t, r, 0, "g", "2")
