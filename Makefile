@@ -39,9 +39,9 @@ power: ## the power goes, the disk fills, fsync fails, on real file systems (nee
 interop: build ## unmodified clients of other houses against a node
 	test/interop/run
 
-checker: build ## faults the checker must find, then clients, kills and verdicts on the real process (FOR=2h for longer)
+checker: build ## faults the checker must find, then clients, kills and verdicts on the real process (FOR=2h for longer, SEED=2 for others)
 	MOLDAU_CHECKER=1 $(GO) test -count=1 -timeout 15m ./test/checker
-	$(GO) run ./test/checker/run -for $(or $(FOR),3m)
+	$(GO) run ./test/checker/run -for $(or $(FOR),3m) -seed $(or $(SEED),1)
 
 soak: build ## the long runs (hours), by hand: FUZZTIME=30m COUNT=500; record the figures in docs/evidence.md
 	test/soak/run

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/moldau-io/moldau/embedded"
+	"github.com/moldau-io/moldau/internal/base/seed"
 )
 
 func txnClient(t *testing.T, n *embedded.Node, opts ...kgo.Opt) *kgo.Client {
@@ -183,9 +184,10 @@ func TestExactlyOnce(t *testing.T) {
 	if err := src.Flush(ctx); err != nil {
 		t.Fatal(err)
 	}
+	rng := rand.New(rand.NewPCG(seed.Of(t), 0))
 	moved := 0
 	for round := 0; moved < total; round++ {
-		moved += mover(ctx, t, n, fmt.Sprintf("mover-%d", round%2), 2+rand.IntN(4))
+		moved += mover(ctx, t, n, fmt.Sprintf("mover-%d", round%2), 2+rng.IntN(4))
 		if round > 200 {
 			t.Fatalf("moved %d of %d", moved, total)
 		}

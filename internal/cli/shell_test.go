@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/engine/quorum"
@@ -171,9 +172,7 @@ func TestDamagedFiles(t *testing.T) {
 	dir := t.TempDir()
 	header := record.Batch(whole).SizeBytes()
 	second := record.Batch(whole[header:]).SizeBytes()
-	seed := uint64(time.Now().UnixNano())
-	rnd := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed.Of(t), 0))
 	write := func(name string, b []byte) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, b, 0o600); err != nil {

@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"time"
+
+	"github.com/moldau-io/moldau/internal/base/seed"
 )
 
 var allCodecs = []Codec{None, Gzip, Snappy, LZ4, Zstd}
@@ -13,11 +14,10 @@ var allCodecs = []Codec{None, Gzip, Snappy, LZ4, Zstd}
 // testLimit is a decompression bound that no honest test batch reaches.
 const testLimit = 64 << 20
 
-// newRand returns a source with a fresh seed, which it logs.
+// newRand is the test's source of random numbers.
 func newRand(t testing.TB) *rand.Rand {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
+	t.Helper()
+	return rand.New(rand.NewPCG(seed.Of(t), 0))
 }
 
 type plain struct {

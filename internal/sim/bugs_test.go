@@ -3,11 +3,13 @@ package sim
 import (
 	"errors"
 	"testing"
+
+	"github.com/moldau-io/moldau/internal/base/seed"
 )
 
 // TestBugs proves that the simulation can fail: each mistake an owner can make is found within so many runs.
 func TestBugs(t *testing.T) {
-	base, _ := Seed(t)
+	base := seed.Of(t)
 	tests := []struct {
 		name  string
 		bugs  Bugs

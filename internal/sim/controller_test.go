@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/core/controller"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/raft"
@@ -265,8 +266,7 @@ func (m *metadata) Propose(env Env) [][]any {
 // TestController runs controllers on quorums under all faults: decisions that are not committed never leak, each state is a
 // replay of what is committed, and who is deposed forgets.
 func TestController(t *testing.T) {
-	base, only := Seed(t)
-	t.Logf("seeds from %d (MOLDAU_SEED=<seed> repeats one run)", base)
+	base, only := seed.First(t)
 	var total Counts
 	var seen decisions
 	for n := range uint64(40) {
@@ -290,7 +290,7 @@ func TestController(t *testing.T) {
 
 // TestControllerBugs proves that TestController can fail.
 func TestControllerBugs(t *testing.T) {
-	base, _ := Seed(t)
+	base := seed.Of(t)
 	for name, bugs := range map[string]leaks{"decisions are published": {publishDecided: true}, "decisions outlive the office": {keepOffice: true},
 		"decisions are applied twice": {skipCommitted: true}} {
 		t.Run(name, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/core/raft"
 )
 
@@ -56,7 +57,7 @@ func chain(s *Sim, a, b, c, d, e id.BrokerID) {
 
 // TestScenarios plays what Apache Kafka plays with its own Raft, each from many seeds, with any number of observers.
 func TestScenarios(t *testing.T) {
-	base, only := Seed(t)
+	base, only := seed.First(t)
 	all := func(s *script, hw id.Offset) {
 		s.until("all know the high watermark", func() bool { return s.Reached(hw) })
 	}

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/moldau-io/moldau/internal/base/seed"
 )
 
 var (
@@ -62,8 +64,7 @@ func run(o Options, steps int) (*Sim, error) {
 
 // TestSimulation runs quorums of 1, 3 and 5 voters and 2 observers under all faults.
 func TestSimulation(t *testing.T) {
-	base, only := Seed(t)
-	t.Logf("seeds from %d (MOLDAU_SEED=<seed> repeats one run)", base)
+	base, only := seed.First(t)
 	var total Counts
 	steps, runs := int64(0), 0
 	for n := base; steps < *soakSteps; n++ {

@@ -54,7 +54,7 @@ func decodeBounded(t *testing.T, k kind, version int16, frame []byte) error {
 }
 
 func TestMemoryBound(t *testing.T) {
-	rng := fresh(t)
+	rng := random(t)
 	frames, refused, dear := 0, 0, 0
 	// Few shapes cost more than the budget: about five frames of a round. A round without any says nothing, a second does.
 	for round := 0; round < 6 && dear == 0; round++ {

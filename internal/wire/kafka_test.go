@@ -81,7 +81,7 @@ func TestAgreesWithKafka(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a JVM")
 	}
-	rng := fresh(t)
+	rng := random(t)
 	// Usually a third of the versions, another one each time; MOLDAU_ROUNDS asks for all of them so many times over.
 	rounds, _ := strconv.Atoi(os.Getenv("MOLDAU_ROUNDS"))
 	var asked []question

@@ -8,19 +8,18 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 	"github.com/moldau-io/moldau/internal/wire/logrec"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// fresh returns a source with a seed of its own, which it prints.
-func fresh(t testing.TB) *rand.Rand {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
+// random is the test's source of random numbers.
+func random(t testing.TB) *rand.Rand {
+	t.Helper()
+	return rand.New(rand.NewPCG(seed.Of(t), 0))
 }
 
 // filler sets structs to random values by reflection, for our messages and kmsg's alike.
@@ -178,7 +177,7 @@ type oracle interface {
 }
 
 func TestAgreesWithKmsg(t *testing.T) {
-	rng := fresh(t)
+	rng := random(t)
 	rounds := 20
 	if testing.Short() {
 		rounds = 3
@@ -262,7 +261,7 @@ func show(v any) string {
 
 // TestRecordsAgreeWithKmsg does the same for the record payloads that kmsg has. Its structs begin with their version.
 func TestRecordsAgreeWithKmsg(t *testing.T) {
-	rng := fresh(t)
+	rng := random(t)
 	type record interface {
 		AppendTo([]byte) []byte
 		ReadFrom([]byte) error

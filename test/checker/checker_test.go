@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/embedded"
+	"github.com/moldau-io/moldau/internal/base/seed"
 )
 
 // inProcess is an embedded node as a place.
@@ -113,8 +114,7 @@ func TestUpset(t *testing.T) {
 
 func clean(t *testing.T, enough needs, more func(o *Options), props ...embedded.Option) {
 	t.Helper()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seed.Of(t)
 	o := quick(All...)
 	o.For, o.Drop, o.Repeat, o.AdminLag, o.Compress = 2*time.Minute, 20, 20, 2*time.Second, true
 	o.Say = t.Logf

@@ -11,12 +11,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/moldau-io/moldau/internal/base/seed"
 )
 
 var (
 	withKafka = flag.Bool("kafka", false, "start Apache Kafka and hand directories back and forth")
 	rounds    = flag.Int("rounds", 3, "how often a directory changes hands and comes back")
-	seed      = flag.Uint64("seed", 0, "repeat a run; 0: a new one")
+	theSeed   = flag.Uint64("seed", 0, "of the run; 0: what MOLDAU_SEED says")
 	keep      = flag.String("keep", "", "keep the directories here")
 	program   = flag.String("moldau", "", "the binary to test (default: built for the test)")
 )
@@ -43,11 +45,10 @@ func setup(t *testing.T) *bench {
 	if o == nil {
 		t.Skip(why)
 	}
-	s := *seed
+	s := *theSeed
 	if s == 0 {
-		s = uint64(time.Now().UnixNano())
+		s = seed.Of(t)
 	}
-	t.Logf("seed %d", s)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(*rounds+2)*4*time.Minute)
 	t.Cleanup(cancel)
 	return &bench{T: t, o: o, bin: theBinary(t), rnd: rand.New(rand.NewPCG(s, 1)), ctx: ctx}

@@ -11,6 +11,6 @@
 // writer left, so that it is seen whether the reader has read it. TestEveryKindIsProven needs no Kafka.
 //
 // The tests start Apache Kafka: they run with -kafka only (make disk), and skip where there is no Java or no Apache Kafka beside
-// the project. One Java process runs at a time. -rounds says how often a directory changes hands; a seed is printed, -seed repeats
-// it. -keep DIR keeps the directories.
+// the project. One Java process runs at a time. -rounds says how often a directory changes hands; the seed is printed,
+// -seed or MOLDAU_SEED takes another. -keep DIR keeps the directories.
 package disk

@@ -6,12 +6,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/moldau-io/moldau/internal/base/seed"
 )
 
 var (
 	sideBySide = flag.Bool("kafka", false, "start Apache Kafka's coordinator and compare")
 	stepCount  = flag.Int("steps", 20_000, "how many steps")
-	firstSeed  = flag.Uint64("seed", 0, "of the first run; 0 takes one from the clock")
+	firstSeed  = flag.Uint64("seed", 0, "of the first run; 0: what MOLDAU_SEED says")
 	script     = flag.String("script", "", "run the steps in this file instead")
 )
 
@@ -42,17 +44,17 @@ func TestJudge(t *testing.T) {
 		one(t, kafka, &ours{}, strings.Split(strings.TrimSpace(string(text)), "\n"), used)
 		return
 	}
-	seed := *firstSeed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano()) % 1_000_000_000
+	from := *firstSeed
+	if from == 0 {
+		from = seed.Of(t) % 1_000_000_000
 	}
-	t.Logf("seed %d", seed)
+	t.Logf("seeds from %d", from)
 	runs, done, failed := 0, 0, 0
-	for ; done < *stepCount && failed < 3; seed++ {
-		n, ok := one(t, kafka, &ours{}, history(seed), used)
+	for ; done < *stepCount && failed < 3; from++ {
+		n, ok := one(t, kafka, &ours{}, history(from), used)
 		if !ok {
 			failed++
-			t.Logf("that was seed %d", seed)
+			t.Logf("that was seed %d", from)
 		}
 		runs, done = runs+1, done+n
 	}

@@ -2,12 +2,12 @@ package checkpoint
 
 import (
 	"errors"
-	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 )
 
@@ -86,8 +86,7 @@ func TestReading(t *testing.T) {
 
 // A crash at any moment of a write leaves the old or the new offsets.
 func TestCrashes(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seed.Of(t)
 	tp := id.TopicPartition{Topic: "t"}
 	for step := 1; ; step++ {
 		m := vfs.NewMem()

@@ -11,7 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/moldau-io/moldau/internal/base/seed"
 )
 
 func TestParseProperties(t *testing.T) {
@@ -86,9 +87,7 @@ func TestPropertiesAgainstJava(t *testing.T) {
 	if err != nil || testing.Short() {
 		t.Skip("java is not installed, or the run is a short one")
 	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
+	rnd := rand.New(rand.NewPCG(seed.Of(t), 0))
 	file := filepath.Join(t.TempDir(), "P.java")
 	if err := os.WriteFile(file, []byte(javaProperties), 0o600); err != nil {
 		t.Fatal(err)

@@ -8,7 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/moldau-io/moldau/internal/base/seed"
 )
 
 func TestNames(t *testing.T) {
@@ -49,8 +50,7 @@ func TestScrape(t *testing.T) {
 }
 
 func TestQuantilesAreOffByAQuarterAtMost(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	rng := rand.New(rand.NewPCG(seed, 1))
+	rng := rand.New(rand.NewPCG(seed.Of(t), 1))
 	var h Histogram
 	var all []int64
 	for range 20_000 {
@@ -64,7 +64,7 @@ func TestQuantilesAreOffByAQuarterAtMost(t *testing.T) {
 		got := q[i]
 		want := float64(all[int(p*float64(len(all)))-1])
 		if got > want*1.01 || got < want*0.75 {
-			t.Errorf("seed %d: quantile %v is %v, want about %v", seed, p, got, want)
+			t.Errorf("quantile %v is %v, want about %v", p, got, want)
 		}
 	}
 }

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
+
+	"github.com/moldau-io/moldau/internal/base/seed"
 )
 
 // both runs a test on a disk and in memory.
@@ -193,8 +194,7 @@ func TestCrashLosesWhatWasNotSynced(t *testing.T) {
 }
 
 func TestReplaceFileIsAtomicInEveryCrash(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seed.Of(t)
 	for step := 1; ; step++ {
 		m := NewMem()
 		m.MkdirAll("/d", 0o755)
@@ -233,7 +233,7 @@ func TestCrashCloneIsRepeatable(t *testing.T) {
 		}
 		return s
 	}
-	seed := rand.Uint64()
+	seed := seed.Of(t)
 	if dump(m.CrashClone(seed)) != dump(m.CrashClone(seed)) {
 		t.Fatalf("seed %d gives two different crashes", seed)
 	}

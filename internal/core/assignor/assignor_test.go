@@ -11,11 +11,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 )
 
 func topic(n int) (u id.UUID) {
@@ -189,9 +189,7 @@ func kept(before, after Assignment) (n int) {
 
 // TestRandomGroups follows groups through changes: assignments are whole, Uniform is balanced and moves nothing that it need not.
 func TestRandomGroups(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
+	rnd := rand.New(rand.NewPCG(seed.Of(t), 1))
 	for range 300 {
 		for _, name := range []string{NameUniform, NameRange} {
 			g := randomGroup(rnd, rnd.IntN(2) == 0)
@@ -283,9 +281,7 @@ func TestAgainstKafka(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a Java program")
 	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 2))
+	rnd := rand.New(rand.NewPCG(seed.Of(t), 2))
 	var in, want strings.Builder
 	for range 125 {
 		name := []string{NameUniform, NameUniform, NameRange}[rnd.IntN(3)]

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
@@ -16,12 +17,7 @@ import (
 // TestRecordsFitTheirLevel: at every metadata.version there is, decisions write records in versions that hold all of them: the log
 // read back makes the state that the decisions made, and so does a snapshot. The same holds after an upgrade to the newest level.
 func TestRecordsFitTheirLevel(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	defer func() {
-		if t.Failed() {
-			t.Logf("seed %d", seed)
-		}
-	}()
+	seed := seed.Of(t)
 	for mv := image.MinMetadataVersion; mv <= image.LatestMetadataVersion; mv++ {
 		r := rand.New(rand.NewPCG(seed, uint64(mv)))
 		levels := map[string]int16{image.MetadataVersionFeature: int16(mv)}

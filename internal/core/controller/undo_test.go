@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
@@ -90,13 +91,7 @@ func (w *world) randomRequest(r *rand.Rand) (wire.Message, int16) {
 // TestStatesAreFolds: the working state is always the fold of what was appended; after a resignation, with any part of the log
 // committed, it is the fold of the committed part; and a partition is always in a state that could be.
 func TestStatesAreFolds(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	defer func() {
-		if t.Failed() {
-			t.Logf("seed %d", seed)
-		}
-	}()
-	r := rand.New(rand.NewPCG(seed, 3))
+	r := rand.New(rand.NewPCG(seed.Of(t), 3))
 	w := newWorld(LatestFeatures())
 	w.activate(t, 1)
 	for epoch := id.LeaderEpoch(2); epoch < 40; epoch++ {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
@@ -50,8 +51,7 @@ type simConsumers struct {
 // leadership get lost. At no time may two members own a partition, the working state is the replay of the log, and when it is quiet
 // again every partition has an owner who knows it.
 func TestRandomConsumerGroups(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seed.Of(t)
 	for round := range uint64(5) {
 		consumerRun(t, seed+round, 300)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
@@ -20,8 +21,7 @@ import (
 // holds it against its log: the working state is the replay of all of the log, what is visible is the replay of what is
 // committed.
 func TestRandomAgainstReplay(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seed.Of(t)
 	for round := range uint64(20) {
 		randomRun(t, seed+round, 400)
 	}

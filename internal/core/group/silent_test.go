@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
@@ -200,12 +201,12 @@ func (w *world) form(rnd *rand.Rand, name string, n int) {
 	}
 }
 
-// eachSeed makes so many random runs. Each has a seed of its own; the first is fresh, and printed.
+// eachSeed makes so many random runs. Each has a seed of its own.
 func eachSeed(t *testing.T, rounds, stream uint64, run func(seed uint64, rnd *rand.Rand)) {
-	first := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", first)
-	for seed := first; seed < first+rounds; seed++ {
-		run(seed, rand.New(rand.NewPCG(seed, stream)))
+	t.Helper()
+	first := seed.Of(t)
+	for n := range rounds {
+		run(first+n, rand.New(rand.NewPCG(first+n, stream)))
 	}
 }
 

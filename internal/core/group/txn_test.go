@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
@@ -188,9 +189,7 @@ func TestPendingOffsets(t *testing.T) {
 
 // TestPendingOffsetsAgainstReplay mixes commits of both kinds and markers, takes some back, and compares with a replay.
 func TestPendingOffsetsAgainstReplay(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
+	rnd := rand.New(rand.NewPCG(seed.Of(t), 1))
 	for range 300 {
 		l := newTxnLog(t)
 		committed := 0

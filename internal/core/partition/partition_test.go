@@ -6,11 +6,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/datadriven"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/wire"
 )
 
@@ -143,8 +143,7 @@ func proposal(p *Proposal) string {
 // TestHighWatermarkRandom drives a leader with random followers, registrations and proposals, and checks what must hold at every
 // step: the watermark never falls, never passes the leader's end, and never passes the end of a replica of the maximal set.
 func TestHighWatermarkRandom(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seed.Of(t)
 	r := rand.New(rand.NewPCG(seed, 1))
 	for range 300 {
 		s := New(1)

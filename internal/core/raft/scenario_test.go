@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/record"
 	"github.com/moldau-io/moldau/internal/wire"
 )
@@ -443,7 +444,7 @@ func TestScenarios(t *testing.T) {
 // TestForgedMessages throws anything at nodes in any role: nothing panics, no epoch goes back, and what is known as committed
 // stays in the log.
 func TestForgedMessages(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
+	seed := seed.Of(t)
 	rnd := rand.New(rand.NewPCG(seed, 3))
 	any := func(n int64) int64 { return rnd.Int64N(n+3) - 2 }
 	for range 300 {

@@ -4,13 +4,13 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/moldau-io/moldau/internal/base/seed"
 )
 
 // TestDeadlinesAgainstModel sets, cancels and pops at random and compares with a plain map.
 func TestDeadlinesAgainstModel(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
+	rnd := rand.New(rand.NewPCG(seed.Of(t), 1))
 	type entry struct {
 		at    time.Time
 		order int

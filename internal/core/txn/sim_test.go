@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/wire"
 )
 
 var (
 	simSteps = flag.Int("sim.steps", 1_000_000, "steps of TestSimulation in total")
-	simSeed  = flag.Uint64("sim.seed", 0, "the one seed to run; 0: fresh ones")
+	simSeed  = flag.Uint64("sim.seed", 0, "the one seed to run; 0: what MOLDAU_SEED says")
 )
 
 // TestSimulation runs producers of both kinds, zombies among them, against one shard and a few partitions, with lost and
@@ -24,16 +25,16 @@ var (
 // all is healed nothing is open.
 func TestSimulation(t *testing.T) {
 	const steps = 3_000
-	if *simSeed != 0 {
-		if wrong := newSim(t, *simSeed).run(steps); wrong != "" {
-			t.Fatal(wrong)
-		}
-		return
+	first, only := *simSeed, true
+	if first == 0 {
+		first, only = seed.First(t)
 	}
-	first := uint64(time.Now().UnixNano())
-	for seed := first; seed < first+uint64(max(1, *simSteps/steps)); seed++ {
-		if wrong := newSim(t, seed).run(steps); wrong != "" {
-			t.Fatalf("seed %d (-sim.seed): %s", seed, wrong)
+	for n := range uint64(max(1, *simSteps/steps)) {
+		if wrong := newSim(t, first+n).run(steps); wrong != "" {
+			t.Fatalf("MOLDAU_SEED=%d: %s", first+n, wrong)
+		}
+		if only {
+			return
 		}
 	}
 }
@@ -48,7 +49,7 @@ func TestSimulationSees(t *testing.T) {
 		"who is at the next transaction is taken for a zombie": func(s *simulation) { s.impatient = true },
 	} {
 		t.Run(name, func(t *testing.T) {
-			seed := uint64(time.Now().UnixNano())
+			seed := seed.Of(t)
 			for n := range uint64(200) {
 				s := newSim(t, seed+n)
 				breakIt(s)

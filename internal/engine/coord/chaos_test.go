@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/record"
 	"github.com/moldau-io/moldau/internal/wire"
@@ -63,8 +64,7 @@ func TestNothingIsOverlooked(t *testing.T) {
 // writes, changes of leadership and the next leader's records. However they meet: everybody is answered once; what was answered with
 // success, and what a message left for, is in the log; and a partition that is led without a break hears every event for all, once.
 func TestWhateverHappens(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seed.Of(t)
 	const partitions, workers, each = 4, 8, 400
 	const contested = 2 // the partitions below it
 	var mu sync.Mutex

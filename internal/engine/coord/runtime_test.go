@@ -12,6 +12,7 @@ import (
 
 	"github.com/moldau-io/moldau/internal/base/conf"
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/core/group"
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/record"
@@ -453,8 +454,7 @@ func TestWaitingIsBounded(t *testing.T) {
 // Whatever was acknowledged must be what the last leader finds, or something later; whatever was visible to a fetch must not go
 // back.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seed.Of(t)
 	const partitions, clients, commits = 3, 12, 150
 	l := newMemLog(t, partitions)
 	r := start(t, l, nil)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/record"
 )
@@ -159,8 +160,7 @@ func (a *atRest) damages(path string, b []byte, rng *rand.Rand) []vfs.Damage {
 // passes its checksum is one that was written; and what only repeats what the log says can be lost without losing anything.
 func TestAtRest(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seed.Of(t)
 	kinds := map[string]int{}
 	refused := 0
 	for i, clean := range []bool{true, false} {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/record"
 )
@@ -524,17 +525,13 @@ func runCleanModel(t testing.TB, seed uint64, steps int) *cleanModel {
 
 // Random work on a compacted log against a map. MOLDAU_SEEDS sets how many runs there are, MOLDAU_SEED the first one.
 func TestCleanerModel(t *testing.T) {
-	seeds, first := 1000, rand.Uint64()>>1
+	seeds, first := 1000, seed.Of(t)
 	if testing.Short() {
 		seeds = 100
 	}
 	if v, err := strconv.Atoi(os.Getenv("MOLDAU_SEEDS")); err == nil {
 		seeds = v
 	}
-	if v, err := strconv.ParseUint(os.Getenv("MOLDAU_SEED"), 10, 64); err == nil {
-		first = v
-	}
-	t.Logf("%d seeds from %d", seeds, first)
 	var cleaned, dropped, crashes int
 	for i := range seeds {
 		w := runCleanModel(t, first+uint64(i), 120)

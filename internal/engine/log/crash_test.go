@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/record"
 )
@@ -272,8 +272,7 @@ func (w *world) compare(got []record.Batch, start id.Offset) error {
 // Every change of the disk is made the last one before a crash, whole or torn, and the disk is looked at as several crashes
 // would leave it.
 func TestCrashMatrix(t *testing.T) {
-	seed := rand.Uint64() | 2
-	t.Logf("seed %d", seed)
+	seed := seed.Of(t) | 2
 	steps := 0
 	for _, mode := range []struct {
 		name string

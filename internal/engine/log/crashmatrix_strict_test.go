@@ -3,12 +3,12 @@ package log
 import (
 	"errors"
 	"math"
-	"math/rand/v2"
 	"os"
 	"sync"
 	"testing"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 )
 
@@ -41,8 +41,9 @@ func TestCrashEverywhereStrictInTwoDirectories(t *testing.T) {
 
 // It finds that an append is answered whose bytes are not on the disk.
 func TestCrashEverywhereStrictFindsMistakes(t *testing.T) {
-	for range 5 {
-		w := newMatrix(t, rand.Uint64())
+	seed := seed.Of(t)
+	for run := range uint64(5) {
+		w := newMatrix(t, seed+run)
 		w.makeStrict()
 		w.fault.Add(vfs.Rule{Op: vfs.OpSync, Path: "*.log", Skip: true})
 		w.crashEverywhere(90, 1<<30)

@@ -2,7 +2,6 @@ package log
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -10,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 )
 
@@ -31,10 +31,7 @@ func TestCrashEverywhereInTwoDirectories(t *testing.T) { crashTest(t, crashes()*
 
 func crashTest(t *testing.T, n int, change func(*matrix), more ...string) {
 	t.Parallel()
-	seed := rand.Uint64()
-	if v, err := strconv.ParseUint(os.Getenv("MOLDAU_SEED"), 10, 64); err == nil {
-		seed = v
-	}
+	seed := seed.Of(t)
 	covered := []string{"write .log", "sync .log", "rename partition", "mkdir partition", "syncdir directory", "write checkpoint"}
 	if len(more) == 0 && change == nil {
 		covered = append(covered, "write .index", "write .timeindex", "write .snapshot", "create .log", "truncate .log", "rename .log",

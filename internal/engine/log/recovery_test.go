@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/record"
 )
@@ -118,8 +119,7 @@ func TestFlippedIndexBytes(t *testing.T) {
 // Random histories with random crashes. What a crash leaves is always a part of what was appended, with everything that was
 // promised durable, and the log goes on from there.
 func TestRandomHistories(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := seed.Of(t)
 	for run := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, run))
 		if err := randomHistory(t, rng); err != nil {

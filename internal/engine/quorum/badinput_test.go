@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/core/controller"
 	"github.com/moldau-io/moldau/internal/core/image"
@@ -143,9 +144,7 @@ func TestDamagedDirectories(t *testing.T) {
 
 // TestTornTail: what a crash leaves at the end of the log is cut off, wherever it tore.
 func TestTornTail(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
+	rnd := rand.New(rand.NewPCG(seed.Of(t), 0))
 	for range 20 {
 		n := lived(t, false)
 		last := 0
@@ -417,9 +416,7 @@ func TestStrangeMessages(t *testing.T) {
 	n := format(t, vfs.NewMem(), "/data", true)
 	q := n.start()
 	before := q.Status().Leader
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
+	rnd := rand.New(rand.NewPCG(seed.Of(t), 0))
 	odd := func() int64 { return []int64{-1 << 40, -1, 0, 1, 2, 5, 1 << 31, 1 << 40}[rnd.IntN(8)] }
 	for range 2000 {
 		m := raft.Message{Type: raft.MessageType(rnd.IntN(10)), From: raft.Replica{ID: id.BrokerID(rnd.IntN(4) - 1)}, To: id.BrokerID(rnd.IntN(3)),

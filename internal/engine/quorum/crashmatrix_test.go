@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/core/image"
 	"github.com/moldau-io/moldau/internal/core/raft"
@@ -53,7 +54,7 @@ const lifeKeys = 7
 func newLife(t testing.TB, seed uint64) *life {
 	l := &life{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 5)), mem: vfs.NewMem(), ops: map[string]int{}}
 	l.fault = vfs.NewFaults(l.mem)
-	l.n = format(t, l.fault, "/data", true)
+	l.n = formatWith(t, l.fault, "/data", true, l.rng)
 	l.n.edit = l.small
 	return l
 }
@@ -61,7 +62,7 @@ func newLife(t testing.TB, seed uint64) *life {
 // small lets snapshots, segments and cleanings come often.
 func (l *life) small(o *Options) {
 	o.MaxIdleInterval, o.SnapshotMaxNewRecordBytes, o.SegmentBytes, o.RetentionBytes = 0, 900, 1500, 6000
-	o.ElectionTimeout = 20 * time.Millisecond
+	o.ElectionTimeout, o.Seed = 20*time.Millisecond, l.seed
 }
 
 // change makes the next change.
@@ -247,10 +248,7 @@ func quorumKind(path string) string {
 // the controller starts, has everything that was answered, nothing that was not asked for, no change without those before it, and
 // leads in an epoch of its own.
 func TestCrashEverywhere(t *testing.T) {
-	seed, n := rand.Uint64(), crashes()
-	if v, err := strconv.ParseUint(os.Getenv("MOLDAU_SEED"), 10, 64); err == nil {
-		seed = v
-	}
+	seed, n := seed.Of(t), crashes()
 	ops := map[string]int{}
 	tried, runs := 0, 0
 	for ; tried < n; runs++ {
@@ -281,11 +279,11 @@ func TestCrashEverywhere(t *testing.T) {
 // TestCrashInFormat: a machine stops while two directories are formatted. What is left is not formatted, or whole; formatting it once
 // more gives a cluster that starts.
 func TestCrashInFormat(t *testing.T) {
-	dirs := []string{"/data", "/more"}
+	dirs, seed := []string{"/data", "/more"}, seed.Of(t)
 	for _, dynamic := range []bool{false, true} {
 		mem := vfs.NewMem()
 		fault := vfs.NewFaults(mem)
-		rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 9))
+		rng := rand.New(rand.NewPCG(seed, 9))
 		o := FormatOptions{FS: fault, ClusterID: testCluster, NodeID: 1, MetadataDir: "/data", Dirs: dirs, Dynamic: dynamic, Now: time.Now(), Rand: rng,
 			IgnoreFormatted: true}
 		if dynamic {

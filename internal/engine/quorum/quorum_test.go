@@ -54,10 +54,14 @@ type testNode struct {
 	edit    func(*Options)
 }
 
-// format makes a directory for a quorum of one.
+// format makes a directory for a quorum of one, with ids that no other has.
 func format(t testing.TB, fsys vfs.FS, dir string, dynamic bool) *testNode {
 	t.Helper()
-	rnd := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
+	return formatWith(t, fsys, dir, dynamic, rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1)))
+}
+
+func formatWith(t testing.TB, fsys vfs.FS, dir string, dynamic bool, rnd *rand.Rand) *testNode {
+	t.Helper()
 	n := &testNode{t: t, fs: fsys, dir: dir, dynamic: dynamic, dirID: NewDirectoryID(rnd)}
 	o := FormatOptions{FS: fsys, ClusterID: testCluster, NodeID: 1, MetadataDir: dir, Dirs: []string{dir}, Dynamic: dynamic, Now: time.Now(), Rand: rnd}
 	if dynamic {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/engine/log"
 	"github.com/moldau-io/moldau/internal/wire"
@@ -330,8 +331,7 @@ func TestDeletionInARound(t *testing.T) {
 // TestFailedRoundLosesNothing: under load an fsync fails, or a write, or the directory's; whatever was acknowledged is on the disk that
 // a power loss leaves.
 func TestFailedRoundLosesNothing(t *testing.T) {
-	seed := rand.Uint64()
-	rng := rand.New(rand.NewPCG(seed, 5))
+	rng := rand.New(rand.NewPCG(seed.Of(t), 5))
 	for range 10 {
 		rule := vfs.Rule{Op: []vfs.Op{vfs.OpSync, vfs.OpSync, vfs.OpSyncDir, vfs.OpWrite}[rng.IntN(4)], Err: syscall.EIO, Nth: 1 + rng.IntN(60)}
 		switch rule.Op {
@@ -341,7 +341,7 @@ func TestFailedRoundLosesNothing(t *testing.T) {
 			rule.Nth = 1 + rule.Nth%6
 		}
 		if err := failUnderLoad(t, rule); err != nil {
-			t.Fatalf("seed %d, %+v: %v", seed, rule, err)
+			t.Fatalf("%+v: %v", rule, err)
 		}
 	}
 }

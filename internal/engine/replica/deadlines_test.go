@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/moldau-io/moldau/internal/base/seed"
 )
 
 // TestDeadlines adds and removes random waits in a bubble: each that stays ends once, not before its time, and not after it either,
@@ -13,9 +15,7 @@ import (
 func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDeadlines(time.Now, slog.New(slog.DiscardHandler), func(error) {})
-		seed := uint64(time.Now().UnixNano())
-		t.Logf("seed %d", seed)
-		rnd := rand.New(rand.NewPCG(seed, 3))
+		rnd := rand.New(rand.NewPCG(seed.Of(t), 3))
 		type wait struct {
 			deadline
 			ended   []time.Time

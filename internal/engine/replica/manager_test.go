@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/engine/log"
 	"github.com/moldau-io/moldau/internal/record"
 	"github.com/moldau-io/moldau/internal/wire"
@@ -132,8 +133,7 @@ func TestDuplicates(t *testing.T) {
 // TestThreeWays runs random produces in three ways: as they come, held and then released, held and then deposed. Nothing may be
 // told or shown before it is committed, everything must be answered exactly once, and after a deposition with failure.
 func TestThreeWays(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seed.Of(t)
 	for _, way := range []string{"free", "released", "deposed", "deleted"} {
 		t.Run(way, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 2))

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/moldau-io/moldau/internal/sim"
+	"github.com/moldau-io/moldau/internal/base/seed"
 )
 
 var (
@@ -18,8 +18,7 @@ const runSteps = 4_000
 
 // TestSimulation runs producers, workers and groups against both coordinators under all faults.
 func TestSimulation(t *testing.T) {
-	base, only := sim.Seed(t)
-	t.Logf("seeds from %d (MOLDAU_SEED=<seed> repeats one run)", base)
+	base, only := seed.First(t)
 	var total Counts
 	steps, runs := int64(0), 0
 	for n := base; steps < *simSteps; n++ {
@@ -43,7 +42,7 @@ func TestSimulation(t *testing.T) {
 
 // TestBugs proves that the simulation can fail: each mistake is found within so many runs, as what it breaks.
 func TestBugs(t *testing.T) {
-	base, _ := sim.Seed(t)
+	base := seed.Of(t)
 	for _, tt := range []struct {
 		name  string
 		bugs  Bugs
@@ -80,7 +79,7 @@ func TestBugs(t *testing.T) {
 
 // TestPromises proves that each promise is looked at: each is the first to be broken by some mistake.
 func TestPromises(t *testing.T) {
-	base, _ := sim.Seed(t)
+	base := seed.Of(t)
 	for _, tt := range []struct {
 		promise string
 		bugs    Bugs

@@ -1,6 +1,7 @@
 // Command run starts a node, drives it with every generator of test/checker, kills it and its clients, and judges what they saw.
 //
-//	run -for 3m                  in rounds of one minute, each on a new directory
+//	run -for 3m                  in rounds of one minute, each on a new directory, from a fresh seed
+//	run -for 3m -seed 1          from this one, as make checker does
 //	run -bootstrap HOST:PORT     drives a node that is there, in one round and without killing it; it must be empty
 //	run -judge HISTORY           judges a history again
 //
