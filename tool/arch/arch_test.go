@@ -5,8 +5,10 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -126,26 +128,35 @@ func allowed(dir, path string, r *rule) bool {
 	return false
 }
 
+// names are the packages that a file imports by the names they have in it.
+func names(f *ast.File) map[string]string {
+	out := map[string]string{}
+	for _, imp := range f.Imports {
+		path, _ := strconv.Unquote(imp.Path.Value)
+		name := path[strings.LastIndexByte(path, '/')+1:]
+		if path == "math/rand/v2" {
+			name = "rand"
+		}
+		if imp.Name != nil {
+			name = imp.Name.Name
+		}
+		out[name] = path
+	}
+	return out
+}
+
 func TestCoreIsPure(t *testing.T) {
 	for _, s := range load(t) {
 		if !under(s.dir, "internal/core") || s.test {
 			continue
 		}
-		names := map[string]string{} // local name -> package path, for banned calls
 		for _, imp := range s.file.Imports {
 			path, _ := strconv.Unquote(imp.Path.Value)
 			if why, bad := bannedInCore[path]; bad || strings.HasPrefix(path, "net/") {
 				t.Errorf("%s imports %s: %s", s.path, path, why)
 			}
-			name := path[strings.LastIndexByte(path, '/')+1:]
-			if path == "math/rand/v2" {
-				name = "rand"
-			}
-			if imp.Name != nil {
-				name = imp.Name.Name
-			}
-			names[name] = path
 		}
+		names := names(s.file)
 		ast.Inspect(s.file, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.GoStmt:
@@ -166,6 +177,52 @@ func TestCoreIsPure(t *testing.T) {
 			return true
 		})
 	}
+}
+
+// TestSeedsComeFromOnePlace: what the tests run is the same every time, unless they are told otherwise.
+func TestSeedsComeFromOnePlace(t *testing.T) {
+	const place = "internal/base/seed"
+	used := map[string]bool{}
+	for _, s := range load(t) {
+		if s.dir == place {
+			continue
+		}
+		if !s.test && slices.Contains(slices.Collect(maps.Values(names(s.file))), module+place) {
+			t.Errorf("%s imports %s, which is for tests", s.path, place)
+		}
+		if s.generated || !s.test && !under(s.dir, "test") {
+			continue
+		}
+		for _, at := range chances(s.file) {
+			if _, may := freshInTests[s.path]; !may {
+				t.Errorf("%s: left to chance; a random test takes its seed from %s", s.fset.Position(at), place)
+			}
+			used[s.path] = true
+		}
+	}
+	for path := range freshInTests {
+		if !used[path] {
+			t.Errorf("%s leaves nothing to chance: its row in freshInTests is not needed", path)
+		}
+	}
+}
+
+// chances are the places of a file where something is left to chance: to the clock, or to the source that everybody shares.
+func chances(f *ast.File) (at []token.Pos) {
+	names := names(f)
+	ast.Inspect(f, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		x, ok := sel.X.(*ast.Ident)
+		if ok && names[x.Name] == "math/rand" || ok && names[x.Name] == "math/rand/v2" && slices.Contains(bannedCalls["math/rand/v2"], sel.Sel.Name) ||
+			sel.Sel.Name == "UnixNano" {
+			at = append(at, sel.Pos())
+		}
+		return true
+	})
+	return at
 }
 
 func TestPackagesIntroduceThemselves(t *testing.T) {
@@ -217,6 +274,20 @@ func TestTheRulesBite(t *testing.T) {
 	} {
 		if got := allowed(c.dir, c.imp, ruleFor(c.dir)); got != c.want {
 			t.Errorf("%s importing %s: allowed = %v, want %v", c.dir, c.imp, got, c.want)
+		}
+	}
+	for text, want := range map[string]int{
+		`rand.New(rand.NewPCG(seed.Of(t), 1)).IntN(7)`:            0,
+		`rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))`: 1,
+		`rand.New(rand.NewPCG(rand.Uint64()>>1, 1))`:              1,
+		`rng.Perm(rand.IntN(7))`:                                  1,
+	} {
+		f, err := parser.ParseFile(token.NewFileSet(), "", "package p\nimport \"math/rand/v2\"\nvar x = "+text, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(chances(f)); got != want {
+			t.Errorf("%s: %d left to chance, want %d", text, got, want)
 		}
 	}
 	if ruleFor("internal/nowhere") != nil {
