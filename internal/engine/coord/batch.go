@@ -50,8 +50,12 @@ func sizeOf(r *shard.Record) int { return len(r.Key) + len(r.Value) + recordOver
 
 // join adds the records of a decision to the open batch, writing it where they do not fit.
 func (c *cell[M]) join(now time.Time, res *shard.Result) wire.ErrorCode {
+	all := res.Records
+	if res.Marker != nil {
+		all = []shard.Record{{Change: res.Marker.Change}}
+	}
 	if b := c.batch; b != nil && (b.alone || res.Producer != nil || res.Marker != nil) {
-		if code := c.flush(); code != wire.ErrNone {
+		if code := c.makeRoom(all); code != wire.ErrNone {
 			return code
 		}
 	}
@@ -71,7 +75,7 @@ func (c *cell[M]) join(now time.Time, res *shard.Result) wire.ErrorCode {
 			need = sizeOf(r)
 		}
 		if (i == 0 || !atomic) && c.batch != nil && c.builder.SizeBytes()+need > c.batch.limit {
-			if code := c.flush(); code != wire.ErrNone {
+			if code := c.makeRoom(all[i:]); code != wire.ErrNone {
 				return code
 			}
 		}
@@ -88,6 +92,14 @@ func (c *cell[M]) join(now time.Time, res *shard.Result) wire.ErrorCode {
 		c.next++
 	}
 	return wire.ErrNone
+}
+
+// makeRoom writes the open batch for the records of a decision that cannot be in it. If it cannot be written they are lost with it, in the
+// same way: a core has all records applied and taken back again, and goes by that.
+func (c *cell[M]) makeRoom(records []shard.Record) wire.ErrorCode {
+	c.late = records
+	defer func() { c.late = nil }()
+	return c.flush()
 }
 
 func (c *cell[M]) open(now time.Time, producer *shard.Producer) {
@@ -228,6 +240,10 @@ func (c *cell[M]) fail(code wire.ErrorCode) {
 	b := c.batch
 	c.batch = nil
 	c.trim(b)
+	for _, r := range c.late {
+		c.core.Apply(c.next, r)
+		c.next++
+	}
 	c.next = b.base
 	c.core.Revert(b.base)
 	for _, o := range b.ops {

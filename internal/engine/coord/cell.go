@@ -54,6 +54,7 @@ type cell[M Machine] struct {
 	batch   *batch
 	// unshared counts the batches since one was joined by somebody.
 	unshared int
+	late     []shard.Record // of a decision, while the open batch is written to make room for them
 	builder  *record.Builder
 	wire     []byte // reused for the batch's bytes
 	below    bool   // inside Log.Append

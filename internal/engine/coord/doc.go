@@ -15,7 +15,8 @@
 // A [Machine], and Options.New that makes an empty one. Its decisions return a shard.Result, whose fields are served like this:
 //
 //	Records    join the open batch and are applied at once. If the batch cannot be written, Revert takes back all of its
-//	           records, and every decision of the batch fails with the log's code. The cell goes on.
+//	           records, and every decision of the batch fails with the log's code, and so does one that had to wait for the batch
+//	           to be written. The cell goes on.
 //	Atomic     all Records in one batch.
 //	Producer   Records are part of that producer's transaction (TxnOffsetCommit): the open batch is written, then these
 //	           records in a batch of their own, at once.

@@ -298,6 +298,33 @@ func TestEndIsWrittenAgain(t *testing.T) {
 	})
 }
 
+// TestEndIsWrittenAgainAfterOthers: what is true of an end that was in a batch which the log refused is true of one that did not fit into
+// it any more.
+func TestEndIsWrittenAgainAfterOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newMarkerWorld(t, 2)
+		w.commit(0)
+		sent := w.expect("to 2: a producer=7 epoch=1 commit=true version=2 from=0 [t-0]")[0]
+		w.txns.opts.MaxBatchBytes = func(int32) int { return 200 } // one record, not two
+		gate := make(chan struct{})
+		other := &call{}
+		go w.txns.Do(0, func(_ any, code wire.ErrorCode) { other.reply(nil, code) }, func(s *txn.Shard, now time.Time, t shard.Ticket) shard.Result {
+			<-gate
+			return s.InitProducerID(txn.Turn{Now: now, Ticket: t}, txn.Init{TransactionalID: "b", TimeoutMs: 1000, ProducerID: -1, Epoch: -1})
+		})
+		synctest.Wait()
+		w.l.set(0, func(p *memPartition) { p.refuse = wire.ErrNotEnoughReplicas })
+		sent.answer(wire.ErrNone)
+		close(gate)
+		expect(t, "the batch before", other, "NOT_ENOUGH_REPLICAS")
+		w.state("PrepareCommit []")
+		w.l.set(0, func(p *memPartition) { p.refuse = nil })
+		pass(2 * time.Second)
+		w.state("CompleteCommit []")
+		w.expect()
+	})
+}
+
 // TestMarkersOfOffsets: what the coordinator of a transaction is told about a partition of __consumer_offsets.
 func TestMarkersOfOffsets(t *testing.T) {
 	loading, away := make(chan struct{}), func(r *Groups, _ *memLog) { r.Resigned(0, id.NoLeaderEpoch) }

@@ -82,7 +82,8 @@ func (n *notes) endTxn(at id.Offset, e noteEnd) {
 	}
 	delete(n.pending, e.producer)
 	n.undo = append(n.undo, noteUndo{at, func() {
-		n.values = values
+		clear(n.values) // and no other map: those before it are taken back in this one
+		maps.Copy(n.values, values)
 		if pending != nil {
 			n.pending[e.producer] = pending
 		}
