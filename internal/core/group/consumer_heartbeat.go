@@ -1,6 +1,7 @@
 package group
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -369,15 +370,11 @@ func checkMemberEpoch(m *consumerMember, epoch int32, has []api.ConsumerGroupHea
 func (s *Shard) newUUID() string {
 	for {
 		var u id.UUID
-		for i := 0; i < len(u); i += 8 {
-			n := s.rnd.Uint64()
-			for j := range 8 {
-				u[i+j] = byte(n >> (8 * j))
-			}
-		}
+		binary.BigEndian.PutUint64(u[:8], s.rnd.Uint64())
+		binary.BigEndian.PutUint64(u[8:], s.rnd.Uint64())
 		u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
-		if text := u.String(); !strings.HasPrefix(text, "-") {
-			return text // a dash in front would look like an option on a command line
+		if text := u.String(); !strings.Contains(text, "-") {
+			return text // as in Kafka: a dash in front would look like an option on a command line
 		}
 	}
 }
