@@ -419,8 +419,8 @@ func (c *cell[M]) die() {
 	c.keep(nil)
 	c.core, c.batch, c.written, c.held, c.fates, c.builder = none, nil, nil, nil, nil, nil
 	c.inboxMu.Lock()
-	c.inbox = nil
-	c.posted.Store(0)
+	c.inbox = slices.DeleteFunc(c.inbox, func(p posted[M]) bool { return !p.all }) // who takes the cell's place inherits them
+	c.posted.Store(int64(len(c.inbox)))
 	c.inboxMu.Unlock()
 	if c.unwatch != nil {
 		c.unwatch()

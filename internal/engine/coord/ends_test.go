@@ -3,6 +3,7 @@ package coord
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -149,6 +150,46 @@ func TestEventsOutliveTheirCell(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestEventsAwaitTheNextCell: what all partitions are told is not lost either when a cell ends by itself, before anybody tells of another
+// leadership, nor what they are told until then. How much waits there is bounded, too.
+func TestEventsAwaitTheNextCell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 5
+		w := newNoteWorld(t, 1, func(_ *noteWorld, o *Options[*notes]) { o.MaxWaiting = most })
+		gate := make(chan struct{})
+		w.l.set(0, func(p *memPartition) { p.slow = gate })
+		go w.put(0, "stuck", "1")
+		synctest.Wait()
+		all := func(n *notes, _ time.Time) shard.Result { return n.put("all", n.values["all"]+"x") }
+		w.r.DoAll(all)
+		w.from.Report(func(n *notes, _ time.Time) shard.Result { return n.put("own", "1") })
+		w.l.set(0, func(p *memPartition) { p.slow = nil })
+		epoch := w.l.depose(0)
+		close(gate)
+		w.expect("stuck: NOT_COORDINATOR")
+		if w.from.Report(all) {
+			t.Error("a leadership that is over takes events")
+		}
+		w.r.DoAll(all)
+		if n := w.r.Gauges().Queued; n != 2 {
+			t.Errorf("%d events wait, want 2", n)
+		}
+		w.r.Elected(0, epoch)
+		w.expect("loaded")
+		w.state("all=xx")
+		w.fail = "Replay"
+		w.r.Elected(0, w.l.depose(0))
+		synctest.Wait()
+		for range 2 * most {
+			w.r.DoAll(all)
+		}
+		w.fail = ""
+		w.r.Elected(0, w.l.depose(0))
+		w.expect("loaded")
+		w.state("all=xx" + strings.Repeat("x", most))
+	})
 }
 
 // TestInboxIsBounded: whoever reports is told when too much waits, and may try again; what was taken is heard.

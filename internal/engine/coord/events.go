@@ -32,10 +32,11 @@ type posted[M Machine] struct {
 	all   bool // for whoever leads the partition, not for this leadership only
 }
 
-// post leaves an event for whoever has the cell, or wakes somebody up for it.
+// post leaves an event for whoever has the cell, or wakes somebody up for it. One for all is left in a dead cell, too, for the cell that
+// takes its place.
 func (c *cell[M]) post(e Event[M], all bool) bool {
 	c.inboxMu.Lock()
-	taken := !c.dead.Load() && len(c.inbox) < c.rt.opts.MaxWaiting
+	taken := (all || !c.dead.Load()) && len(c.inbox) < c.rt.opts.MaxWaiting
 	if taken {
 		c.inbox = append(c.inbox, posted[M]{e, time.Now(), all})
 		c.posted.Add(1)

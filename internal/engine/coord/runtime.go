@@ -227,13 +227,13 @@ func (r *Runtime[M]) DoLater(partition int32, reply Reply, decide func(m M, now 
 	c.do(reply, decide, a)
 }
 
-// DoAll brings an event to every partition led here; those that load, or have to be loaded again, get it when they are loaded. It
-// does not wait.
+// DoAll brings an event to every partition led here; those that load, or have to be loaded again, get it when they are loaded, be it in
+// another leader epoch. It does not wait.
 func (r *Runtime[M]) DoAll(event Event[M]) {
 	r.mu.RLock() // whoever replaces a cell meanwhile takes on its events
 	defer r.mu.RUnlock()
 	for _, c := range r.cells {
-		if !c.post(event, true) && !c.dead.Load() {
+		if !c.post(event, true) {
 			r.opts.Logger.Error("coordinator does not follow, an event is lost", "partition", c.partition)
 		}
 	}
