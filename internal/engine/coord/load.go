@@ -65,7 +65,12 @@ func (c *cell[M]) load() {
 	c.up.Store(true)
 	c.rt.metrics.LoadTime.Observe(now, now.Sub(began).Nanoseconds())
 	c.rt.opts.Logger.Info("coordinator loaded", "partition", c.partition, "leader_epoch", c.epoch, "records", records, "took", now.Sub(began))
-	c.decide(shard.NoTicket, func(m M, now time.Time, _ shard.Ticket) shard.Result { return m.Loaded(now, next) })
+	c.decide(shard.NoTicket, func(m M, now time.Time, _ shard.Ticket) shard.Result {
+		res := m.Loaded(now, next)
+		c.carry(now, shard.NoTicket, shard.Result{Messages: res.Messages})
+		res.Messages = nil
+		return res
+	})
 }
 
 // loadPanicked ends a load that has panicked in the core or in the log. It happens again with the same log, so nothing is tried

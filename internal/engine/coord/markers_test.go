@@ -16,6 +16,7 @@ import (
 	"github.com/moldau-io/moldau/internal/core/txn"
 	"github.com/moldau-io/moldau/internal/engine/log"
 	"github.com/moldau-io/moldau/internal/engine/replica"
+	"github.com/moldau-io/moldau/internal/record"
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
@@ -322,6 +323,32 @@ func TestEndIsWrittenAgainAfterOthers(t *testing.T) {
 		pass(2 * time.Second)
 		w.state("CompleteCommit []")
 		w.expect()
+	})
+}
+
+// TestMarkersAfterALoadThatCannotWrite: the markers that the log asks for do not depend on what else a coordinator writes when it has loaded:
+// the end of a transaction that has no partitions, say, whose record the log refuses.
+func TestMarkersAfterALoadThatCannotWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newMarkerWorld(t, 2)
+		w.commit(0)
+		w.expect("to 2: a producer=7 epoch=1 commit=true version=2 from=0 [t-0]")
+		w.l.set(0, func(p *memPartition) {
+			p.write(t, record.NewOptions(), logrec.EncodeGroupKey(&logrec.TransactionLogKey{TransactionalID: "b"}),
+				logrec.EncodeVersioned(&logrec.TransactionLogValue{ProducerID: 8, TransactionTimeoutMs: 1000, TransactionStatus: int8(txn.PrepareAbort)}, 1))
+			p.refuse = wire.ErrNotEnoughReplicas
+		})
+		w.txns.Elected(0, w.l.depose(0))
+		sent := w.expect("to 2: a producer=7 epoch=1 commit=true version=2 from=1 [t-0]")
+		w.l.set(0, func(p *memPartition) { p.refuse = nil })
+		sent[0].answer(wire.ErrNone)
+		w.state("CompleteCommit []")
+		pass(2 * time.Second)
+		w.txns.Read(0, func(s *txn.Shard) {
+			if b := s.Describe("b"); b.State != txn.CompleteAbort {
+				t.Errorf("the transaction without partitions is in %s", b.State)
+			}
+		})
 	})
 }
 

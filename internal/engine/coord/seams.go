@@ -48,7 +48,8 @@ type Replayer interface {
 	Replay(at id.Offset, producer id.ProducerID, key, value []byte) (known bool, err error)
 	// EndTransaction folds a transaction marker.
 	EndTransaction(at id.Offset, producer id.ProducerID, commit bool)
-	// Loaded ends the replay; next is the offset of the next record.
+	// Loaded ends the replay; next is the offset of the next record. The Messages of its Result are about what the log has: they leave
+	// when that is committed, whatever becomes of the Records.
 	Loaded(now time.Time, next id.Offset) shard.Result
 }
 
