@@ -110,7 +110,6 @@ func (s *Shard) joinAndStay(t Turn, d *consumerStep, m, updated *consumerMember,
 		return no
 	}
 	name := d.g.name
-	s.restartConsumerSession(name, after)
 	s.res.Atomic = true
 	s.res.Reply = joinedConsumer(after)
 	s.chain(func(now time.Time, code wire.ErrorCode) {

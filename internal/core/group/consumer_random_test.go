@@ -184,14 +184,15 @@ func viewText(v *consumerView) string {
 	return text + fmt.Sprintln(owned)
 }
 
-// watched: every member has a session.
+// watched: every member has a session, but for a classic one whose JoinGroup has yet to be committed.
 func (s *simConsumers) watched() error {
 	e := s.s.groups["g"]
 	if e == nil || e.consumer == nil {
 		return nil
 	}
 	for memberID, m := range e.consumer.members.All() {
-		if !s.s.timers.Has(timerKey{timerMember, "g", memberID}) {
+		joins := s.hold && m.classic != nil && s.s.committedGroup("g").member(memberID) != m
+		if !joins && !s.s.timers.Has(timerKey{timerMember, "g", memberID}) {
 			return fmt.Errorf("member %s has no session", memberID)
 		}
 		if m.owesPartitions() && !s.s.timers.Has(timerKey{timerRevoke, "g", memberID}) && !s.hold {
