@@ -46,6 +46,7 @@ func newAtRest(t *testing.T, seed uint64, clean bool) *atRest {
 	for path := range contents(t, a.disk) {
 		a.files = append(a.files, path)
 	}
+	slices.Sort(a.files)
 	return a
 }
 

@@ -2,6 +2,7 @@ package log
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -168,7 +169,14 @@ func (w *matrix) start() {
 }
 
 func (w *matrix) newShort() {
-	u := NewDirectoryID()
+	rng := rand.New(rand.NewPCG(w.seed, uint64(len(w.shortIDs)))) // the id is of the seed as well
+	var u id.UUID
+	for ok := false; !ok; {
+		var b [16]byte
+		binary.BigEndian.PutUint64(b[:], rng.Uint64())
+		binary.BigEndian.PutUint64(b[8:], rng.Uint64())
+		u, ok = id.NewUUID(b)
+	}
 	w.shortIDs = append(w.shortIDs, u)
 	w.shorts[u] = newExpected()
 	w.logs[shortTP] = w.shorts[u]
