@@ -202,6 +202,9 @@ func (w *world) move(n int) {
 	if w.forgetful {
 		res.Messages = nil
 	}
+	// As the runtime does: what is asked for builds on the log that is there, not on the records.
+	w.carry(shard.NoTicket, shard.Result{Messages: res.Messages})
+	res.Messages = nil
 	w.carry(shard.NoTicket, res)
 	w.settle()
 }
