@@ -372,6 +372,7 @@ func (n *Node) applyConfig(delta *image.Delta, img *image.Image) error {
 	n.logs.SetProducerExpiration(b.Millis("producer.id.expiration.ms"))
 	n.logs.SetTransactionVerification(b.Bool("transaction.partition.verification.enable"))
 	n.logs.SetCleaner(cleanerConfig(b))
+	coord.KeepGroupBuffers(n.groups, b)
 	n.life.CordonedDirs(n.logs.SetCordoned(b.CordonedLogDirs()))
 	n.replicas.SetMoveRate(b.MoveBytesPerSecond())
 	n.logs.SetRecoveryThreads(int(b.Int("num.recovery.threads.per.data.dir"))) // counts at a start, whose first image comes before the logs

@@ -39,7 +39,7 @@ func groupCoordinatorKeys() []Key {
 			Doc: "How long the group coordinator collects records before it writes them; -1 lets it decide."},
 		{Name: "group.coordinator.background.threads", Type: Int, Default: "2", Rule: atLeast(1),
 			Doc: "Number of threads for assignments and regular expressions."},
-		{Name: "group.coordinator.cached.buffer.max.bytes", Type: Int, Default: "1048588", Rule: atLeast(524288), Mode: ClusterWide,
+		{Name: "group.coordinator.cached.buffer.max.bytes", Type: Int, Default: "1048588", Rule: atLeast(524288), Mode: ClusterWide, State: Done,
 			Doc: "Largest write buffer the group coordinator keeps for reuse."},
 		{Name: "group.coordinator.rebalance.protocols", Type: List, Default: "classic,consumer,streams", Rule: someOf("consumer", "classic", "share", "streams"), State: Done,
 			Doc: "Group protocols that are on; classic must be one of them."},

@@ -217,12 +217,12 @@ func (c *cell[M]) flush() wire.ErrorCode {
 	return wire.ErrNone
 }
 
-// trim gives back the memory of a batch that was larger than batches are, before or after its compression.
+// trim gives back the memory of a batch that took more than is kept, before or after its compression.
 func (c *cell[M]) trim(b *batch) {
 	if b.marker != nil {
 		return // it used none
 	}
-	most := max(b.limit, defaultMaxBatchBytes)
+	most := int(c.rt.keep.Load())
 	raw, out := c.builder.SizeBytes() > most, cap(c.wire) > most
 	if raw {
 		c.builder = nil

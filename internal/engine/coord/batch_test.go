@@ -258,6 +258,29 @@ func TestLargeBuffersGo(t *testing.T) {
 	}
 }
 
+// TestBuffersAreKeptUpToABound: how much memory a partition keeps for its next batch is a matter of group.coordinator.cached.buffer.max.bytes,
+// and not of how large a batch may be.
+func TestBuffersAreKeptUpToABound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNoteWorld(t, 1, func(_ *noteWorld, o *Options[*notes]) { o.MaxBatchBytes = func(int32) int { return 16 << 20 } })
+		put := func(size int, kept bool) {
+			t.Helper()
+			w.putAll("put", true, size, "k")
+			w.expect("put: put")
+			if cell := w.r.cells[0]; (cell.builder != nil) != kept || (w.r.Gauges().BufferBytes > 0) != kept {
+				t.Errorf("after %d bytes: builder kept %v, %d bytes of the buffer; want %v", size, cell.builder != nil, w.r.Gauges().BufferBytes, kept)
+			}
+		}
+		put(3<<20, false) // Kafka's default is a little more than 1 MiB
+		put(600<<10, true)
+		w.r.KeepBuffers(8 << 20)
+		put(3<<20, true)
+		w.r.KeepBuffers(512 << 10)
+		put(600<<10, false)
+		put(100<<10, true)
+	})
+}
+
 // TestCommittedStepByStep: who is told of a commit is who wrote below the high watermark, each once, and one whose answer fails is in
 // nobody's way. Those without records have waited for those before them.
 func TestCommittedStepByStep(t *testing.T) {

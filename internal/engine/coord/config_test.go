@@ -46,7 +46,8 @@ func TestGroupSettings(t *testing.T) {
 		"offsets.retention.minutes=86400000", "offsets.commit.timeout.ms=5001", "group.consumer.migration.policy=disabled", "offsets.topic.compression.codec=1",
 		"offsets.load.buffer.size=555", "group.consumer.min.session.timeout.ms=333", "group.consumer.max.session.timeout.ms=666",
 		"group.consumer.min.heartbeat.interval.ms=111", "group.consumer.max.heartbeat.interval.ms=222", "group.consumer.assignment.interval.ms=500",
-		"group.consumer.min.assignment.interval.ms=400", "group.consumer.max.assignment.interval.ms=600", "group.consumer.regex.refresh.interval.ms=900000"})
+		"group.consumer.min.assignment.interval.ms=400", "group.consumer.max.assignment.interval.ms=600", "group.consumer.regex.refresh.interval.ms=900000",
+		"group.coordinator.cached.buffer.max.bytes=600000"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,6 +63,11 @@ func TestGroupSettings(t *testing.T) {
 	o := GroupOptions(c)
 	if o.Linger != ms(10) || o.WriteTimeout != ms(5001) || o.LoadBufferBytes != 555 || o.Compression.Codec != record.Gzip {
 		t.Errorf("options %v %v %v %v", o.Linger, o.WriteTimeout, o.LoadBufferBytes, o.Compression)
+	}
+	r := New(o)
+	defer r.Close()
+	if KeepGroupBuffers(r, c); r.keep.Load() != 600_000 {
+		t.Errorf("%d bytes of buffers are kept", r.keep.Load())
 	}
 	for policy, want := range map[string][2]bool{"UPGRADE": {true, false}, "downgrade": {false, true}, "Bidirectional": {true, true}, "DISABLED": {}} {
 		c, _, err := conf.Load(conf.DevDefaults(), []string{"group.consumer.migration.policy=" + policy})

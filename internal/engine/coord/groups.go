@@ -44,6 +44,7 @@ func NewGroups(c *conf.Broker, m *replica.Manager, logger *slog.Logger, meters *
 	}
 	o.Log, o.MaxBatchBytes, o.Fault, o.Logger = l, l.MaxBatchBytes, m.Fault, logger
 	r := New(o)
+	KeepGroupBuffers(r, c)
 	m.WatchLeadership(OffsetsTopic, Leadership[*group.Shard]{r})
 	return r
 }
@@ -59,6 +60,11 @@ func GroupOptions(c *conf.Broker) Options[*group.Shard] {
 		LoadBufferBytes: int(c.Int("offsets.load.buffer.size")),
 		Compression:     record.Compression{Codec: record.Codec(c.Int("offsets.topic.compression.codec"))},
 	}
+}
+
+// KeepGroupBuffers takes the bound on buffers from a broker's configuration, which may have changed.
+func KeepGroupBuffers(r *Groups, c *conf.Broker) {
+	r.KeepBuffers(int(c.Int("group.coordinator.cached.buffer.max.bytes")))
 }
 
 func newGroup(cfg group.Config) func(int32) *group.Shard {

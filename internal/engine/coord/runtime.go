@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -53,6 +54,7 @@ type Runtime[M Machine] struct {
 	metrics Metrics
 	loads   chan struct{} // slots for loading
 	giveWay func()        // lets callers that are ready run: runtime.Gosched
+	keep    atomic.Int64  // KeepBuffers
 
 	mu     sync.RWMutex // guards cells and closed
 	cells  map[int32]*cell[M]
@@ -93,10 +95,15 @@ func New[M Machine](o Options[M]) *Runtime[M] {
 	}
 	r := &Runtime[M]{opts: o, loads: make(chan struct{}, parallelLoads), giveWay: runtime.Gosched, cells: make(map[int32]*cell[M]),
 		wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	r.KeepBuffers(defaultMaxBatchBytes)
 	r.running.Add(1)
 	go r.run()
 	return r
 }
+
+// KeepBuffers bounds the buffers of batches that are kept for the next batch (group.coordinator.cached.buffer.max.bytes). Without it the
+// bound is Kafka's default.
+func (r *Runtime[M]) KeepBuffers(bytes int) { r.keep.Store(int64(bytes)) }
 
 // Close ends all cells; who waits is told NOT_COORDINATOR, and everybody who comes later COORDINATOR_NOT_AVAILABLE.
 func (r *Runtime[M]) Close() {
