@@ -1,6 +1,12 @@
 package txn
 
-import "github.com/moldau-io/moldau/internal/base/id"
+import (
+	"regexp"
+	"regexp/syntax"
+	"slices"
+
+	"github.com/moldau-io/moldau/internal/base/id"
+)
 
 // Describe returns the transaction as of the high watermark, or nil. Partitions of a prepared transaction that have their
 // marker are left out, as in Apache Kafka.
@@ -35,6 +41,39 @@ func (s *Shard) List(visit func(name string, t *Transaction)) {
 			visit(name, t)
 		}
 	}
+}
+
+// Filter says which transactions ListTransactions lists: by state and producer id (KIP-664), by age (KIP-994), by pattern (KIP-1152).
+// What is empty lets all pass.
+type Filter struct {
+	States      []string
+	ProducerIDs []int64
+	// MinAgeMs is what a transaction must be older than, to the millisecond; negative: nothing. One that never began is of all ages.
+	MinAgeMs int64
+	Pattern  *regexp.Regexp // from Pattern, or nil
+}
+
+// Passes reports whether a transaction passes the whole filter.
+func (f *Filter) Passes(name string, t *Transaction, nowMs int64) bool {
+	switch {
+	case len(f.ProducerIDs) > 0 && !slices.Contains(f.ProducerIDs, int64(t.ProducerID)):
+	case len(f.States) > 0 && !slices.Contains(f.States, t.State.String()):
+	case f.MinAgeMs >= 0 && nowMs-t.StartMs <= f.MinAgeMs:
+	case f.Pattern != nil && !f.Pattern.MatchString(name):
+	default:
+		return true
+	}
+	return false
+}
+
+// Pattern compiles a pattern that has to match a transactional id from its beginning to its end. It is RE2, here as in Apache Kafka.
+func Pattern(pattern string) (*regexp.Regexp, error) {
+	// What is invalid by itself must not become valid by what is put around it, nor the other way round: "a)(b" and "\Qa".
+	alone, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return nil, err
+	}
+	return regexp.Compile(`\A(?:` + alone.String() + `)\z`)
 }
 
 // Unwritten is how many transactions have all their markers and wait for their end to be written again, because that has failed.

@@ -1,22 +1,18 @@
-package handler
+package txn
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/moldau-io/moldau/internal/core/txn"
-	"github.com/moldau-io/moldau/internal/wire/api"
 )
 
-func TestListed(t *testing.T) {
-	all := map[string]*txn.Transaction{
-		"o-0": {ProducerID: 0, State: txn.Ongoing, StartMs: 1000},
-		"o-1": {ProducerID: 1, State: txn.Ongoing, StartMs: 1001},
-		"pc":  {ProducerID: 2, State: txn.PrepareCommit, StartMs: 2000},
-		"ca":  {ProducerID: 3, State: txn.CompleteAbort, StartMs: 3000},
-		"e":   {ProducerID: 1, State: txn.Empty, StartMs: -1},
+func TestFilter(t *testing.T) {
+	all := map[string]*Transaction{
+		"o-0": {ProducerID: 0, State: Ongoing, StartMs: 1000},
+		"o-1": {ProducerID: 1, State: Ongoing, StartMs: 1001},
+		"pc":  {ProducerID: 2, State: PrepareCommit, StartMs: 2000},
+		"ca":  {ProducerID: 3, State: CompleteAbort, StartMs: 3000},
+		"e":   {ProducerID: 1, State: Empty, StartMs: -1},
 	}
 	for _, c := range []struct {
 		what      string
@@ -40,14 +36,13 @@ func TestListed(t *testing.T) {
 		{what: "a pattern", age: -1, pattern: "o-.", want: "o-0 o-1"},
 		{what: "half a pattern", age: -1, pattern: "o"},
 	} {
-		in := &api.ListTransactionsRequest{ProducerIDFilters: c.producers, StateFilters: c.states, DurationFilter: c.age}
-		var pattern *regexp.Regexp
+		f := Filter{ProducerIDs: c.producers, States: c.states, MinAgeMs: c.age}
 		if c.pattern != "" {
-			pattern, _ = wholePattern(c.pattern)
+			f.Pattern, _ = Pattern(c.pattern)
 		}
 		var got []string
 		for name, x := range all {
-			if listed(in, pattern, 3000, name, x) {
+			if f.Passes(name, x, 3000) {
 				got = append(got, name)
 			}
 		}
@@ -58,7 +53,7 @@ func TestListed(t *testing.T) {
 	}
 }
 
-func TestWholePattern(t *testing.T) {
+func TestPattern(t *testing.T) {
 	for _, c := range []struct {
 		pattern, name string
 		valid, match  bool
@@ -75,7 +70,7 @@ func TestWholePattern(t *testing.T) {
 		{"(?m)^a$", "b\na", true, false},
 		{"a\\", "a", false, false},
 	} {
-		re, err := wholePattern(c.pattern)
+		re, err := Pattern(c.pattern)
 		if (err == nil) != c.valid {
 			t.Errorf("%q: %v", c.pattern, err)
 		} else if err == nil && re.MatchString(c.name) != c.match {
