@@ -62,25 +62,30 @@ func (t *produceTask) enter() {
 
 // admit appends to the partitions that were let in, and answers for the others. asked are those that the coordinator answered for.
 func (t *produceTask) admit(codes []wire.ErrorCode, asked []int, op TxnOperation) {
+	t.sift(codes, asked, op)
+	t.append()
+}
+
+// sift leaves the partitions that were let in, and answers for the others.
+func (t *produceTask) sift(codes []wire.ErrorCode, asked []int, op TxnOperation) {
 	kept := 0
 	for i := range t.app.Partitions {
+		wasAsked := len(asked) > 0 && asked[0] == i
+		if wasAsked {
+			asked = asked[1:]
+		}
 		if codes[i] == wire.ErrNone {
 			t.app.Partitions[kept], t.places[kept] = t.app.Partitions[i], t.places[i]
 			kept++
 			continue
 		}
 		out := &t.out.Responses[t.places[i].topic].PartitionResponses[t.places[i].partition]
-		out.ErrorCode = codes[i]
-		if len(asked) > 0 && asked[0] == i {
+		if out.ErrorCode = codes[i]; wasAsked {
 			out.ErrorCode, out.ErrorMessage = refusedEntry(codes[i], op)
-		}
-		for len(asked) > 0 && asked[0] <= i {
-			asked = asked[1:]
 		}
 	}
 	clear(t.app.Partitions[kept:])
 	t.app.Partitions, t.places = t.app.Partitions[:kept], t.places[:kept]
-	t.append()
 }
 
 // refusedEntry is what a producer is told for an answer of the coordinator. What will pass is made NOT_ENOUGH_REPLICAS, which

@@ -11,7 +11,9 @@ import (
 	"github.com/moldau-io/moldau/internal/core/shard"
 	"github.com/moldau-io/moldau/internal/core/txn"
 	"github.com/moldau-io/moldau/internal/engine/coord"
+	"github.com/moldau-io/moldau/internal/engine/replica"
 	"github.com/moldau-io/moldau/internal/wire"
+	"github.com/moldau-io/moldau/internal/wire/api"
 	"github.com/moldau-io/moldau/internal/wire/logrec"
 )
 
@@ -115,4 +117,23 @@ func TestGateWithoutCoordinator(t *testing.T) {
 	r.replay(&logrec.TopicRecord{Name: coord.TransactionsTopic, TopicID: u},
 		&logrec.PartitionRecord{TopicID: u, Replicas: []int32{2}, Isr: []int32{2}, Leader: -1})
 	want("a leader")
+}
+
+// TestRefusedAmongAdmitted: what a producer is told of a partition does not depend on which others of its request were let in.
+func TestRefusedAmongAdmitted(t *testing.T) {
+	for asked := range 3 { // how many of the two that were let in before it the coordinator was asked about, from the back
+		p := &produceTask{}
+		p.out.Responses = []api.ProduceResponseResponse{{PartitionResponses: make([]api.ProduceResponseResponsePartitionResponse, 3)}}
+		for i := range 3 {
+			p.app.Partitions = append(p.app.Partitions, replica.AppendPartition{Topic: "t", Partition: int32(i)})
+			p.places = append(p.places, producePlace{partition: i})
+		}
+		p.sift([]wire.ErrorCode{wire.ErrNone, wire.ErrNone, wire.ErrInvalidTxnState}, []int{0, 1, 2}[2-asked:], VerifyOld)
+		if got := p.out.Responses[0].PartitionResponses[2].ErrorMessage; got == nil || *got != "Partition was not added to the transaction" {
+			t.Errorf("of %d others asked about: %v", asked, got)
+		}
+		if len(p.app.Partitions) != 2 || len(p.places) != 2 {
+			t.Errorf("%d partitions are let in", len(p.app.Partitions))
+		}
+	}
 }
