@@ -1,8 +1,8 @@
 // Package judge steps Apache Kafka's own group coordinator and internal/core/group side by side and compares what they decide.
 //
 // Steps are random, of a seed: JoinGroup, SyncGroup, Heartbeat and LeaveGroup of a few classic clients, among them static ones and
-// strangers, or ConsumerGroupHeartbeat of a few consumers and topics that grow and go; commits, deletions and expiry of offsets; time;
-// lost records; a new coordinator. Kafka's shard runs in one Java process (java/Judge.java), ours here; both get the runtime's part
+// strangers, or ConsumerGroupHeartbeat of a few consumers and topics that grow and go, or both of clients that change their protocol;
+// commits, deletions and expiry of offsets; time; lost records; a new coordinator. Kafka's shard runs in one Java process (java/Judge.java), ours here; both get the runtime's part
 // from the judge: one clock, deadlines, a log and its high watermark, and the same member ids. After each step must be the same: the
 // answers, the records, the moment of each, and, if nothing is held back, what DescribeGroups, ConsumerGroupDescribe and OffsetFetch
 // say of the groups. The judge does not look inside: a run ends with a long time, so that every deadline comes, at its millisecond.
@@ -11,10 +11,9 @@
 // more or less than before is worth a look. A mismatch is shortened, then printed as steps; -script FILE runs such steps again.
 //
 // The judge refuses to be a test of the wire, of configuration, of the log or of the runtime, and it does not know who is right: only
-// that two differ. A group's change from one protocol to the other, patterns, the assignor uniform and transactions are not in it. It
-// runs by hand:
+// that two differ. Patterns, the assignor uniform and transactions are not in it. It runs by hand:
 //
-//	go test ./test/judge -kafka -v [-steps N] [-seed S] [-script FILE]
+//	go test ./test/judge -kafka -v [-mode M] [-steps N] [-seed S] [-script FILE]
 //
 // and skips without -kafka, or where there is no Java or no Apache Kafka beside the project. TestPlanted needs none.
 package judge

@@ -14,6 +14,7 @@ var (
 	sideBySide = flag.Bool("kafka", false, "start Apache Kafka's coordinator and compare")
 	stepCount  = flag.Int("steps", 20_000, "how many steps")
 	firstSeed  = flag.Uint64("seed", 0, "of the first run; 0: what MOLDAU_SEED says")
+	only       = flag.String("mode", "", "of all runs: classic, consumer, migration; else the seed says")
 	script     = flag.String("script", "", "run the steps in this file instead")
 )
 
@@ -42,7 +43,11 @@ func TestJudge(t *testing.T) {
 			t.Fatal(err)
 		}
 		one(t, kafka, &ours{}, strings.Split(strings.TrimSpace(string(text)), "\n"), used)
+		t.Logf("rules and answers:%v", used)
 		return
+	}
+	if _, ok := modeNamed(*only); !ok && *only != "" {
+		t.Fatalf("there is no mode %q", *only)
 	}
 	from := *firstSeed
 	if from == 0 {
@@ -51,10 +56,14 @@ func TestJudge(t *testing.T) {
 	t.Logf("seeds from %d", from)
 	runs, done, failed := 0, 0, 0
 	for ; done < *stepCount && failed < 3; from++ {
-		n, ok := one(t, kafka, &ours{}, history(from), used)
+		m, named := modeNamed(*only)
+		if !named {
+			m = modeOf(from)
+		}
+		n, ok := one(t, kafka, &ours{}, newHistory(m, from), used)
 		if !ok {
 			failed++
-			t.Logf("that was seed %d", from)
+			t.Logf("that was -mode %s -seed %d", m.name, from)
 		}
 		runs, done = runs+1, done+n
 	}
@@ -75,11 +84,11 @@ func one(t *testing.T, kafka, moldau side, steps []string, used counts) (done in
 
 // TestPlanted sets ours against ours with a fault, which must be noticed and shortened, and without one.
 func TestPlanted(t *testing.T) {
-	for _, fault := range []string{"", "session", "delay", "size", "retention", "loss", "interval", "consumer session"} {
+	for _, fault := range []string{"", "session", "delay", "size", "retention", "loss", "interval", "consumer session", "policy"} {
 		var bad *mismatch
 		var err error
-		for seed := uint64(1); seed <= 40 && bad == nil; seed++ {
-			if _, bad, err = judge(&ours{}, &ours{fault: fault}, history(seed), counts{}); err != nil {
+		for seed := uint64(1); seed <= 100 && bad == nil; seed++ {
+			if _, bad, err = judge(&ours{}, &ours{fault: fault}, newHistory(modeOf(seed), seed), counts{}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -77,6 +77,11 @@ func (o *ours) do(_ string, q request, ids []string) ([]string, error) {
 		o.cfg.MaxSize = q.num("max")
 		o.cfg.Consumer.MaxSize, o.cfg.Consumer.Assignors = o.cfg.MaxSize, []string{"range"}
 		o.cfg.Consumer.AssignmentInterval = time.Duration(q.num("interval")) * time.Millisecond
+		o.cfg.Consumer.Upgrade, o.cfg.Consumer.Downgrade = true, true
+		if policy := q.text("policy"); policy != "" {
+			o.cfg.Consumer.Upgrade = policy == "bidirectional" || policy == "upgrade"
+			o.cfg.Consumer.Downgrade = policy == "bidirectional" || policy == "downgrade"
+		}
 		o.image = image.Empty()
 		switch o.fault {
 		case "delay":
@@ -87,6 +92,8 @@ func (o *ours) do(_ string, q request, ids []string) ([]string, error) {
 			o.cfg.Consumer.AssignmentInterval += time.Millisecond
 		case "consumer session":
 			o.cfg.Consumer.SessionTimeout += time.Millisecond
+		case "policy":
+			o.cfg.Consumer.Upgrade = !o.cfg.Consumer.Upgrade
 		case "retention":
 			o.cfg.OffsetsRetention += 10 * time.Minute
 		}
@@ -126,7 +133,7 @@ func (o *ours) step(q request) {
 		}
 		for _, p := range q.list("protos") {
 			n, md, _ := strings.Cut(p, ":")
-			r.Protocols = append(r.Protocols, api.JoinGroupRequestProtocol{Name: n, Metadata: []byte(md)})
+			r.Protocols = append(r.Protocols, api.JoinGroupRequestProtocol{Name: n, Metadata: unspell(md)})
 		}
 		o.ask(q, q.num("v"), func(t group.Turn) shard.Result { return o.s.JoinGroup(t, r) })
 	case "sync":
@@ -135,7 +142,7 @@ func (o *ours) step(q request) {
 		r.ProtocolType, r.ProtocolName = q.get("ptype"), q.get("pname")
 		for _, p := range q.list("assign") {
 			at := strings.LastIndexByte(p, ':')
-			r.Assignments = append(r.Assignments, api.SyncGroupRequestAssignment{MemberID: p[:at], Assignment: []byte(p[at+1:])})
+			r.Assignments = append(r.Assignments, api.SyncGroupRequestAssignment{MemberID: p[:at], Assignment: unspell(p[at+1:])})
 		}
 		o.ask(q, 5, func(t group.Turn) shard.Result { return o.s.SyncGroup(t, r) })
 	case "topic":
@@ -146,17 +153,8 @@ func (o *ours) step(q request) {
 		r.MemberEpoch, r.RebalanceTimeoutMs, r.SubscribedTopicNames = int32(q.num("epoch")), int32(q.num("rebalance")), q.list("topics")
 		if has := q.get("has"); has != nil {
 			r.TopicPartitions = []api.ConsumerGroupHeartbeatRequestTopicPartition{}
-			for _, t := range []string{"t", "u"} {
-				var ps []int32
-				for _, tp := range strings.Split(*has, ",") {
-					if n, ok := strings.CutPrefix(tp, t+"-"); ok {
-						p, _ := strconv.Atoi(n)
-						ps = append(ps, int32(p))
-					}
-				}
-				if ps != nil {
-					r.TopicPartitions = append(r.TopicPartitions, api.ConsumerGroupHeartbeatRequestTopicPartition{TopicID: topicID(t), Partitions: ps})
-				}
+			for _, t := range byTopic(*has) {
+				r.TopicPartitions = append(r.TopicPartitions, api.ConsumerGroupHeartbeatRequestTopicPartition{TopicID: topicID(t.name), Partitions: t.partitions})
 			}
 		}
 		o.ask(q, 1, func(t group.Turn) shard.Result { return o.s.ConsumerGroupHeartbeat(t, r) })
@@ -380,11 +378,11 @@ func (o *ours) answer(t shard.Ticket, body any) {
 	case *api.JoinGroupResponse:
 		var l []string
 		for _, x := range m.Members {
-			l = append(l, fmt.Sprintf("%s/%s/%s", x.MemberID, null(x.GroupInstanceID), x.Metadata))
+			l = append(l, fmt.Sprintf("%s/%s/%s", x.MemberID, null(x.GroupInstanceID), spell(x.Metadata)))
 		}
 		s = fmt.Sprintf("join %d %s %d %s %s leader=%s skip=%v %s", m.ErrorCode, dash(m.MemberID), m.GenerationID, dash(null(m.ProtocolType)), dash(null(m.ProtocolName)), dash(m.Leader), m.SkipAssignment, sorted(l))
 	case *api.SyncGroupResponse:
-		s = fmt.Sprintf("sync %d %s %s %s", m.ErrorCode, dash(null(m.ProtocolType)), dash(null(m.ProtocolName)), dash(string(m.Assignment)))
+		s = fmt.Sprintf("sync %d %s %s %s", m.ErrorCode, dash(null(m.ProtocolType)), dash(null(m.ProtocolName)), dash(spell(m.Assignment)))
 	case *api.ConsumerGroupHeartbeatResponse:
 		if s = fmt.Sprintf("beat %d", m.ErrorCode); m.ErrorCode != 0 {
 			break
@@ -427,7 +425,7 @@ func (o *ours) look(name string) {
 	g := o.s.DescribeGroups([]string{name}, 6)[0]
 	var l []string
 	for _, m := range g.Members {
-		l = append(l, fmt.Sprintf("%s/%s/%s/%s", m.MemberID, null(m.GroupInstanceID), m.MemberMetadata, m.MemberAssignment))
+		l = append(l, fmt.Sprintf("%s/%s/%s/%s", m.MemberID, null(m.GroupInstanceID), spell(m.MemberMetadata), spell(m.MemberAssignment)))
 	}
 	o.out = append(o.out, fmt.Sprintf("s %s %d %s %s %s %s", name, g.ErrorCode, g.GroupState, dash(g.ProtocolType), dash(g.ProtocolData), sorted(l)))
 	if c := o.s.DescribeConsumerGroups([]string{name}, o.image)[0]; c.ErrorCode == 0 {
@@ -442,7 +440,7 @@ func (o *ours) look(name string) {
 		}
 		l = nil
 		for _, m := range c.Members {
-			l = append(l, fmt.Sprintf("%s/%s/%d/%s/%s", m.MemberID, null(m.InstanceID), m.MemberEpoch, show(m.Assignment), show(m.TargetAssignment)))
+			l = append(l, fmt.Sprintf("%s/%s/%d/%d/%s/%s", m.MemberID, null(m.InstanceID), m.MemberType, m.MemberEpoch, show(m.Assignment), show(m.TargetAssignment)))
 		}
 		o.out = append(o.out, fmt.Sprintf("s %s %s %d %d %s", name, c.GroupState, c.GroupEpoch, c.AssignmentEpoch, sorted(l)))
 	}

@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -16,19 +17,30 @@ import (
 type rule struct{ name, why string }
 
 const (
-	ruleSeats    = "seats"
-	ruleNewcomer = "stale newcomer"
-	ruleSync     = "sync of the replaced"
-	ruleSession  = "session of the replaced"
-	ruleWaits    = "sync waits"
-	ruleComing   = "coming"
-	ruleAnswered = "answered"
-	ruleLost     = "consumers after a loss"
-	ruleOrder    = "order of deadlines"
-	ruleAway     = "revocation by the away"
-	ruleHeld     = "held replacement"
-	ruleTwice    = "target written twice"
-	ruleStumbles = "kafka stumbles"
+	ruleSeats          = "seats"
+	ruleNewcomer       = "stale newcomer"
+	ruleSync           = "sync of the replaced"
+	ruleSession        = "session of the replaced"
+	ruleWaits          = "sync waits"
+	ruleComing         = "coming"
+	ruleAnswered       = "answered"
+	ruleLost           = "consumers after a loss"
+	ruleOrder          = "order of deadlines"
+	ruleAway           = "revocation by the away"
+	ruleHeld           = "held replacement"
+	ruleTwice          = "target written twice"
+	ruleGoesOn         = "rebalance goes on"
+	ruleLoading        = "classic after loading"
+	ruleNobody         = "nobody else"
+	ruleNeither        = "owes neither"
+	ruleUnseen         = "unseen by the leader"
+	ruleRefused        = "refused upgrade"
+	ruleUnsettled      = "unsettled"
+	ruleFirst          = "who is first"
+	ruleOld            = "old deadlines"
+	ruleFirstRebalance = "first rebalance"
+	ruleForgotten      = "forgotten group"
+	ruleStumbles       = "kafka stumbles"
 )
 
 var rules = []rule{
@@ -48,10 +60,21 @@ var rules = []rule{
 	{ruleOrder, "Members of a consumer group whose deadlines come at the same moment are removed in any order, and on the way the group has " +
 		"different topics. The hash of these is left out, of a step whose lines are the same otherwise."},
 	{ruleLost, "When records of consumer groups are lost Kafka's deadlines stay as the lost decisions left them: a member that left is not watched " +
-		"over any more. Ours come back with the members. The judge lets nothing happen before a new coordinator begins: steps are skipped."},
+		"over any more. Ours come back with the members, and a classic group whose upgrade was lost rebalances. The judge lets nothing happen before a new coordinator begins: steps are skipped."},
 	{ruleTwice, "A static member that comes back before it had a target gets an empty one from Kafka, and the same again if one is computed in that " +
 		"step, which looks at the group as it was before."},
-	{ruleStumbles, "A deadline of Kafka's throws IllegalStateException at a group that has moved on. The run ends."},
+	{ruleGoesOn, "A group that became classic and has to rebalance says so in its record, by the time 0, and a new coordinator goes on with that. Kafka's is then stable."},
+	{ruleUnsettled, "A group that becomes classic because a static member came back as one rebalances if any member waits for partitions. Kafka makes it stable."},
+	{ruleLoading, "A new coordinator gives classic members of a consumer group their own sessions, and their time to join again. Kafka's gives them those of the consumer protocol."},
+	{ruleNobody, "Where all members of a consumer group are classic, Heartbeat asks them to join again if the group needs an assignment or topics have changed. Kafka waits for somebody who joins."},
+	{ruleNeither, "Who speaks the consumer protocol by now, under the same id, owes neither JoinGroup nor SyncGroup. Kafka fences it."},
+	{ruleUnseen, "An upgrade in the middle of a rebalance, or with partitions that nobody has, begins an epoch. Kafka leaves it at what the classic leader assigned. The run ends."},
+	{ruleRefused, "Kafka sends those that wait in JoinGroup and SyncGroup away before it knows whether a group can be upgraded. The run ends."},
+	{ruleFirst, "Who leads a group that becomes classic is the first in Kafka's table of its members, whose order depends on who else was in it before. Ours takes the order of a new table."},
+	{ruleOld, "The deadlines of the members of a consumer group end when it becomes classic. Kafka's go on, and fence members when it is a consumer group again. They are taken out."},
+	{ruleFirstRebalance, "A group can be upgraded before its first rebalance is over. Kafka throws NoSuchElementException. The step is skipped."},
+	{ruleForgotten, "A classic member with an id that joins an empty consumer group is unknown. Kafka says so, too, and forgets the group until it loads the log again. It does not get to see such a request."},
+	{ruleStumbles, "Kafka throws what is no answer, at the Heartbeat of a classic member without a target assignment for one. The run ends, as it does if a deadline throws IllegalStateException at a group that has moved on."},
 }
 
 // counts says how often each rule was used, and how often Kafka answered what: "answer", the request and the error code.
@@ -77,7 +100,7 @@ func (r *run) compare(cmd string, theirs, ours []string) (onlyTheirs, onlyOurs [
 		if name, ok := strings.CutPrefix(l, "k "); ok {
 			r.used[name]++
 		}
-		if strings.Contains(l, " x java.lang.IllegalStateException") {
+		if strings.Contains(l, " x java.lang.IllegalStateException") || strings.HasSuffix(l, " beat -1") || strings.HasSuffix(l, " hb -1") {
 			r.used[ruleStumbles]++
 			return nil, nil, true
 		}
@@ -115,11 +138,34 @@ func (r *run) compare(cmd string, theirs, ours []string) (onlyTheirs, onlyOurs [
 		}
 		return again
 	})
+	has := func(lines []string, what string) bool {
+		return slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, what) })
+	}
+	if cmd == "beat" && has(theirs, " 0002") {
+		if has(onlyOurs, " 0003") {
+			r.used[ruleUnseen]++
+			return nil, nil, true
+		}
+	} else if cmd == "beat" && len(onlyOurs) == 0 && (has(onlyTheirs, " join 27") || has(onlyTheirs, " sync 27")) {
+		r.used[ruleRefused]++
+		return nil, nil, true
+	}
 	if cmd == "advance" && len(onlyTheirs) > 0 && len(minus(hashless(onlyTheirs), hashless(onlyOurs))) == 0 && len(onlyTheirs) == len(onlyOurs) {
 		r.used[ruleOrder]++
 		return nil, nil, false
 	}
 	return onlyTheirs, onlyOurs, false
+}
+
+// afterLoss spells alike what a classic group is whose upgrade was lost.
+func afterLoss(lines []string) (res []string) {
+	for _, l := range lines {
+		if strings.HasPrefix(l, "s ") {
+			l = strings.Replace(l, " CompletingRebalance ", " PreparingRebalance ", 1)
+		}
+		res = append(res, l)
+	}
+	return res
 }
 
 var hashes = regexp.MustCompile("(Epoch=[0-9]+) MetadataHash=[^ ]*")
@@ -145,6 +191,9 @@ func plain(lines []string) (res []string) {
 		if f[1] == "R" {
 			l = f[0] + " " + record(f[2], f[3])
 		}
+		if f[1] != "R" {
+			l = embeddedBytes.ReplaceAllStringFunc(l, func(text string) string { return fmt.Sprintf("0x%x", ordered(unspell(text))) })
+		}
 		res = append(res, strings.TrimSpace(l))
 	}
 	return res
@@ -154,12 +203,19 @@ func plain(lines []string) (res []string) {
 func record(key, value string) string {
 	k, err1 := hex.DecodeString(key)
 	v, err2 := hex.DecodeString(strings.TrimPrefix(value, "nil"))
-	if err1 != nil || err2 != nil || value == "nil" || len(k) < 2 || k[1] < 3 {
+	if err1 != nil || err2 != nil || value == "nil" || len(k) < 2 || k[1] < 2 {
 		return key + " " + value
 	}
 	_, decoded, err := logrec.DecodeGroup(k, v)
 	if err != nil {
 		return err.Error()
+	}
+	if g, ok := decoded.(*logrec.GroupMetadataValue); ok { // the order of its members is not that of a set
+		for i := range g.Members {
+			g.Members[i].Assignment = ordered(g.Members[i].Assignment)
+		}
+		text, _ := json.Marshal(g)
+		return key + " v" + value[:4] + " " + string(text)
 	}
 	if c, ok := decoded.(*logrec.ConsumerGroupCurrentMemberAssignmentValue); ok {
 		for _, l := range [][]logrec.ConsumerGroupCurrentMemberAssignmentValueTopicPartition{c.AssignedPartitions, c.PartitionsPendingRevocation} {
@@ -172,7 +228,9 @@ func record(key, value string) string {
 	}
 	text, _ := json.Marshal(decoded)
 	var tree any
-	_ = json.Unmarshal(text, &tree)
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	_ = d.Decode(&tree)
 	return key + " v" + value[:4] + " " + canonical(tree)
 }
 

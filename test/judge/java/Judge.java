@@ -17,8 +17,9 @@ import org.apache.kafka.common.utils.Time;
 import org.apache.kafka.common.utils.internals.LogContext;
 import org.apache.kafka.coordinator.common.runtime.*;
 import org.apache.kafka.coordinator.group.classic.*;
-import org.apache.kafka.coordinator.group.generated.GroupMetadataValue;
+import org.apache.kafka.coordinator.group.generated.*;
 import org.apache.kafka.coordinator.group.metrics.GroupCoordinatorMetricsShard;
+import org.apache.kafka.coordinator.group.modern.ModernGroup;
 import org.apache.kafka.coordinator.group.modern.consumer.ConsumerGroup;
 import org.apache.kafka.coordinator.group.modern.share.ShareGroupConfig;
 import org.apache.kafka.image.MetadataDelta;
@@ -45,7 +46,7 @@ import java.util.function.Function;
  * the clock, the deadlines, the log and its high watermark. It is in Kafka's package because that part of Kafka is not public.
  *
  * Lines are "@ms" and what happened then: "a" an answer, "R" a record, "x" a deadline that Kafka stumbled over. Without a time: "s"
- * what a group looks like, "i" a member id's random bytes, "k" a kept difference that was smoothed out (see rules.go).
+ * what a group looks like, "i" a member id's random bytes, "k" a kept difference that was smoothed out (see rules.go), "skip" that the step was not done.
  */
 public class Judge {
     static final long START = 1_700_000_000_000L;
@@ -55,6 +56,7 @@ public class Judge {
 
     static long now = START, heldAt, order;
     static int delay, max, interval;
+    static String policy;
     static boolean hold, newcomer;
     static SnapshotRegistry registry;
     static GroupMetadataManager manager;
@@ -205,7 +207,7 @@ public class Judge {
     static List<String> recorded(String name) {
         List<String> ids = new ArrayList<>();
         for (CoordinatorRecord r : log)
-            if (r.key() instanceof org.apache.kafka.coordinator.group.generated.GroupMetadataKey k && k.group().equals(name)) {
+            if (r.key() instanceof GroupMetadataKey k && k.group().equals(name)) {
                 ids.clear();
                 if (r.value() != null) ((GroupMetadataValue) r.value().message()).members().forEach(m -> ids.add(m.memberId()));
             }
@@ -254,6 +256,116 @@ public class Judge {
         return false;
     }
 
+    static ConsumerGroup consumer(String name) {
+        try { return manager.group(name) instanceof ConsumerGroup g ? g : null; } catch (GroupIdNotFoundException e) { return null; }
+    }
+    static void call(String method, Object... args) {
+        for (var m : GroupMetadataManager.class.getDeclaredMethods())
+            if (m.getName().equals(method) && m.getParameterCount() == args.length)
+                try { m.setAccessible(true); m.invoke(manager, args); return; } catch (ReflectiveOperationException e) { throw new IllegalStateException(e); }
+        throw new IllegalStateException(method);
+    }
+
+    // Kept differences when a group changes its protocol. What the group was before the step:
+    static final Map<String, Set<String>> unreconciled = new HashMap<>();
+    static final Map<String, Integer> assigned = new HashMap<>();
+    static final Map<String, List<String>> seats = new HashMap<>();
+    static String joining; // the instance that joins
+    static void before() {
+        unreconciled.clear(); assigned.clear(); seats.clear();
+        for (String name : names) {
+            ConsumerGroup g = consumer(name);
+            if (g == null) continue;
+            Set<String> l = new HashSet<>();
+            g.members().forEach((id, m) -> { if (!m.isReconciledTo(g.assignmentEpoch())) l.add(id); });
+            List<String> ids = new ArrayList<>(g.members().keySet());
+            ids.sort(Comparator.comparingLong((String id) -> slot(id, ids.size())).thenComparing(Comparator.reverseOrder()));
+            seats.put(name, ids);
+            unreconciled.put(name, l); assigned.put(name, g.assignmentEpoch());
+        }
+    }
+
+    // "who is first": the order of members in a table of Kafka's that has had nobody else.
+    static long slot(String id, int n) {
+        int size = 2, bits = 1;
+        for (; n * 3 > size * 4; bits++) size *= 2;
+        return (id.hashCode() * -7046029254386353131L) >>> (64 - bits);
+    }
+
+    // "rebalance goes on": one that is not settled rebalances, and its record says so, for the next coordinator.
+    static void downgraded(List<CoordinatorRecord> records) {
+        for (String name : names) {
+            ClassicGroup g = classic(name);
+            if (g == null || !unreconciled.containsKey(name)) continue;
+            Set<String> late = unreconciled.get(name);
+            GroupMetadataValue value = null;
+            for (CoordinatorRecord r : records) {
+                if (r.value() == null) continue;
+                if (r.key() instanceof ConsumerGroupCurrentMemberAssignmentKey k && k.groupId().equals(name)) {
+                    var v = (ConsumerGroupCurrentMemberAssignmentValue) r.value().message();
+                    if (v.state() == 0 && v.memberEpoch() == assigned.get(name)) late.remove(k.memberId()); else late.add(k.memberId());
+                }
+                if (r.key() instanceof GroupMetadataKey k && k.group().equals(name)) value = (GroupMetadataValue) r.value().message();
+            }
+            if (value == null || value.members().isEmpty()) continue;
+            List<String> order = seats.get(name);
+            for (String id : order) // "old deadlines" of the consumer group do not outlive it
+                for (String key : List.of(GroupMetadataManager.groupSessionTimeoutKey(name, id), GroupMetadataManager.groupRebalanceTimeoutKey(name, id),
+                    GroupMetadataManager.consumerGroupJoinKey(name, id), GroupMetadataManager.consumerGroupSyncKey(name, id)))
+                    if (timers.remove(key) != null) kept("old deadlines");
+            value.members().sort(Comparator.comparingInt(m -> joining != null && joining.equals(m.groupInstanceId()) ? order.size() : order.contains(m.memberId()) ? order.indexOf(m.memberId()) : order.size()));
+            String leader = value.members().get(0).memberId();
+            if (!leader.equals(value.leader())) {
+                value.setLeader(leader); kept("who is first");
+                try { field(g, "leaderId").set(g, Optional.of(leader)); } catch (ReflectiveOperationException e) { throw new IllegalStateException(e); }
+            }
+            if (g.isInState(ClassicGroupState.STABLE) && g.allMembers().stream().anyMatch(m -> late.contains(m.memberId()))) {
+                manager.prepareRebalance(g, "");
+                kept("unsettled");
+            }
+            if (!g.isInState(ClassicGroupState.STABLE)) { value.setCurrentStateTimestamp(0); kept("rebalance goes on"); }
+        }
+    }
+    static void loaded() {
+        for (String name : names) {
+            ClassicGroup c = classic(name);
+            if (c != null && c.isInState(ClassicGroupState.STABLE) && c.numMembers() > 0 && c.currentStateTimestampOrDefault() == 0) { manager.prepareRebalance(c, ""); kept("rebalance goes on"); }
+            ConsumerGroup g = consumer(name);
+            if (g != null) g.members().forEach((id, m) -> {
+                if (!m.useClassicProtocol()) return;
+                call("scheduleConsumerGroupSessionTimeout", name, id, m.classicProtocolSessionTimeout().get());
+                kept("classic after loading");
+                if (timers.remove("rebalance-timeout-" + name + "-" + id) != null) call("scheduleConsumerGroupJoinTimeoutIfAbsent", name, id, m.rebalanceTimeoutMs());
+            });
+        }
+    }
+
+    // "nobody else": where all members are classic one that joins again has to move the group on.
+    static void nobodyElse(String name, String member, HeartbeatResponseData r) {
+        ConsumerGroup g = consumer(name);
+        if (g == null || r.errorCode() != 0 || !g.allMembersUseClassicProtocolExcept(Set.of())) return;
+        boolean due = g.assignmentEpoch() < g.groupEpoch()
+            && GroupMetadataManager.canComputeNextTargetAssignment(g.assignmentTimestamp(), manager.consumerGroupAssignmentIntervalMs(name), now);
+        if (!due && ModernGroup.computeMetadataHash(g.subscribedTopicNames(), manager.topicHashCache(), new KRaftCoordinatorMetadataImage(image)) == g.metadataHash()) return;
+        r.setErrorCode(Errors.REBALANCE_IN_PROGRESS.code());
+        call("scheduleConsumerGroupJoinTimeoutIfAbsent", name, member, g.members().get(member).rebalanceTimeoutMs());
+        kept("nobody else");
+    }
+
+    // "owes neither": who speaks the consumer protocol by now need neither join nor sync.
+    static boolean owesNeither(Due d) {
+        for (String name : names) {
+            ConsumerGroup g = consumer(name);
+            if (g == null) continue;
+            for (String prefix : List.of("join-" + name + "-", "sync-" + name + "-")) {
+                if (!d.key.startsWith(prefix)) continue;
+                var m = g.members().get(d.key.substring(prefix.length()));
+                if (m != null && !m.useClassicProtocol()) { kept("owes neither"); return true; }
+            }
+        }
+        return false;
+    }
+
     static void build() {
         registry = new SnapshotRegistry(new LogContext());
         timers.clear(); starts.clear(); statics.clear(); replaced.clear();
@@ -263,6 +375,7 @@ public class Judge {
         c.put(GroupCoordinatorConfig.CONSUMER_GROUP_MAX_SIZE_CONFIG, max);
         c.put(GroupCoordinatorConfig.CONSUMER_GROUP_ASSIGNORS_CONFIG, "range");
         c.put(GroupCoordinatorConfig.CONSUMER_GROUP_ASSIGNMENT_INTERVAL_MS_CONFIG, interval);
+        c.put(GroupCoordinatorConfig.CONSUMER_GROUP_MIGRATION_POLICY_CONFIG, policy);
         c.put(GroupCoordinatorConfig.OFFSETS_RETENTION_MINUTES_CONFIG, 5);
         GroupCoordinatorConfig cfg = new GroupCoordinatorConfig(new AbstractConfig(GroupCoordinatorConfig.CONFIG_DEF, c, false));
         ConfigDef both = new ConfigDef(GroupCoordinatorConfig.CONFIG_DEF);
@@ -277,6 +390,7 @@ public class Judge {
         long at = 0;
         for (CoordinatorRecord r : log) shard.replay(at++, -1, (short) -1, r);
         shard.onLoaded(new KRaftCoordinatorMetadataImage(image));
+        loaded();
     }
 
     static MetadataImage image;
@@ -318,13 +432,19 @@ public class Judge {
     }
     static String n(Object o) { return o == null ? "-" : o.toString(); }
     static String e(String s) { return s == null || s.isEmpty() ? "-" : s; }
-    static String text(byte[] b) { return b == null ? "" : new String(b); }
+    static String text(byte[] b) { // or hexadecimal, if there is more than letters
+        if (b == null) return "";
+        for (byte x : b) if (x <= ' ' || x > '~') return "0x" + hex(b);
+        return new String(b);
+    }
+    static byte[] bytes(String s) { return s.startsWith("0x") ? HexFormat.of().parseHex(s.substring(2)) : s.getBytes(); }
     static void happened(String what) { out.println("@" + (now - START) + " " + what); }
     static void answer(int t, String what) { happened("a " + t + " " + what); }
     static String sorted(List<String> l) { Collections.sort(l); return "[" + String.join(" ", l) + "]"; }
 
     /** Does what the runtime does with a result: append, apply, answer when committed. */
     static <R> void take(CoordinatorResult<R, CoordinatorRecord> res, Consumer<R> ok, Consumer<Throwable> bad) {
+        downgraded(res.records());
         for (CoordinatorRecord r : res.records()) {
             log.add(r);
             happened("R " + hex(serde.serializeKey(r)) + " " + hex(serde.serializeValue(r)));
@@ -377,28 +497,41 @@ public class Judge {
     static void step(String cmd, Map<String, String> a) {
         int t = a.containsKey("t") ? num(a, "t") : 0;
         String group = a.get("group"), member = get(a, "member"), inst = get(a, "inst");
+        if (shard != null) before();
+        joining = cmd.equals("join") ? inst : null;
+        ClassicGroup first = cmd.equals("beat") && a.get("epoch").equals("0") ? classic(group) : null;
+        if (first != null && !first.isEmpty() && first.usesConsumerGroupProtocol() && first.protocolName().isEmpty() && !List.of("disabled", "downgrade").contains(policy)) {
+            kept("first rebalance");
+            out.println("skip\n.");
+            out.flush();
+            return;
+        }
         switch (cmd) {
             case "init" -> {
                 Ids.rnd = new Random(Long.parseLong(a.get("seed")));
                 delay = num(a, "delay"); max = num(a, "max");
                 log.clear(); held.clear();
                 committed = 0; hold = false; now = START; order = 0;
-                interval = num(a, "interval");
+                interval = num(a, "interval"); policy = a.getOrDefault("policy", "bidirectional");
                 shard = null; image = MetadataImage.EMPTY; version = 0;
                 change();
                 build();
             }
             case "join" -> {
                 var ps = new JoinGroupRequestData.JoinGroupRequestProtocolCollection();
-                for (String p : list(a, "protos")) { String[] w = p.split(":"); ps.add(new JoinGroupRequestData.JoinGroupRequestProtocol().setName(w[0]).setMetadata(w[1].getBytes())); }
+                for (String p : list(a, "protos")) { String[] w = p.split(":"); ps.add(new JoinGroupRequestData.JoinGroupRequestProtocol().setName(w[0]).setMetadata(bytes(w[1]))); }
                 var q = new JoinGroupRequestData().setGroupId(group).setMemberId(member).setGroupInstanceId(inst).setSessionTimeoutMs(num(a, "session"))
                     .setRebalanceTimeoutMs(num(a, "rebalance")).setProtocolType(get(a, "type")).setProtocols(ps);
+                if (consumer(group) != null && consumer(group).isEmpty() && !member.isEmpty()) {
+                    answer(t, "join 25 " + member + " -1 - - leader=- skip=false []"); kept("forgotten group");
+                    break;
+                }
                 var f = new CompletableFuture<JoinGroupResponseData>();
                 wait(t, "join", f, () -> shard.classicGroupJoin(new Ctx(num(a, "v")), q, f, true), Judge::show, c -> new JoinGroupResponseData().setErrorCode(c), false);
             }
             case "sync" -> {
                 List<SyncGroupRequestData.SyncGroupRequestAssignment> l = new ArrayList<>();
-                for (String p : list(a, "assign")) { int i = p.lastIndexOf(':'); l.add(new SyncGroupRequestData.SyncGroupRequestAssignment().setMemberId(p.substring(0, i)).setAssignment(p.substring(i + 1).getBytes())); }
+                for (String p : list(a, "assign")) { int i = p.lastIndexOf(':'); l.add(new SyncGroupRequestData.SyncGroupRequestAssignment().setMemberId(p.substring(0, i)).setAssignment(bytes(p.substring(i + 1)))); }
                 var q = new SyncGroupRequestData().setGroupId(group).setMemberId(member).setGroupInstanceId(inst).setGenerationId(num(a, "gen"))
                     .setProtocolType(get(a, "ptype")).setProtocolName(get(a, "pname")).setAssignments(l);
                 var f = new CompletableFuture<SyncGroupResponseData>();
@@ -427,7 +560,11 @@ public class Judge {
                 }
                 ask(t, "beat", () -> shard.consumerGroupHeartbeat(new Ctx(1), q), Judge::show);
             }
-            case "hb" -> ask(t, "hb", () -> shard.classicGroupHeartbeat(new Ctx(4), new HeartbeatRequestData().setGroupId(group).setMemberId(member).setGroupInstanceId(inst).setGenerationId(num(a, "gen"))), r -> "" + r.errorCode());
+            case "hb" -> ask(t, "hb", () -> {
+                var res = shard.classicGroupHeartbeat(new Ctx(4), new HeartbeatRequestData().setGroupId(group).setMemberId(member).setGroupInstanceId(inst).setGenerationId(num(a, "gen")));
+                nobodyElse(group, member, res.response());
+                return res;
+            }, r -> "" + r.errorCode());
             case "leave" -> {
                 List<LeaveGroupRequestData.MemberIdentity> l = new ArrayList<>();
                 for (String p : list(a, "members")) { String[] w = p.split("/", 2); l.add(new LeaveGroupRequestData.MemberIdentity().setMemberId(w[0]).setGroupInstanceId(w[1].equals("-") ? null : w[1])); }
@@ -486,7 +623,8 @@ public class Judge {
             if (d == null) break;
             now = Math.max(now, d.at);
             timers.remove(d.key);
-            if (coming(d) || away(d)) continue;
+            if (coming(d) || away(d) || owesNeither(d)) continue;
+            before();
             ClassicGroup g = d.key.startsWith("join-") ? classic(d.key.substring(5)) : null;
             newcomer = g != null && g.newMemberAdded();
             try { take(d.op.generateRecords(), r -> { }, x -> { }); } catch (Exception x) { happened("x " + x); }
@@ -503,7 +641,7 @@ public class Judge {
         var c = shard.consumerGroupDescribe(List.of(name), Long.MAX_VALUE).get(0);
         if (c.errorCode() == 0) {
             List<String> ms = new ArrayList<>();
-            c.members().forEach(m -> ms.add(m.memberId() + "/" + n(m.instanceId()) + "/" + m.memberEpoch() + "/" + show(m.assignment()) + "/" + show(m.targetAssignment())));
+            c.members().forEach(m -> ms.add(m.memberId() + "/" + n(m.instanceId()) + "/" + m.memberType() + "/" + m.memberEpoch() + "/" + show(m.assignment()) + "/" + show(m.targetAssignment())));
             out.println("s " + name + " " + c.groupState() + " " + c.groupEpoch() + " " + c.assignmentEpoch() + " " + sorted(ms));
         }
         String text;
