@@ -11,7 +11,7 @@
 // more or less than before is worth a look. A mismatch is shortened, then printed as steps; -script FILE runs such steps again.
 //
 // The judge refuses to be a test of the wire, of configuration, of the log or of the runtime, and it does not know who is right: only
-// that two differ. Patterns, the assignor uniform and transactions are not in it. It runs by hand:
+// that two differ. Patterns and transactions are not in it. It runs by hand:
 //
 //	go test ./test/judge -kafka -v [-mode M] [-steps N] [-seed S] [-script FILE]
 //

@@ -17,6 +17,7 @@ var modes = []mode{
 	{"classic", (*history).classic},
 	{"consumer", (*history).consumer},
 	{"migration", (*history).migration},
+	{"uniform", (*history).uniform},
 }
 
 // history is the steps of one run while they are made.
@@ -25,13 +26,15 @@ type history struct {
 	calm            int  // calm clients do mostly what is right
 	losses, holding bool // whether records get lost, and whether they are held back now
 	groups          bool // of the consumer protocol
+	clients         int
 	topics          []string
+	sizes           int // one more than the most partitions of a topic
 	steps           []string
 }
 
 // newHistory makes the steps of one run.
 func newHistory(m mode, seed uint64) []string {
-	h := &history{rnd: rand.New(rand.NewPCG(seed, 99))}
+	h := &history{rnd: rand.New(rand.NewPCG(seed, 99)), clients: clients, sizes: 6}
 	h.losses, h.calm = h.one(2), 1+h.rnd.IntN(8)
 	m.make(h)
 	return h.steps
@@ -57,7 +60,7 @@ func (h *history) add(format string, args ...any) {
 	h.steps = append(h.steps, fmt.Sprintf(format, args...))
 }
 
-func (h *history) client() int { return h.rnd.IntN(clients) }
+func (h *history) client() int { return h.rnd.IntN(h.clients) }
 
 func (h *history) group() string {
 	if h.one(12 * h.calm) {
@@ -277,7 +280,7 @@ func (h *history) member(c int) string {
 }
 
 func (h *history) topic() {
-	h.add("topic name=%s n=%d", h.pick(h.topics...), h.rnd.IntN(6))
+	h.add("topic name=%s n=%d", h.pick(h.topics...), h.rnd.IntN(h.sizes))
 }
 
 // consumer is a run of consumer groups.
@@ -350,8 +353,8 @@ func embed(reads *[clients]string) embedded {
 // migration is a run of groups whose clients change from one protocol to the other.
 func (h *history) migration() {
 	h.groups, h.topics = true, []string{"t", "u"}
-	h.add("init seed=%d delay=%s max=%d interval=%s policy=%s", h.rnd.IntN(1_000_000), h.pick("0", "0", "499"), 3+h.rnd.IntN(6), h.pick("0", "0", "1000"),
-		h.pick("bidirectional", "bidirectional", "bidirectional", "bidirectional", "bidirectional", "upgrade", "upgrade", "downgrade", "disabled"))
+	h.add("init seed=%d delay=%s max=%d interval=%s policy=%s assignors=%s", h.rnd.IntN(1_000_000), h.pick("0", "0", "499"), 3+h.rnd.IntN(6), h.pick("0", "0", "1000"),
+		h.pick("bidirectional", "bidirectional", "bidirectional", "bidirectional", "bidirectional", "upgrade", "upgrade", "downgrade", "disabled"), h.pick("range", "uniform"))
 	h.add("topic name=t n=3")
 	h.add("topic name=u n=2")
 	var reads [clients]string
@@ -396,6 +399,60 @@ func (h *history) migration() {
 			h.topic()
 		default:
 			h.besides(k-66, c, group, h.pick(h.who(c, 8), fmt.Sprintf("member=%s inst=%s", member, instance(c))))
+		}
+	}
+	h.steps = append(h.steps, "release", "advance ms=60000", "advance ms=900000")
+}
+
+// some is a part of a list, most of it.
+func (h *history) some(list []string) string {
+	var l []string
+	for _, s := range list {
+		if !h.one(3) {
+			l = append(l, s)
+		}
+	}
+	if l == nil {
+		return h.pick(list...)
+	}
+	return strings.Join(l, ",")
+}
+
+// uniform is a run of consumer groups with the assignor uniform, and range besides, whose members mostly read the same or mostly do not.
+func (h *history) uniform() {
+	h.groups, h.topics, h.clients, h.sizes = true, []string{"t", "u", "v", "w"}, 3+h.rnd.IntN(6), 8
+	// Only one is asked for by name: which of two is taken that as many ask for is open.
+	asked := h.pick("-", "-", "range", "uniform")
+	h.add("init seed=%d delay=0 max=%d interval=%s assignors=%s", h.rnd.IntN(1_000_000), 5+h.rnd.IntN(8), h.pick("0", "0", "1000"), map[string]string{"-": "uniform", "range": "uniform,range", "uniform": "range,uniform"}[asked])
+	for _, t := range h.topics {
+		h.add("topic name=%s n=%d", t, 1+h.rnd.IntN(7))
+	}
+	same, all := h.one(2), h.some(h.topics)
+	reads, wants := make([]string, h.clients), make([]string, h.clients)
+	for len(h.steps) < runSteps {
+		c, group, k := h.client(), h.group(), h.rnd.IntN(100)
+		member := h.member(c)
+		if same && h.one(60) {
+			all = h.some(h.topics)
+		}
+		switch {
+		case reads[c] == "" && same, h.one(8) && same:
+			reads[c] = all
+		case reads[c] == "", h.one(12) && !same:
+			reads[c] = h.some(h.topics)
+		}
+		if wants[c] == "" {
+			wants[c] = h.pick("-", asked)
+		}
+		switch {
+		case h.holding && h.one(6):
+			h.unhold()
+		case k < 64:
+			h.beat(c, group, member, fmt.Sprintf("topics=%s assignor=%s", reads[c], wants[c]))
+		case k < 67:
+			h.topic()
+		default:
+			h.besides(k-67, c, group, fmt.Sprintf("member=%s inst=%s", member, instance(c)))
 		}
 	}
 	h.steps = append(h.steps, "release", "advance ms=60000", "advance ms=900000")

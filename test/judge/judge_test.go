@@ -14,7 +14,7 @@ var (
 	sideBySide = flag.Bool("kafka", false, "start Apache Kafka's coordinator and compare")
 	stepCount  = flag.Int("steps", 20_000, "how many steps")
 	firstSeed  = flag.Uint64("seed", 0, "of the first run; 0: what MOLDAU_SEED says")
-	only       = flag.String("mode", "", "of all runs: classic, consumer, migration; else the seed says")
+	only       = flag.String("mode", "", "of all runs: classic, consumer, migration or uniform; else the seed says")
 	script     = flag.String("script", "", "run the steps in this file instead")
 )
 
@@ -84,7 +84,7 @@ func one(t *testing.T, kafka, moldau side, steps []string, used counts) (done in
 
 // TestPlanted sets ours against ours with a fault, which must be noticed and shortened, and without one.
 func TestPlanted(t *testing.T) {
-	for _, fault := range []string{"", "session", "delay", "size", "retention", "loss", "interval", "consumer session", "policy"} {
+	for _, fault := range []string{"", "session", "delay", "size", "retention", "loss", "interval", "consumer session", "policy", "assignor"} {
 		var bad *mismatch
 		var err error
 		for seed := uint64(1); seed <= 100 && bad == nil; seed++ {

@@ -75,7 +75,10 @@ func (o *ours) do(_ string, q request, ids []string) ([]string, error) {
 		o.cfg.MinSessionTimeout, o.cfg.OffsetsRetention = 0, 5*time.Minute
 		o.cfg.InitialRebalanceDelay = time.Duration(q.num("delay")) * time.Millisecond
 		o.cfg.MaxSize = q.num("max")
-		o.cfg.Consumer.MaxSize, o.cfg.Consumer.Assignors = o.cfg.MaxSize, []string{"range"}
+		o.cfg.Consumer.MaxSize, o.cfg.Consumer.Assignors = o.cfg.MaxSize, q.list("assignors")
+		if o.cfg.Consumer.Assignors == nil {
+			o.cfg.Consumer.Assignors = []string{"range"}
+		}
 		o.cfg.Consumer.AssignmentInterval = time.Duration(q.num("interval")) * time.Millisecond
 		o.cfg.Consumer.Upgrade, o.cfg.Consumer.Downgrade = true, true
 		if policy := q.text("policy"); policy != "" {
@@ -92,6 +95,10 @@ func (o *ours) do(_ string, q request, ids []string) ([]string, error) {
 			o.cfg.Consumer.AssignmentInterval += time.Millisecond
 		case "consumer session":
 			o.cfg.Consumer.SessionTimeout += time.Millisecond
+		case "assignor":
+			if o.cfg.Consumer.Assignors[0] == "uniform" {
+				o.cfg.Consumer.Assignors = []string{"range", "uniform"}
+			}
 		case "policy":
 			o.cfg.Consumer.Upgrade = !o.cfg.Consumer.Upgrade
 		case "retention":
@@ -151,6 +158,7 @@ func (o *ours) step(q request) {
 		r := api.NewConsumerGroupHeartbeatRequest()
 		r.GroupID, r.MemberID, r.InstanceID = name, member, inst
 		r.MemberEpoch, r.RebalanceTimeoutMs, r.SubscribedTopicNames = int32(q.num("epoch")), int32(q.num("rebalance")), q.list("topics")
+		r.ServerAssignor = q.get("assignor")
 		if has := q.get("has"); has != nil {
 			r.TopicPartitions = []api.ConsumerGroupHeartbeatRequestTopicPartition{}
 			for _, t := range byTopic(*has) {
@@ -442,7 +450,7 @@ func (o *ours) look(name string) {
 		for _, m := range c.Members {
 			l = append(l, fmt.Sprintf("%s/%s/%d/%d/%s/%s", m.MemberID, null(m.InstanceID), m.MemberType, m.MemberEpoch, show(m.Assignment), show(m.TargetAssignment)))
 		}
-		o.out = append(o.out, fmt.Sprintf("s %s %s %d %d %s", name, c.GroupState, c.GroupEpoch, c.AssignmentEpoch, sorted(l)))
+		o.out = append(o.out, fmt.Sprintf("s %s %s %s %d %d %s", name, c.GroupState, c.AssignorName, c.GroupEpoch, c.AssignmentEpoch, sorted(l)))
 	}
 	f := o.s.FetchOffsets(&api.OffsetFetchRequestGroup{GroupID: name, MemberEpoch: -1})
 	l = nil

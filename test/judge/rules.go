@@ -39,6 +39,7 @@ const (
 	ruleFirst          = "who is first"
 	ruleOld            = "old deadlines"
 	ruleFirstRebalance = "first rebalance"
+	ruleAssignor       = "order of the assignor"
 	ruleForgotten      = "forgotten group"
 	ruleStumbles       = "kafka stumbles"
 )
@@ -73,8 +74,9 @@ var rules = []rule{
 	{ruleFirst, "Who leads a group that becomes classic is the first in Kafka's table of its members, whose order depends on who else was in it before. Ours takes the order of a new table."},
 	{ruleOld, "The deadlines of the members of a consumer group end when it becomes classic. Kafka's go on, and fence members when it is a consumer group again. They are taken out."},
 	{ruleFirstRebalance, "A group can be upgraded before its first rebalance is over. Kafka throws NoSuchElementException. The step is skipped."},
+	{ruleAssignor, "Kafka's assignors take members and topics in the order of hash tables, ours in order of their ids. Kafka's get them in that order, too."},
 	{ruleForgotten, "A classic member with an id that joins an empty consumer group is unknown. Kafka says so, too, and forgets the group until it loads the log again. It does not get to see such a request."},
-	{ruleStumbles, "Kafka throws what is no answer, at the Heartbeat of a classic member without a target assignment for one. The run ends, as it does if a deadline throws IllegalStateException at a group that has moved on."},
+	{ruleStumbles, "Kafka throws what is no answer: at the Heartbeat of a classic member without a target assignment, and if a topic has come back smaller, under the id that it had. The run ends, as it does if a deadline throws IllegalStateException at a group that has moved on."},
 }
 
 // counts says how often each rule was used, and how often Kafka answered what: "answer", the request and the error code.

@@ -16,9 +16,11 @@ import org.apache.kafka.common.security.auth.SecurityProtocol;
 import org.apache.kafka.common.utils.Time;
 import org.apache.kafka.common.utils.internals.LogContext;
 import org.apache.kafka.coordinator.common.runtime.*;
+import org.apache.kafka.coordinator.group.api.assignor.*;
 import org.apache.kafka.coordinator.group.classic.*;
 import org.apache.kafka.coordinator.group.generated.*;
 import org.apache.kafka.coordinator.group.metrics.GroupCoordinatorMetricsShard;
+import org.apache.kafka.coordinator.group.modern.Assignment;
 import org.apache.kafka.coordinator.group.modern.ModernGroup;
 import org.apache.kafka.coordinator.group.modern.consumer.ConsumerGroup;
 import org.apache.kafka.coordinator.group.modern.share.ShareGroupConfig;
@@ -56,7 +58,7 @@ public class Judge {
 
     static long now = START, heldAt, order;
     static int delay, max, interval;
-    static String policy;
+    static String policy, assignors;
     static boolean hold, newcomer;
     static SnapshotRegistry registry;
     static GroupMetadataManager manager;
@@ -155,6 +157,33 @@ public class Judge {
             }
             removed = null;
             return old;
+        }
+    }
+
+    // Kept difference "order of the assignor": members by id, topics by theirs.
+    record InOrder(ConsumerGroupPartitionAssignor of) implements ConsumerGroupPartitionAssignor {
+        public String name() { return of.name(); }
+        public GroupAssignment assign(GroupSpec spec, SubscribedTopicDescriber topics) {
+            if (!List.copyOf(spec.memberIds()).stream().sorted().toList().equals(List.copyOf(spec.memberIds()))) kept("order of the assignor");
+            return of.assign(new GroupSpec() {
+                public Collection<String> memberIds() { return spec.memberIds().stream().sorted().toList(); }
+                public SubscriptionType subscriptionType() { return spec.subscriptionType(); }
+                public boolean isPartitionAssigned(Uuid t, int p) { return spec.isPartitionAssigned(t, p); }
+                public boolean isPartitionAssignable(Uuid t, int p) { return spec.isPartitionAssignable(t, p); }
+                public MemberSubscription memberSubscription(String id) {
+                    MemberSubscription s = spec.memberSubscription(id);
+                    return new MemberSubscription() {
+                        public Optional<String> rackId() { return s.rackId(); }
+                        public Optional<String> instanceId() { return s.instanceId(); }
+                        public Set<Uuid> subscribedTopicIds() { return new TreeSet<>(s.subscribedTopicIds()); }
+                    };
+                }
+                public MemberAssignment memberAssignment(String id) {
+                    Map<Uuid, Set<Integer>> m = new TreeMap<>();
+                    spec.memberAssignment(id).partitions().forEach((t, ps) -> m.put(t, new TreeSet<>(ps)));
+                    return new Assignment(Collections.unmodifiableMap(m));
+                }
+            }, topics);
         }
     }
 
@@ -373,7 +402,7 @@ public class Judge {
         c.put(GroupCoordinatorConfig.GROUP_INITIAL_REBALANCE_DELAY_MS_CONFIG, delay);
         c.put(GroupCoordinatorConfig.GROUP_MAX_SIZE_CONFIG, max);
         c.put(GroupCoordinatorConfig.CONSUMER_GROUP_MAX_SIZE_CONFIG, max);
-        c.put(GroupCoordinatorConfig.CONSUMER_GROUP_ASSIGNORS_CONFIG, "range");
+        c.put(GroupCoordinatorConfig.CONSUMER_GROUP_ASSIGNORS_CONFIG, assignors);
         c.put(GroupCoordinatorConfig.CONSUMER_GROUP_ASSIGNMENT_INTERVAL_MS_CONFIG, interval);
         c.put(GroupCoordinatorConfig.CONSUMER_GROUP_MIGRATION_POLICY_CONFIG, policy);
         c.put(GroupCoordinatorConfig.OFFSETS_RETENTION_MINUTES_CONFIG, 5);
@@ -386,6 +415,9 @@ public class Judge {
             .withExecutor(new NoTasks()).withConfig(cfg).withGroupCoordinatorMetricsShard(metrics).withGroupConfigManager(new GroupConfigManager(cfg, share)).build();
         OffsetMetadataManager offsets = new OffsetMetadataManager.Builder().withSnapshotRegistry(registry).withLogContext(new LogContext()).withTime(new Clock())
             .withGroupMetadataManager(manager).withGroupCoordinatorConfig(cfg).withGroupCoordinatorMetricsShard(metrics).build();
+        Map<String, ConsumerGroupPartitionAssignor> ordered = new HashMap<>();
+        cfg.consumerGroupAssignors().forEach(x -> ordered.put(x.name(), new InOrder(x)));
+        try { field(manager, "consumerGroupAssignors").set(manager, ordered); } catch (ReflectiveOperationException e) { throw new IllegalStateException(e); }
         shard = new GroupCoordinatorShard(new LogContext(), manager, offsets, new Clock(), new Timer(), cfg, new NoMetrics(), metrics);
         long at = 0;
         for (CoordinatorRecord r : log) shard.replay(at++, -1, (short) -1, r);
@@ -512,7 +544,7 @@ public class Judge {
                 delay = num(a, "delay"); max = num(a, "max");
                 log.clear(); held.clear();
                 committed = 0; hold = false; now = START; order = 0;
-                interval = num(a, "interval"); policy = a.getOrDefault("policy", "bidirectional");
+                interval = num(a, "interval"); policy = a.getOrDefault("policy", "bidirectional"); assignors = a.getOrDefault("assignors", "range");
                 shard = null; image = MetadataImage.EMPTY; version = 0;
                 change();
                 build();
@@ -550,6 +582,7 @@ public class Judge {
             }
             case "beat" -> {
                 var q = new ConsumerGroupHeartbeatRequestData().setGroupId(group).setMemberId(member).setMemberEpoch(num(a, "epoch")).setInstanceId(inst).setRebalanceTimeoutMs(num(a, "rebalance"));
+                q.setServerAssignor(get(a, "assignor"));
                 if (get(a, "topics") != null) q.setSubscribedTopicNames(list(a, "topics"));
                 if (get(a, "has") != null) {
                     Map<String, List<Integer>> h = new TreeMap<>();
@@ -642,7 +675,7 @@ public class Judge {
         if (c.errorCode() == 0) {
             List<String> ms = new ArrayList<>();
             c.members().forEach(m -> ms.add(m.memberId() + "/" + n(m.instanceId()) + "/" + m.memberType() + "/" + m.memberEpoch() + "/" + show(m.assignment()) + "/" + show(m.targetAssignment())));
-            out.println("s " + name + " " + c.groupState() + " " + c.groupEpoch() + " " + c.assignmentEpoch() + " " + sorted(ms));
+            out.println("s " + name + " " + c.groupState() + " " + c.assignorName() + " " + c.groupEpoch() + " " + c.assignmentEpoch() + " " + sorted(ms));
         }
         String text;
         try {
