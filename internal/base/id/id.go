@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // Offset is a position in a partition's log. End offsets are exclusive, last offsets inclusive; names say which.
@@ -91,12 +92,13 @@ func ParseUUID(s string) (UUID, error) {
 }
 
 // NewUUID makes a random (version 4) UUID from 16 bytes of randomness. Kafka's reserved ids (the first 100 values of the low
-// half) and ids whose text begins with '-' must not be used; the second result is false for these and the caller draws again.
+// half) must not be used, and it uses none whose text has a '-', which would look like an option on a command line; the second result is
+// false for these and the caller draws again.
 func NewUUID(random [16]byte) (UUID, bool) {
 	u := UUID(random)
 	u[6] = u[6]&0x0f | 0x40
 	u[8] = u[8]&0x3f | 0x80
-	return u, u.String()[0] != '-'
+	return u, !strings.Contains(u.String(), "-")
 }
 
 // TopicPartition names one partition of a topic.

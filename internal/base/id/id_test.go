@@ -26,6 +26,24 @@ func TestUUIDOrderIsSigned(t *testing.T) {
 	}
 }
 
+func TestNewUUID(t *testing.T) {
+	for _, c := range []struct {
+		random [16]byte
+		text   string
+		ok     bool
+	}{
+		{[16]byte{}, "AAAAAAAAQACAAAAAAAAAAA", true},
+		{[16]byte{0: 0xf8}, "-AAAAAAAQACAAAAAAAAAAA", false},
+		{[16]byte{13: 0x03, 14: 0xe0}, "AAAAAAAAQACAAAAAAAPgAA", true},
+		{[16]byte{12: 0xfb, 13: 0xe0}, "AAAAAAAAQACAAAAA--AAAA", false},
+		{[16]byte{6: 0xff, 8: 0xff}, "AAAAAAAATwC_AAAAAAAAAA", true},
+	} {
+		if u, ok := NewUUID(c.random); u.String() != c.text || ok != c.ok {
+			t.Errorf("NewUUID(%x) = %v, %v, want %s, %v", c.random, u, ok, c.text, c.ok)
+		}
+	}
+}
+
 func TestTopicPartition(t *testing.T) {
 	a, b := TopicPartition{"a", 2}, TopicPartition{"a", 10}
 	if a.Compare(b) >= 0 || a.String() != "a-2" {

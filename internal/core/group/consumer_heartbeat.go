@@ -369,12 +369,11 @@ func checkMemberEpoch(m *consumerMember, epoch int32, has []api.ConsumerGroupHea
 // newUUID makes a member id for clients that leave that to the coordinator.
 func (s *Shard) newUUID() string {
 	for {
-		var u id.UUID
-		binary.BigEndian.PutUint64(u[:8], s.rnd.Uint64())
-		binary.BigEndian.PutUint64(u[8:], s.rnd.Uint64())
-		u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
-		if text := u.String(); !strings.Contains(text, "-") {
-			return text // as in Kafka: a dash in front would look like an option on a command line
+		var b [16]byte
+		binary.BigEndian.PutUint64(b[:8], s.rnd.Uint64())
+		binary.BigEndian.PutUint64(b[8:], s.rnd.Uint64())
+		if u, ok := id.NewUUID(b); ok {
+			return u.String()
 		}
 	}
 }

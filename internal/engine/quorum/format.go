@@ -64,7 +64,7 @@ type Formatted struct {
 // ErrAlreadyFormatted reports that a directory has a meta.properties and IgnoreFormatted was not set.
 var ErrAlreadyFormatted = errors.New("already formatted")
 
-// NewDirectoryID draws a directory id that Kafka accepts: random, not beginning with '-', and none of the reserved ones.
+// NewDirectoryID draws a directory id that Kafka accepts: random, without a '-', and none of the reserved ones.
 func NewDirectoryID(rnd *rand.Rand) id.UUID {
 	for {
 		var raw [16]byte
