@@ -256,7 +256,7 @@ func (s *Markers) again() {
 	s.mu.Unlock()
 	for _, j := range jobs {
 		j.unled = false
-		s.guarded(j)
+		go s.guarded(j) // one may wait for its disk
 	}
 }
 

@@ -352,6 +352,42 @@ func TestMarkersAfterALoadThatCannotWrite(t *testing.T) {
 	})
 }
 
+// TestRetriesDoNotWaitForEachOther: a partition whose disk does not answer holds up its own marker only.
+func TestRetriesDoNotWaitForEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newMarkerWorld(t, 2)
+		l := newMemLog(t, 1)
+		groups := start(t, l, nil)
+		w.markers.o.Groups = groups
+		offsets := id.UUID{2}
+		w.replay(&logrec.TopicRecord{Name: OffsetsTopic, TopicID: offsets},
+			&logrec.PartitionRecord{TopicID: offsets, Replicas: []int32{9}, Isr: []int32{9}, Leader: 1})
+		w.commit(0)
+		first := w.expect("to 2: a producer=7 epoch=1 commit=true version=2 from=0 [t-0]")[0]
+		// The other one asks first, when the coordinator is not here yet.
+		w.markers.Send(Origin[*txn.Shard]{w.txns.cells[0]}, txn.Markers{TransactionalID: "b", ProducerID: 8, Epoch: 1, Commit: true, Version: 2,
+			Partitions: []id.TopicPartition{{Topic: OffsetsTopic}}})
+		synctest.Wait()
+		first.answer(wire.ErrNetworkException)
+		if n := w.markers.Waiting(); n != 2 {
+			t.Errorf("%d wait, want 2", n)
+		}
+		gate := make(chan struct{})
+		release := sync.OnceFunc(func() { close(gate) })
+		t.Cleanup(release)
+		l.set(0, func(p *memPartition) { p.slow = gate })
+		groups.Elected(0, 0)
+		pass(markerRetry)
+		w.expect("to 2: a producer=7 epoch=1 commit=true version=2 from=0 [t-0]")[0].answer(wire.ErrNone)
+		w.state("CompleteCommit []")
+		release()
+		synctest.Wait()
+		if n := l.parts[0].appends; n != 1 {
+			t.Errorf("%d appends, want the marker", n)
+		}
+	})
+}
+
 // TestMarkersOfOffsets: what the coordinator of a transaction is told about a partition of __consumer_offsets.
 func TestMarkersOfOffsets(t *testing.T) {
 	loading, away := make(chan struct{}), func(r *Groups, _ *memLog) { r.Resigned(0, id.NoLeaderEpoch) }
