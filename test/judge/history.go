@@ -18,6 +18,7 @@ var modes = []mode{
 	{"consumer", (*history).consumer},
 	{"migration", (*history).migration},
 	{"uniform", (*history).uniform},
+	{"patterns", (*history).patterns},
 }
 
 // history is the steps of one run while they are made.
@@ -358,12 +359,16 @@ func (h *history) migration() {
 	h.add("topic name=t n=3")
 	h.add("topic name=u n=2")
 	var reads [clients]string
+	var pattern [clients]string
 	var modern [clients]bool
 	e := embed(&reads)
 	for len(h.steps) < runSteps {
 		c, group, k := h.client(), h.group(), h.rnd.IntN(100)
 		if reads[c] == "" || h.one(20*h.calm) {
 			reads[c] = h.pick("t", "t,u", "t,u", "t,u", "u")
+			if pattern[c] = "regex='' topics=" + reads[c]; h.one(5) {
+				pattern[c] = "topics='' regex=" + h.pick("[tu]", "u|v")
+			}
 		}
 		member := h.member(c)
 		if h.one(12 * h.calm) {
@@ -385,7 +390,7 @@ func (h *history) migration() {
 		case h.holding && h.one(6):
 			h.unhold()
 		case k < 64 && modern[c]:
-			h.beat(c, group, member, "topics="+reads[c])
+			h.beat(c, group, member, pattern[c])
 		case k < 64 && h.calm > 1 && !h.one(h.calm):
 			h.add("goes c=%d group=%s v=%s member=@%d inst=%s session=%d rebalance=%d type=consumer protos=%s gen=@%d ptype=consumer pname=- assign=%s", c, group,
 				h.pick("3", "8", "9"), c, instance(c), h.odd(1000, 9000*h.calm), h.odd(600, 12000), e.protos(h, c), c, e.assign(h))
@@ -453,6 +458,45 @@ func (h *history) uniform() {
 			h.topic()
 		default:
 			h.besides(k-67, c, group, fmt.Sprintf("member=%s inst=%s", member, instance(c)))
+		}
+	}
+	h.steps = append(h.steps, "release", "advance ms=60000", "advance ms=900000")
+}
+
+// patterns is a run of consumer groups whose members read what fits a pattern, or topics by name, or both.
+func (h *history) patterns() {
+	h.groups, h.topics, h.clients = true, []string{"t", "u", "v", "w"}, 3+h.rnd.IntN(4)
+	h.add("init seed=%d delay=0 max=%d interval=%s assignors=%s refresh=%s", h.rnd.IntN(1_000_000), 3+h.rnd.IntN(8), h.pick("0", "0", "1000"), h.pick("uniform", "range"), h.pick("600000", "30000"))
+	h.add("topic name=t n=3")
+	h.add("topic name=u n=2")
+	reads := make([]string, h.clients)
+	for len(h.steps) < runSteps {
+		c, group, k := h.client(), h.group(), h.rnd.IntN(100)
+		member := h.member(c)
+		if reads[c] == "" || h.one(12) {
+			pattern := h.pick("[tu]", "[tu]", "t|v", ".", "[^t]", "x+", "t", "(?i)U", "[", "''")
+			switch h.rnd.IntN(5) {
+			case 0:
+				reads[c] = "topics=" + h.some(h.topics) + " regex=''"
+			case 1:
+				reads[c] = "topics=" + h.some(h.topics) + " regex=" + pattern
+			case 2:
+				reads[c] = "topics=- regex=" + pattern
+			default:
+				reads[c] = "topics='' regex=" + pattern
+			}
+		}
+		switch {
+		case h.holding && h.one(6):
+			h.unhold()
+		case k < 56:
+			h.beat(c, group, member, reads[c])
+		case k < 61:
+			h.topic()
+		case k < 66:
+			h.add("advance ms=%s", h.pick("0", "0", "10001")) // what patterns mean is looked for, or may be again
+		default:
+			h.besides(k-66, c, group, fmt.Sprintf("member=%s inst=%s", member, instance(c)))
 		}
 	}
 	h.steps = append(h.steps, "release", "advance ms=60000", "advance ms=900000")

@@ -14,7 +14,7 @@ var (
 	sideBySide = flag.Bool("kafka", false, "start Apache Kafka's coordinator and compare")
 	stepCount  = flag.Int("steps", 20_000, "how many steps")
 	firstSeed  = flag.Uint64("seed", 0, "of the first run; 0: what MOLDAU_SEED says")
-	only       = flag.String("mode", "", "of all runs: classic, consumer, migration or uniform; else the seed says")
+	only       = flag.String("mode", "", "of all runs: classic, consumer, migration, uniform or patterns; else the seed says")
 	script     = flag.String("script", "", "run the steps in this file instead")
 )
 
@@ -42,6 +42,7 @@ func TestJudge(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		trace = t.Logf
 		one(t, kafka, &ours{}, strings.Split(strings.TrimSpace(string(text)), "\n"), used)
 		t.Logf("rules and answers:%v", used)
 		return
@@ -76,7 +77,7 @@ func one(t *testing.T, kafka, moldau side, steps []string, used counts) (done in
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bad != nil {
+	if trace = nil; bad != nil {
 		t.Errorf("mismatch after\n%v", shorten(kafka, moldau, bad, 10*time.Second))
 	}
 	return done, bad == nil
@@ -84,7 +85,7 @@ func one(t *testing.T, kafka, moldau side, steps []string, used counts) (done in
 
 // TestPlanted sets ours against ours with a fault, which must be noticed and shortened, and without one.
 func TestPlanted(t *testing.T) {
-	for _, fault := range []string{"", "session", "delay", "size", "retention", "loss", "interval", "consumer session", "policy", "assignor"} {
+	for _, fault := range []string{"", "session", "delay", "size", "retention", "loss", "interval", "consumer session", "policy", "assignor", "refresh"} {
 		var bad *mismatch
 		var err error
 		for seed := uint64(1); seed <= 100 && bad == nil; seed++ {

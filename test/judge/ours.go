@@ -37,6 +37,7 @@ type ours struct {
 	hw      int // the first records of the log that are committed
 	hold    bool
 	image   *image.Image
+	made    map[string]int // topics, by name
 	waiting map[shard.Ticket]bool
 	pending []op
 	out     []string
@@ -71,7 +72,7 @@ func (s *source) Uint64() uint64 {
 func (o *ours) do(_ string, q request, ids []string) ([]string, error) {
 	o.out = nil
 	if q.cmd == "init" {
-		*o = ours{fault: o.fault, now: start, cfg: group.DefaultConfig(), waiting: map[shard.Ticket]bool{}}
+		*o = ours{fault: o.fault, now: start, cfg: group.DefaultConfig(), waiting: map[shard.Ticket]bool{}, made: map[string]int{}}
 		o.cfg.MinSessionTimeout, o.cfg.OffsetsRetention = 0, 5*time.Minute
 		o.cfg.InitialRebalanceDelay = time.Duration(q.num("delay")) * time.Millisecond
 		o.cfg.MaxSize = q.num("max")
@@ -86,7 +87,12 @@ func (o *ours) do(_ string, q request, ids []string) ([]string, error) {
 			o.cfg.Consumer.Downgrade = policy == "bidirectional" || policy == "downgrade"
 		}
 		o.image = image.Empty()
+		if q.get("refresh") != nil {
+			o.cfg.Consumer.RegexRefreshInterval = time.Duration(q.num("refresh")) * time.Millisecond
+		}
 		switch o.fault {
+		case "refresh":
+			o.cfg.Consumer.RegexRefreshInterval += time.Minute
 		case "delay":
 			o.cfg.InitialRebalanceDelay += time.Millisecond
 		case "size":
@@ -153,16 +159,17 @@ func (o *ours) step(q request) {
 		}
 		o.ask(q, 5, func(t group.Turn) shard.Result { return o.s.SyncGroup(t, r) })
 	case "topic":
+		o.advance(o.now)
 		o.change(q.args["name"], int32(q.num("n")))
 	case "beat":
 		r := api.NewConsumerGroupHeartbeatRequest()
 		r.GroupID, r.MemberID, r.InstanceID = name, member, inst
 		r.MemberEpoch, r.RebalanceTimeoutMs, r.SubscribedTopicNames = int32(q.num("epoch")), int32(q.num("rebalance")), q.list("topics")
-		r.ServerAssignor = q.get("assignor")
+		r.ServerAssignor, r.SubscribedTopicRegex = q.get("assignor"), q.get("regex")
 		if has := q.get("has"); has != nil {
 			r.TopicPartitions = []api.ConsumerGroupHeartbeatRequestTopicPartition{}
 			for _, t := range byTopic(*has) {
-				r.TopicPartitions = append(r.TopicPartitions, api.ConsumerGroupHeartbeatRequestTopicPartition{TopicID: topicID(t.name), Partitions: t.partitions})
+				r.TopicPartitions = append(r.TopicPartitions, api.ConsumerGroupHeartbeatRequestTopicPartition{TopicID: o.topicID(t.name), Partitions: t.partitions})
 			}
 		}
 		o.ask(q, 1, func(t group.Turn) shard.Result { return o.s.ConsumerGroupHeartbeat(t, r) })
@@ -313,11 +320,14 @@ func (o *ours) advance(end time.Time) {
 	o.now = end
 }
 
-// topicID is the topic's one letter, sixteen times.
-func topicID(name string) (u id.UUID) {
+// topicID is the topic's one letter, sixteen times, but that how often there was such a topic is in it, and that Java's hash tables have it
+// in its order.
+func (o *ours) topicID(name string) (u id.UUID) {
 	for i := range u {
 		u[i] = name[0]
 	}
+	u[14] ^= byte(o.made[name])
+	u[15] ^= name[0] - 't'
 	return u
 }
 
@@ -329,13 +339,14 @@ func (o *ours) change(name string, n int32) {
 		from = int32(len(t.Partitions))
 	}
 	if n == 0 && from > 0 {
-		rs = append(rs, &logrec.RemoveTopicRecord{TopicID: topicID(name)})
+		rs = append(rs, &logrec.RemoveTopicRecord{TopicID: o.topicID(name)})
 	}
 	if n > 0 && from == 0 {
-		rs = append(rs, &logrec.TopicRecord{Name: name, TopicID: topicID(name)})
+		o.made[name]++
+		rs = append(rs, &logrec.TopicRecord{Name: name, TopicID: o.topicID(name)})
 	}
 	for p := from; p < n; p++ {
-		rs = append(rs, &logrec.PartitionRecord{TopicID: topicID(name), PartitionID: p, Replicas: []int32{1}, Isr: []int32{1}, Leader: 1})
+		rs = append(rs, &logrec.PartitionRecord{TopicID: o.topicID(name), PartitionID: p, Replicas: []int32{1}, Isr: []int32{1}, Leader: 1})
 	}
 	d := image.NewDelta(o.image)
 	for _, r := range rs {

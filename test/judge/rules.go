@@ -40,6 +40,9 @@ const (
 	ruleOld            = "old deadlines"
 	ruleFirstRebalance = "first rebalance"
 	ruleAssignor       = "order of the assignor"
+	ruleSame           = "read the same"
+	ruleKnown          = "known by its id only"
+	ruleNoPattern      = "pattern without a meaning"
 	ruleForgotten      = "forgotten group"
 	ruleStumbles       = "kafka stumbles"
 )
@@ -75,6 +78,9 @@ var rules = []rule{
 	{ruleOld, "The deadlines of the members of a consumer group end when it becomes classic. Kafka's go on, and fence members when it is a consumer group again. They are taken out."},
 	{ruleFirstRebalance, "A group can be upgraded before its first rebalance is over. Kafka throws NoSuchElementException. The step is skipped."},
 	{ruleAssignor, "Kafka's assignors take members and topics in the order of hash tables, ours in order of their ids. Kafka's get them in that order, too."},
+	{ruleSame, "Whether all members read the same is asked of the group with what the sender says now. Kafka asks the group before if nothing else changed, and gives partitions to a member that reads nothing yet. Its assignors are told what ours are."},
+	{ruleKnown, "A member that has an instance id from now on, under its former id, keeps its target. Kafka looks for that by the instance, and gives it nothing until the next epoch. The step is skipped."},
+	{ruleNoPattern, "When a static member with a pattern makes the group classic Kafka writes a tombstone for what the pattern means, even if nobody knows yet, and the same again with those of the group."},
 	{ruleForgotten, "A classic member with an id that joins an empty consumer group is unknown. Kafka says so, too, and forgets the group until it loads the log again. It does not get to see such a request."},
 	{ruleStumbles, "Kafka throws what is no answer: at the Heartbeat of a classic member without a target assignment, and if a topic has come back smaller, under the id that it had. The run ends, as it does if a deadline throws IllegalStateException at a group that has moved on."},
 }
@@ -138,8 +144,17 @@ func (r *run) compare(cmd string, theirs, ours []string) (onlyTheirs, onlyOurs [
 		if again {
 			r.used[ruleTwice]++
 		}
+		if len(f) == 3 && strings.HasPrefix(f[1], "0010") && f[2] == "nil" && (slices.Contains(ours, l) || !r.patterns[f[1]]) {
+			r.used[ruleNoPattern]++
+			again = true
+		}
 		return again
 	})
+	for _, l := range theirs {
+		if f := strings.Fields(l); len(f) > 2 && strings.HasPrefix(f[1], "0010") {
+			r.patterns[f[1]] = f[2] != "nil"
+		}
+	}
 	has := func(lines []string, what string) bool {
 		return slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, what) })
 	}

@@ -2,6 +2,7 @@ package judge
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ type run struct {
 	done    int              // steps
 
 	forgotten map[string]bool // tickets, see ruleAnswered
+	patterns  map[string]bool // keys of records that say what a pattern means, see ruleNoPattern
 }
 
 // mismatch is where the two sides differ.
@@ -32,9 +34,13 @@ func (m *mismatch) String() string {
 		strings.Join(m.steps, "\n"), m.line, strings.Join(m.ofTheirs, "\n"), strings.Join(m.ofOurs, "\n"))
 }
 
+// trace gets each step with what Kafka said, if it is set.
+var trace func(format string, args ...any)
+
 // judge runs steps until the end or the first mismatch. Kafka goes first: the ids that it makes are ours too.
 func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mismatch, err error) {
-	r := &run{used: used, known: map[string]bool{}, clients: map[asker]told{}, askers: map[string]asker{}, forgotten: map[string]bool{}}
+	r := &run{used: used, known: map[string]bool{}, clients: map[asker]told{}, askers: map[string]asker{}, forgotten: map[string]bool{}, patterns: map[string]bool{}}
+	var patterns map[string]bool // when the hold began
 	holding, replacing, lost, beats := false, false, false, false
 	for i, step := range steps {
 		line, q := r.resolve(step)
@@ -55,9 +61,13 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mism
 				continue
 			}
 			holding = true
+			patterns = maps.Clone(r.patterns)
 		case "release", "lose", "restart":
 			if !holding && q.cmd != "restart" {
 				continue
+			}
+			if holding && q.cmd != "release" {
+				r.patterns = patterns
 			}
 			holding, replacing = false, false
 		default:
@@ -85,6 +95,9 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mism
 		ours, err := moldau.do(line, q, ids)
 		if err != nil {
 			return r.done, nil, err
+		}
+		if trace != nil {
+			trace("%s\n\t%s", line, strings.Join(theirs, "\n\t"))
 		}
 		r.done++
 		for _, l := range theirs {

@@ -49,10 +49,14 @@ func (q request) num(name string) int {
 }
 
 func (q request) list(name string) []string {
-	if p := q.get(name); p != nil {
+	switch p := q.get(name); {
+	case p == nil:
+		return nil
+	case *p == "":
+		return []string{}
+	default:
 		return strings.Split(*p, ",")
 	}
-	return nil
 }
 
 // told is what a client knows of itself in a group.
@@ -163,7 +167,7 @@ func (r *run) resolve(step string) (line string, q request) {
 				q.args["member"] = "m" + q.args["c"]
 			}
 			if q.args["brief"] == "1" {
-				q.args["topics"], q.args["rebalance"] = "-", "-1"
+				q.args["topics"], q.args["regex"], q.args["rebalance"] = "-", "-", "-1"
 			}
 		}
 		for i, w := range words[1:] {

@@ -1,5 +1,6 @@
 package org.apache.kafka.coordinator.group;
 
+import org.apache.kafka.clients.consumer.internals.ConsumerProtocol;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.config.AbstractConfig;
@@ -57,7 +58,7 @@ public class Judge {
     static final List<String> names = List.of("g", "h");
 
     static long now = START, heldAt, order;
-    static int delay, max, interval;
+    static int delay, max, interval, refresh;
     static String policy, assignors;
     static boolean hold, newcomer;
     static SnapshotRegistry registry;
@@ -93,11 +94,20 @@ public class Judge {
         public boolean isScheduled(String key) { return timers.containsKey(key); }
     }
 
-    static final class NoTasks implements CoordinatorExecutor<CoordinatorRecord> {
-        public <R> boolean schedule(String key, TaskRunnable<R> task, TaskOperation<CoordinatorRecord, R> op) { return true; }
-        public boolean isScheduled(String key) { return false; }
-        public void cancel(String key) { }
+    /** Tasks run when the judge lets time go on, be it for no time at all. */
+    static final class Tasks implements CoordinatorExecutor<CoordinatorRecord> {
+        public <R> boolean schedule(String key, TaskRunnable<R> task, TaskOperation<CoordinatorRecord, R> op) {
+            return tasks.putIfAbsent(key, () -> {
+                R result = null;
+                Throwable failed = null;
+                try { result = task.run(); } catch (Throwable x) { failed = x; }
+                take(op.onComplete(result, failed), r -> { }, x -> { });
+            }) == null;
+        }
+        public boolean isScheduled(String key) { return tasks.containsKey(key); }
+        public void cancel(String key) { tasks.remove(key); }
     }
+    static final Map<String, Runnable> tasks = new LinkedHashMap<>();
 
     static final class NoMetrics extends CoordinatorMetrics {
         public com.yammer.metrics.core.MetricsRegistry registry() { return null; }
@@ -165,9 +175,11 @@ public class Judge {
         public String name() { return of.name(); }
         public GroupAssignment assign(GroupSpec spec, SubscribedTopicDescriber topics) {
             if (!List.copyOf(spec.memberIds()).stream().sorted().toList().equals(List.copyOf(spec.memberIds()))) kept("order of the assignor");
+            SubscriptionType type = same(spec) ? SubscriptionType.HOMOGENEOUS : SubscriptionType.HETEROGENEOUS;
+            if (type != spec.subscriptionType()) kept("read the same");
             return of.assign(new GroupSpec() {
                 public Collection<String> memberIds() { return spec.memberIds().stream().sorted().toList(); }
-                public SubscriptionType subscriptionType() { return spec.subscriptionType(); }
+                public SubscriptionType subscriptionType() { return type; }
                 public boolean isPartitionAssigned(Uuid t, int p) { return spec.isPartitionAssigned(t, p); }
                 public boolean isPartitionAssignable(Uuid t, int p) { return spec.isPartitionAssignable(t, p); }
                 public MemberSubscription memberSubscription(String id) {
@@ -185,6 +197,33 @@ public class Judge {
                 }
             }, topics);
         }
+    }
+
+    // Kept difference "read the same": asked of the group with what the sender says now.
+    static Map<String, String> asked;
+    static boolean same(GroupSpec spec) {
+        ConsumerGroup g = consumer(asked.get("group"));
+        if (g == null) return spec.subscriptionType() == SubscriptionType.HOMOGENEOUS;
+        Map<String, Integer> byName = new HashMap<>(), patterns = new HashMap<>();
+        for (String id : spec.memberIds()) {
+            var m = g.members().get(id);
+            boolean sender = m == null || id.equals(get(asked, "member"));
+            if (m == null) m = g.staticMember(get(asked, "inst"));
+            Set<String> names = m == null ? Set.of() : m.subscribedTopicNames();
+            String regex = m == null ? "" : m.subscribedTopicRegex();
+            if (sender && asked.containsKey("protos")) {
+                names = new HashSet<>(ConsumerProtocol.deserializeSubscription(java.nio.ByteBuffer.wrap(bytes(list(asked, "protos").get(0).split(":")[1]))).topics());
+                regex = "";
+            } else if (sender) {
+                if (get(asked, "topics") != null) names = new HashSet<>(list(asked, "topics"));
+                if (get(asked, "regex") != null) regex = get(asked, "regex");
+            }
+            names.forEach(x -> byName.merge(x, 1, Integer::sum));
+            if (regex != null && !regex.isEmpty()) patterns.merge(regex, 1, Integer::sum);
+        }
+        int n = spec.memberIds().size();
+        if (patterns.isEmpty()) return byName.values().stream().allMatch(x -> x == n);
+        return byName.isEmpty() && patterns.values().stream().allMatch(x -> x == n);
     }
 
     static void kept(String rule) { out.println("k " + rule); }
@@ -397,7 +436,7 @@ public class Judge {
 
     static void build() {
         registry = new SnapshotRegistry(new LogContext());
-        timers.clear(); starts.clear(); statics.clear(); replaced.clear();
+        timers.clear(); tasks.clear(); starts.clear(); statics.clear(); replaced.clear();
         Map<String, Object> c = new HashMap<>();
         c.put(GroupCoordinatorConfig.GROUP_INITIAL_REBALANCE_DELAY_MS_CONFIG, delay);
         c.put(GroupCoordinatorConfig.GROUP_MAX_SIZE_CONFIG, max);
@@ -405,6 +444,7 @@ public class Judge {
         c.put(GroupCoordinatorConfig.CONSUMER_GROUP_ASSIGNORS_CONFIG, assignors);
         c.put(GroupCoordinatorConfig.CONSUMER_GROUP_ASSIGNMENT_INTERVAL_MS_CONFIG, interval);
         c.put(GroupCoordinatorConfig.CONSUMER_GROUP_MIGRATION_POLICY_CONFIG, policy);
+        c.put(GroupCoordinatorConfig.CONSUMER_GROUP_REGEX_REFRESH_INTERVAL_MS_CONFIG, refresh);
         c.put(GroupCoordinatorConfig.OFFSETS_RETENTION_MINUTES_CONFIG, 5);
         GroupCoordinatorConfig cfg = new GroupCoordinatorConfig(new AbstractConfig(GroupCoordinatorConfig.CONFIG_DEF, c, false));
         ConfigDef both = new ConfigDef(GroupCoordinatorConfig.CONFIG_DEF);
@@ -412,7 +452,7 @@ public class Judge {
         ShareGroupConfig share = new ShareGroupConfig(new AbstractConfig(both, Map.of(), false));
         GroupCoordinatorMetricsShard metrics = new GroupCoordinatorMetricsShard(registry, Map.of(), new TopicPartition("o", 0));
         manager = new GroupMetadataManager.Builder().withSnapshotRegistry(registry).withLogContext(new LogContext()).withTime(new Clock()).withTimer(new Timer())
-            .withExecutor(new NoTasks()).withConfig(cfg).withGroupCoordinatorMetricsShard(metrics).withGroupConfigManager(new GroupConfigManager(cfg, share)).build();
+            .withExecutor(new Tasks()).withConfig(cfg).withGroupCoordinatorMetricsShard(metrics).withGroupConfigManager(new GroupConfigManager(cfg, share)).build();
         OffsetMetadataManager offsets = new OffsetMetadataManager.Builder().withSnapshotRegistry(registry).withLogContext(new LogContext()).withTime(new Clock())
             .withGroupMetadataManager(manager).withGroupCoordinatorConfig(cfg).withGroupCoordinatorMetricsShard(metrics).build();
         Map<String, ConsumerGroupPartitionAssignor> ordered = new HashMap<>();
@@ -435,9 +475,14 @@ public class Judge {
         if (shard != null) shard.onMetadataUpdate(new KRaftCoordinatorMetadataDelta(d), new KRaftCoordinatorMetadataImage(image));
     }
 
-    /** The id of a topic is its one letter, sixteen times. */
-    static Uuid topic(String name) { long x = name.charAt(0) * 0x0101010101010101L; return new Uuid(x, x); }
+    /** The id of a topic is its one letter, sixteen times, but that how often there was such a topic is in it, and that hash tables have it in its order. */
+    static Uuid topic(String name) {
+        char c = name.charAt(0);
+        long x = c * 0x0101010101010101L;
+        return new Uuid(x, x ^ made.getOrDefault(name, 0) << 8 ^ c - 't');
+    }
     static String name(Uuid u) { return "" + (char) (u.getMostSignificantBits() & 0x7f); }
+    static final Map<String, Integer> made = new HashMap<>();
 
     static String partitions(Map<Uuid, ? extends Collection<Integer>> x) {
         List<String> l = new ArrayList<>();
@@ -524,18 +569,22 @@ public class Judge {
 
     static String get(Map<String, String> a, String k) { String s = a.get(k); return s == null || s.equals("-") ? null : s.equals("''") ? "" : s; }
     static int num(Map<String, String> a, String k) { return Integer.parseInt(a.get(k)); }
-    static List<String> list(Map<String, String> a, String k) { String s = get(a, k); return s == null ? List.of() : List.of(s.split(",")); }
+    static List<String> list(Map<String, String> a, String k) { String s = get(a, k); return s == null || s.isEmpty() ? List.of() : List.of(s.split(",")); }
 
     static void step(String cmd, Map<String, String> a) {
         int t = a.containsKey("t") ? num(a, "t") : 0;
         String group = a.get("group"), member = get(a, "member"), inst = get(a, "inst");
         if (shard != null) before();
+        asked = a;
         joining = cmd.equals("join") ? inst : null;
         ClassicGroup first = cmd.equals("beat") && a.get("epoch").equals("0") ? classic(group) : null;
         if (first != null && !first.isEmpty() && first.usesConsumerGroupProtocol() && first.protocolName().isEmpty() && !List.of("disabled", "downgrade").contains(policy)) {
-            kept("first rebalance");
-            out.println("skip\n.");
-            out.flush();
+            skip("first rebalance");
+            return;
+        }
+        ConsumerGroup g = inst != null && (cmd.equals("beat") || cmd.equals("join")) ? consumer(group) : null;
+        if (g != null && g.staticMember(inst) == null && g.members().containsKey(member)) {
+            skip("known by its id only");
             return;
         }
         switch (cmd) {
@@ -544,8 +593,8 @@ public class Judge {
                 delay = num(a, "delay"); max = num(a, "max");
                 log.clear(); held.clear();
                 committed = 0; hold = false; now = START; order = 0;
-                interval = num(a, "interval"); policy = a.getOrDefault("policy", "bidirectional"); assignors = a.getOrDefault("assignors", "range");
-                shard = null; image = MetadataImage.EMPTY; version = 0;
+                interval = num(a, "interval"); refresh = Integer.parseInt(a.getOrDefault("refresh", "600000")); policy = a.getOrDefault("policy", "bidirectional"); assignors = a.getOrDefault("assignors", "range");
+                shard = null; image = MetadataImage.EMPTY; version = -2; made.clear();
                 change();
                 build();
             }
@@ -571,18 +620,20 @@ public class Judge {
                     classic(group) != null && classic(group).isInState(ClassicGroupState.STABLE));
             }
             case "topic" -> {
+                advance(now); // tasks look at topics when they run, ours when they are begun
                 String name = a.get("name");
                 TopicImage t0 = image.topics().getTopic(name);
                 List<ApiMessage> l = new ArrayList<>();
                 int n = num(a, "n"), from = t0 == null ? 0 : t0.partitions().size();
                 if (n == 0 && t0 != null) l.add(new RemoveTopicRecord().setTopicId(topic(name)));
+                if (n > 0 && t0 == null) made.merge(name, 1, Integer::sum);
                 if (n > 0 && t0 == null) l.add(new TopicRecord().setName(name).setTopicId(topic(name)));
                 for (int p = from; p < n; p++) l.add(new PartitionRecord().setTopicId(topic(name)).setPartitionId(p).setReplicas(List.of(1)).setIsr(List.of(1)).setLeader(1));
                 change(l.toArray(new ApiMessage[0]));
             }
             case "beat" -> {
                 var q = new ConsumerGroupHeartbeatRequestData().setGroupId(group).setMemberId(member).setMemberEpoch(num(a, "epoch")).setInstanceId(inst).setRebalanceTimeoutMs(num(a, "rebalance"));
-                q.setServerAssignor(get(a, "assignor"));
+                q.setServerAssignor(get(a, "assignor")).setSubscribedTopicRegex(get(a, "regex"));
                 if (get(a, "topics") != null) q.setSubscribedTopicNames(list(a, "topics"));
                 if (get(a, "has") != null) {
                     Map<String, List<Integer>> h = new TreeMap<>();
@@ -649,7 +700,18 @@ public class Judge {
         out.flush();
     }
 
+    static void skip(String rule) {
+        kept(rule);
+        out.println("skip\n.");
+        out.flush();
+    }
+
     static void advance(long end) {
+        while (!tasks.isEmpty()) {
+            before();
+            tasks.remove(tasks.keySet().iterator().next()).run();
+            smooth();
+        }
         while (true) {
             Due d = null;
             for (Due x : timers.values()) if (x.at <= end && (d == null || x.at < d.at || x.at == d.at && x.order < d.order)) d = x;
