@@ -1,6 +1,8 @@
 package coord
 
 import (
+	"context"
+	"log/slog"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
@@ -188,7 +190,11 @@ func (c *cell[M]) flush() wire.ErrorCode {
 			c.die()
 			return code
 		}
-		c.rt.opts.Logger.Error("coordinator append failed", "partition", c.partition, "decisions", len(b.ops), "err", err)
+		level := slog.LevelError
+		if code == wire.ErrInvalidProducerEpoch || code == wire.ErrInvalidTxnState || code == wire.ErrTransactionCoordinatorFenced {
+			level = slog.LevelDebug // an end of somebody's transaction, as clients bring it about whenever they like
+		}
+		c.rt.opts.Logger.Log(context.Background(), level, "coordinator append failed", "partition", c.partition, "decisions", len(b.ops), "err", err)
 		c.fail(code)
 		return code
 	}

@@ -3,6 +3,7 @@ package coord
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -173,6 +174,30 @@ func TestAppendFailsSomehow(t *testing.T) {
 		w.put(0, "a", "1")
 		w.expect("a: put a")
 	})
+}
+
+// TestWhatOperatorsHearOfFailedAppends: not what is wrong with somebody's transaction, which clients bring about as often as they like.
+func TestWhatOperatorsHearOfFailedAppends(t *testing.T) {
+	for code, want := range map[wire.ErrorCode]int{
+		wire.ErrInvalidProducerEpoch: 0, wire.ErrInvalidTxnState: 0, wire.ErrTransactionCoordinatorFenced: 0,
+		wire.ErrNotEnoughReplicas: 1, wire.ErrKafkaStorageError: 1, wire.ErrMessageTooLarge: 1,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var told strings.Builder
+			w := newNoteWorld(t, 1, func(_ *noteWorld, o *Options[*notes]) {
+				o.Logger = slog.New(slog.NewTextHandler(&told, &slog.HandlerOptions{Level: slog.LevelWarn}))
+			})
+			w.l.set(0, func(p *memPartition) { p.refuse = code })
+			w.do(0, "offset", func(*notes) shard.Result {
+				return shard.Result{Reply: "put", Producer: &shard.Producer{ID: 1, Epoch: 3},
+					Records: []shard.Record{{Key: []byte("x"), Value: []byte("t"), Change: noteChange{1, "x", "t"}}}}
+			})
+			w.expect("offset: " + code.Name())
+			if n := strings.Count(told.String(), "\n"); n != want {
+				t.Errorf("%s: %d lines, want %d: %s", code.Name(), n, want, told.String())
+			}
+		})
+	}
 }
 
 // TestCompressedBatch: what joins a batch is measured before it is compressed, what the log takes afterwards. So a large decision is
