@@ -87,6 +87,7 @@ func (o *ours) do(_ string, q request, ids []string) ([]string, error) {
 			o.cfg.Consumer.Downgrade = policy == "bidirectional" || policy == "downgrade"
 		}
 		o.image = image.Empty()
+		o.image.Provenance.Offset = 100 // there are records before the first topic
 		if q.get("refresh") != nil {
 			o.cfg.Consumer.RegexRefreshInterval = time.Duration(q.num("refresh")) * time.Millisecond
 		}

@@ -43,6 +43,7 @@ const (
 	ruleSame           = "read the same"
 	ruleKnown          = "known by its id only"
 	ruleNoPattern      = "pattern without a meaning"
+	ruleCame           = "came and went"
 	ruleForgotten      = "forgotten group"
 	ruleStumbles       = "kafka stumbles"
 )
@@ -81,6 +82,7 @@ var rules = []rule{
 	{ruleSame, "Whether all members read the same is asked of the group with what the sender says now. Kafka asks the group before if nothing else changed, and gives partitions to a member that reads nothing yet. Its assignors are told what ours are."},
 	{ruleKnown, "A member that has an instance id from now on, under its former id, keeps its target. Kafka looks for that by the instance, and gives it nothing until the next epoch. The step is skipped."},
 	{ruleNoPattern, "When a static member with a pattern makes the group classic Kafka writes a tombstone for what the pattern means, even if nobody knows yet, and the same again with those of the group."},
+	{ruleCame, "Topics are looked for again when there are new ones since the last look. Kafka also does if a topic came and went in between. The run ends."},
 	{ruleForgotten, "A classic member with an id that joins an empty consumer group is unknown. Kafka says so, too, and forgets the group until it loads the log again. It does not get to see such a request."},
 	{ruleStumbles, "Kafka throws what is no answer: at the Heartbeat of a classic member without a target assignment, and if a topic has come back smaller, under the id that it had. The run ends, as it does if a deadline throws IllegalStateException at a group that has moved on."},
 }
@@ -144,15 +146,24 @@ func (r *run) compare(cmd string, theirs, ours []string) (onlyTheirs, onlyOurs [
 		if again {
 			r.used[ruleTwice]++
 		}
-		if len(f) == 3 && strings.HasPrefix(f[1], "0010") && f[2] == "nil" && (slices.Contains(ours, l) || !r.patterns[f[1]]) {
+		if len(f) == 3 && strings.HasPrefix(f[1], "0010") && f[2] == "nil" && (slices.Contains(ours, l) || r.patterns[f[1]] == "") {
 			r.used[ruleNoPattern]++
 			again = true
 		}
 		return again
 	})
+	same := r.deleted && len(onlyTheirs) > 0 && len(onlyOurs) == 0
+	for _, l := range onlyTheirs {
+		f := strings.Fields(l)
+		same = same && len(f) > 2 && strings.HasPrefix(f[1], "0010") && r.patterns[f[1]] == meaning.FindString(l)
+	}
+	if same {
+		r.used[ruleCame]++
+		return nil, nil, true
+	}
 	for _, l := range theirs {
 		if f := strings.Fields(l); len(f) > 2 && strings.HasPrefix(f[1], "0010") {
-			r.patterns[f[1]] = f[2] != "nil"
+			r.patterns[f[1]] = meaning.FindString(l)
 		}
 	}
 	has := func(lines []string, what string) bool {
@@ -184,6 +195,8 @@ func afterLoss(lines []string) (res []string) {
 	}
 	return res
 }
+
+var meaning = regexp.MustCompile(`Topics=\[[^]]*\]`)
 
 var hashes = regexp.MustCompile("(Epoch=[0-9]+) MetadataHash=[^ ]*")
 

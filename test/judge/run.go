@@ -18,8 +18,9 @@ type run struct {
 	askers  map[string]asker // by ticket: who joins
 	done    int              // steps
 
-	forgotten map[string]bool // tickets, see ruleAnswered
-	patterns  map[string]bool // keys of records that say what a pattern means, see ruleNoPattern
+	forgotten map[string]bool   // tickets, see ruleAnswered
+	patterns  map[string]string // what patterns mean, by the keys of the records that say so, see ruleNoPattern
+	deleted   bool              // a topic
 }
 
 // mismatch is where the two sides differ.
@@ -39,8 +40,8 @@ var trace func(format string, args ...any)
 
 // judge runs steps until the end or the first mismatch. Kafka goes first: the ids that it makes are ours too.
 func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mismatch, err error) {
-	r := &run{used: used, known: map[string]bool{}, clients: map[asker]told{}, askers: map[string]asker{}, forgotten: map[string]bool{}, patterns: map[string]bool{}}
-	var patterns map[string]bool // when the hold began
+	r := &run{used: used, known: map[string]bool{}, clients: map[asker]told{}, askers: map[string]asker{}, forgotten: map[string]bool{}, patterns: map[string]string{}}
+	var patterns map[string]string // when the hold began
 	holding, replacing, lost, beats := false, false, false, false
 	for i, step := range steps {
 		line, q := r.resolve(step)
@@ -48,6 +49,7 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mism
 			continue
 		}
 		replaces := false
+		r.deleted = r.deleted || q.cmd == "topic" && q.args["n"] == "0"
 		beats = beats || q.cmd == "beat"
 		if lost && q.cmd != "restart" { // see ruleLost
 			continue

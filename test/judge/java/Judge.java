@@ -594,7 +594,7 @@ public class Judge {
                 log.clear(); held.clear();
                 committed = 0; hold = false; now = START; order = 0;
                 interval = num(a, "interval"); refresh = Integer.parseInt(a.getOrDefault("refresh", "600000")); policy = a.getOrDefault("policy", "bidirectional"); assignors = a.getOrDefault("assignors", "range");
-                shard = null; image = MetadataImage.EMPTY; version = -2; made.clear();
+                shard = null; image = MetadataImage.EMPTY; version = 99; made.clear();
                 change();
                 build();
             }
