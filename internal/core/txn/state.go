@@ -65,7 +65,8 @@ type Transaction struct {
 	State     State
 	// Partitions are those of the transaction, in order, each once.
 	Partitions []id.TopicPartition
-	// StartMs is when the transaction began, -1 if none did; UpdateMs is when the newest record was made.
+	// StartMs is when the transaction began, -1 if none did; UpdateMs is when the newest record was made. (Apache Kafka dates the end of
+	// a transaction to when its markers were sent: a transactional id whose markers took a week would expire with its last one.)
 	StartMs, UpdateMs int64
 	// ClientVersion is the transaction.version that the client of the newest step works by: 0 or 2.
 	ClientVersion int16

@@ -1,0 +1,276 @@
+package txn
+
+import (
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	core "github.com/moldau-io/moldau/internal/core/txn"
+	"github.com/moldau-io/moldau/internal/wire/logrec"
+)
+
+// rule is a difference that is kept on purpose. Most are smoothed out on Kafka's side, in java/Judge.java, so that runs stay long.
+type rule struct{ name, why string }
+
+const (
+	ruleHeld     = "held"
+	ruleWaits    = "waits"
+	ruleTime     = "time while held"
+	ruleLeader   = "no leader any more"
+	ruleEnd      = "time of an end"
+	ruleUnborn   = "unborn"
+	ruleFence    = "failed fence"
+	ruleLetIn    = "let back in"
+	ruleAgain    = "repeated start"
+	ruleAssert   = "failed assertion"
+	ruleOrder    = "order of ids"
+	ruleStumbles = "kafka stumbles"
+)
+
+var rules = []rule{
+	{ruleHeld, "Kafka says CONCURRENT_TRANSACTIONS while an append for the same transactional id is under way. Ours decides upon what that will be, and " +
+		"waits: Kafka is asked again when the append is done, and then must say and write the same. If the append is lost so is ours."},
+	{ruleWaits, "An answer of ours waits for all records before it, and fails with them; Kafka's only for those of its transactional id."},
+	{ruleTime, "While appends are held no time passes: steps are skipped. (Kafka leaves out who is busy at a tick, ours who is already ended.)"},
+	{ruleLeader, "After NOT_LEADER_OR_FOLLOWER or KAFKA_STORAGE_ERROR nothing happens before the partition is loaded again: Kafka writes no ends any more."},
+	{ruleEnd, "The update time of CompleteCommit and CompleteAbort is when all markers were written; in Kafka when they were sent out."},
+	{ruleUnborn, "A transactional id whose first record is lost is unknown again. Kafka goes on with one that has the epoch -1, and shows it."},
+	{ruleFence, "An abort by the coordinator that is lost leaves the epoch as it was. Without epoch bumps Kafka keeps the next one in memory, which fences the producer."},
+	{ruleLetIn, "The end of a transaction of a client without epoch bumps is not repeated by one with: it is fenced. Kafka lets it back in."},
+	{ruleAgain, "InitProducerId that is repeated over a new producer id may be repeated once more. Kafka forgets the former id, and fences the second repetition."},
+	{ruleAssert, "InitProducerId with a former epoch of a producer id whose epochs are exhausted fails an assertion in Kafka (UNKNOWN_SERVER_ERROR). Ours is not asked."},
+	{ruleOrder, "Two get a new producer id at the same tick, in any order. The run ends."},
+	{ruleStumbles, "A request throws an exception in Kafka. The run ends."},
+}
+
+// counts says how often each rule was used, how often Kafka answered what ("answer", the request and the error code), wrote what
+// ("record") and threw what ("x").
+type counts map[string]int
+
+func (c counts) String() string {
+	var b strings.Builder
+	for _, r := range rules {
+		fmt.Fprintf(&b, "\n  %-24s%6d  %s", r.name, c[r.name], r.why)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c)) {
+		if kind, _, _ := strings.Cut(name, " "); kind == "answer" || kind == "record" || kind == "x" {
+			fmt.Fprintf(&b, "\n  %-48s%6d", name, c[name])
+		}
+	}
+	return b.String()
+}
+
+// compare takes out of one step's lines what the rules allow, and returns the rest that only one side has. What happens while appends
+// are held is compared when they are no longer.
+func (r *run) compare(q request, theirs, ours []string) (onlyTheirs, onlyOurs []string) {
+	if r.failing && slices.ContainsFunc(theirs, isRecord) && r.leads {
+		r.leaving = true
+	}
+	if theirs == nil { // Kafka was not asked
+		r.ours = append(r.ours, events(ours)...)
+		return nil, nil
+	}
+	r.theirs, r.ours = append(r.theirs, events(theirs)...), append(r.ours, events(ours)...)
+	ended := q.cmd == "release" || q.cmd == "lose" || q.cmd == "reload"
+	if r.holding && !ended {
+		r.busy = nil
+		for _, l := range theirs {
+			if names, ok := strings.CutPrefix(l, "h "); ok {
+				r.busy = strings.Fields(names)
+			}
+		}
+		return minus(r.state(theirs), r.state(ours)), minus(r.state(ours), r.state(theirs))
+	}
+	failed := r.holding && q.cmd != "release"
+	lost := failed && (q.cmd == "lose" || q.args["keep"] == "0")
+	a, b := r.plain(r.theirs), r.plain(r.ours)
+	late := map[string]bool{}
+	for _, d := range r.deferred {
+		late[d.q.args["t"]] = true
+	}
+	r.holding, r.busy, r.theirs, r.ours, r.deferred = false, nil, nil, nil, nil
+	a, b = append(a, r.state(theirs)...), append(b, r.state(ours)...)
+	onlyTheirs, onlyOurs = minus(a, b), minus(b, a)
+	if failed {
+		onlyTheirs, onlyOurs = r.failed(onlyTheirs, onlyOurs, late, lost)
+	}
+	return onlyTheirs, onlyOurs
+}
+
+// waited are the answers that fail with the records before them.
+var waited = regexp.MustCompile(`^a [0-9]+ ((start|end) 1[56] -1 -1|add 1[56]|verify \[([^=]*=1[56])+\])$`)
+
+// failed takes out what ours had built upon records that were lost, and the answers that waited for records that were not committed.
+func (r *run) failed(theirs, ours []string, late map[string]bool, lost bool) ([]string, []string) {
+	failed := map[string]bool{}
+	ours = slices.DeleteFunc(ours, func(l string) bool {
+		f := strings.Fields(l)
+		switch {
+		case f[0] == "R":
+			return lost
+		case !waited.MatchString(l):
+			return false
+		}
+		if !late[f[1]] {
+			r.used[ruleWaits]++
+			failed[f[1]] = true
+		}
+		return true
+	})
+	return slices.DeleteFunc(theirs, func(l string) bool { f := strings.Fields(l); return f[0] == "a" && failed[f[1]] }), ours
+}
+
+// events are the lines that say what happened.
+func events(lines []string) (l []string) {
+	for _, s := range lines {
+		if s[0] == 'a' || s[0] == 'R' || s[0] == 'z' {
+			l = append(l, s)
+		}
+	}
+	return l
+}
+
+// answers are the lines that answer.
+func answers(lines []string) (l []string) {
+	for _, s := range lines {
+		if s[0] == 'a' {
+			l = append(l, s)
+		}
+	}
+	return l
+}
+
+// state are the lines that say what it looks like now, without the names whose records are not committed.
+func (r *run) state(lines []string) (l []string) {
+	for _, s := range lines {
+		f := strings.Fields(s)
+		switch {
+		case s[0] == 's' || s[0] == 'm':
+			if !slices.Contains(r.busy, f[1]) {
+				l = append(l, s)
+			}
+		case s[0] == 'n' && !r.holding:
+			l = append(l, s)
+		}
+	}
+	return l
+}
+
+// drawn says how many producer ids each name has had.
+func drawn(lines []string) string {
+	var l []string
+	for _, s := range lines {
+		if f := strings.Fields(s); f[0] == "n" {
+			l = append(l, f[1]+":"+f[2])
+		}
+	}
+	if l == nil {
+		return "-"
+	}
+	return strings.Join(l, ",")
+}
+
+// plain spells out the records, and numbers those of a name: their order counts.
+func (r *run) plain(lines []string) (res []string) {
+	n := map[string]int{}
+	letIn := map[string]bool{}
+	for _, l := range lines {
+		f := strings.Fields(l)
+		switch {
+		case f[0] == "z":
+			letIn[f[1]] = true
+			continue
+		case f[0] == "a" && letIn[f[1]]:
+			r.used[ruleLetIn]++
+			l = fmt.Sprintf("a %s end 90 -1 -1", f[1])
+		case f[0] == "R":
+			n[f[1]]++
+			l = fmt.Sprintf("R %s %d: %s", f[1], n[f[1]], record(f[2], f[3]))
+		}
+		res = append(res, strings.TrimSpace(l))
+	}
+	return res
+}
+
+// record spells out a record, its partitions in order.
+func record(key, value string) string {
+	if value == "nil" {
+		return key + " gone"
+	}
+	k, v, err := logrec.DecodeTxn(unhex(key), unhex(value))
+	if err != nil {
+		return err.Error()
+	}
+	t := v.(*logrec.TransactionLogValue)
+	partitions := "null"
+	if t.TransactionPartitions != nil {
+		var l []string
+		for _, topic := range t.TransactionPartitions {
+			for _, p := range topic.PartitionIDs {
+				l = append(l, fmt.Sprintf("%s-%d", topic.Topic, p))
+			}
+		}
+		partitions = sorted(l)
+	}
+	return fmt.Sprintf("%s v%s state=%d id=%d previous=%d next=%d epoch=%d nextepoch=%d timeout=%d start=%d update=%d client=%d %s", k.(*logrec.TransactionLogKey).TransactionalID, value[:4], t.TransactionStatus, t.ProducerID,
+		t.PreviousProducerID, t.NextProducerID, t.ProducerEpoch, t.NextProducerEpoch, t.TransactionTimeoutMs, t.TransactionStartTimestampMs-startMs, t.TransactionLastUpdateTimestampMs-startMs, t.ClientTransactionVersion, partitions)
+}
+
+// kind says which step a record is.
+func kind(key, value string) string {
+	if value == "nil" {
+		return "gone"
+	}
+	_, v, err := logrec.DecodeTxn(unhex(key), unhex(value))
+	if err != nil {
+		return err.Error()
+	}
+	t := v.(*logrec.TransactionLogValue)
+	s := fmt.Sprintf("%v client=%d", core.State(t.TransactionStatus), t.ClientTransactionVersion)
+	if t.ProducerEpoch > 32765 {
+		s += fmt.Sprintf(" epoch=%d", t.ProducerEpoch)
+	}
+	if t.PreviousProducerID >= 0 && t.PreviousProducerID != t.ProducerID {
+		s += " new id"
+	}
+	return s
+}
+
+// about says whose record it is, and how many partitions it has.
+func about(key, value []byte) (name string, partitions int) {
+	k, v, err := logrec.DecodeTxn(key, value)
+	if err != nil {
+		panic(err)
+	}
+	if t, ok := v.(*logrec.TransactionLogValue); ok {
+		for _, topic := range t.TransactionPartitions {
+			partitions += len(topic.PartitionIDs)
+		}
+	}
+	return k.(*logrec.TransactionLogKey).TransactionalID, partitions
+}
+
+func unhex(s string) []byte {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// minus returns what is in a more often than in b.
+func minus(a, b []string) (res []string) {
+	n := map[string]int{}
+	for _, l := range b {
+		n[l]++
+	}
+	for _, l := range a {
+		if n[l]--; n[l] < 0 {
+			res = append(res, l)
+		}
+	}
+	return res
+}

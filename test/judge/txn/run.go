@@ -1,0 +1,221 @@
+package txn
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// run is one history on both sides.
+type run struct {
+	used    counts
+	clients map[int]told
+	former  map[int]told   // what clients were told before
+	askers  map[string]int // by ticket: which client
+	tickets int
+	level   int
+	done    int // steps
+
+	holding, failing bool
+	gone             bool     // some partition was, once
+	leads, leaving   bool     // what fails says that the leader is another, and something failed: see ruleLeader
+	busy             []string // names whose appends are held
+	// What has happened since appends are held, and what Kafka was not asked yet: see ruleHeld.
+	theirs, ours []string
+	deferred     []deferred
+	// nowMs is the time since the start, decidedMs when ours decided last what Kafka was not asked: what is lost is tried again after that.
+	nowMs, decidedMs int
+}
+
+type deferred struct {
+	line string
+	q    request
+}
+
+// mismatch is where the two sides differ.
+type mismatch struct {
+	steps            []string // until then
+	line             string   // the last, with ids
+	ofTheirs, ofOurs []string // what only one has
+}
+
+func (m *mismatch) String() string {
+	return fmt.Sprintf("%s\n---- the last was\n%s\n---- only Kafka\n%s\n---- only ours\n%s",
+		strings.Join(m.steps, "\n"), m.line, some(m.ofTheirs), some(m.ofOurs))
+}
+
+func some(lines []string) string {
+	const most = 12
+	if len(lines) > most {
+		lines = append(slices.Clone(lines[:most]), "and more")
+	}
+	return strings.Join(lines, "\n")
+}
+
+// judge runs steps until the end or the first mismatch. Kafka goes first.
+func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mismatch, err error) {
+	r := &run{used: used, clients: map[int]told{}, former: map[int]told{}, askers: map[string]int{}}
+	for i, step := range steps {
+		line, q := r.resolve(step)
+		if line == "" || r.skips(q) {
+			continue
+		}
+		if q.cmd == "reload" && len(r.deferred) > 0 && q.args["keep"] == "1" {
+			q.args["keep"], line = "0", strings.Replace(line, "keep=1", "keep=0", 1)
+		}
+		theirs, ours, over, err := r.step(kafka, moldau, line, q)
+		if err != nil {
+			return r.done, nil, err
+		}
+		if over {
+			break
+		}
+		r.done++
+		if a, b := r.compare(q, theirs, ours); len(a)+len(b) > 0 {
+			return r.done, &mismatch{steps[:i+1], line, a, b}, nil
+		}
+	}
+	return r.done, nil, nil
+}
+
+// skips says which steps make no sense now, or are kept from both sides by a rule.
+func (r *run) skips(q request) bool {
+	if r.leaving && q.cmd != "reload" {
+		r.used[ruleLeader]++
+		return true
+	}
+	switch q.cmd {
+	case "hold":
+		return r.holding || r.failing
+	case "release", "lose":
+		return !r.holding
+	case "fail":
+		return r.holding || r.failing
+	case "ok":
+		return !r.failing
+	case "advance":
+		if r.failing && r.leads {
+			r.used[ruleLeader]++
+			return true
+		}
+		if len(r.busy) > 0 || r.holding && q.num("ms") >= abortMs {
+			r.used[ruleTime]++
+			return true
+		}
+	case "level", "ids", "gone", "back":
+		if len(r.deferred) > 0 {
+			return true
+		}
+	case "start", "add", "verify", "end":
+		// A partition that is gone has its marker at once: before Kafka is asked again, but after ours has decided.
+		return r.gone && slices.Contains(r.busy, q.args["name"])
+	}
+	r.gone = r.gone || q.cmd == "gone"
+	return false
+}
+
+// step runs one step on both sides. over is set if the run cannot go on.
+func (r *run) step(kafka, moldau side, line string, q request) (theirs, ours []string, over bool, err error) {
+	if r.holding && q.asks() && slices.Contains(r.busy, q.args["name"]) {
+		ours, err = moldau.do(line, q)
+		if err == nil && len(answers(ours)) > 0 { // whatever the state is
+			theirs, err = kafka.do(line, q)
+			return theirs, ours, false, err
+		}
+		r.deferred, r.decidedMs = append(r.deferred, deferred{line, q}), r.nowMs
+		r.used[ruleHeld]++
+		return nil, ours, false, err
+	}
+	switch q.cmd {
+	case "advance":
+		r.nowMs += q.num("ms")
+	case "lose", "reload":
+		line += fmt.Sprintf(" decided=%d", r.decidedMs)
+	}
+	if theirs, err = kafka.do(line, q); err != nil {
+		return nil, nil, false, err
+	}
+	if q.cmd == "release" {
+		for _, d := range r.deferred {
+			more, err := kafka.do(d.line, d.q)
+			if err != nil {
+				return nil, nil, false, err
+			}
+			theirs = append(slices.DeleteFunc(theirs, isState), more...) // what it looks like now is in the last
+		}
+	}
+	for _, l := range theirs {
+		f := strings.Fields(l)
+		switch {
+		case f[0] == "k":
+			r.used[l[2:]]++
+		case f[0] == "x":
+			r.used[ruleStumbles]++
+			r.used["x "+q.cmd+" "+firstWords(l[2:], 12)]++
+			return nil, nil, true, nil
+		case f[0] == "R":
+			r.used["record "+kind(f[2], f[3])]++
+		case f[0] == "a":
+			if f[2] != "verify" {
+				r.used["answer "+strings.Join(f[2:4], " ")]++
+			} else {
+				r.used["answer verify "+strings.Trim(f[3][strings.IndexByte(f[3], '=')+1:], "[]")]++
+			}
+			if f[2] == "start" && f[3] == "-1" && (q.cmd == "start" && !slices.ContainsFunc(theirs, isRecord) || q.cmd == "release") {
+				r.used[ruleAssert]++
+				return nil, nil, q.cmd == "release", nil
+			}
+		}
+	}
+	q.args["drawn"] = drawn(theirs)
+	ours, err = moldau.do(line, q)
+	for _, l := range ours {
+		if l == "o" {
+			r.used[ruleOrder]++
+			return nil, nil, true, err
+		}
+	}
+	r.learn(theirs)
+	switch q.cmd {
+	case "hold":
+		r.holding = true
+	case "fail":
+		r.failing, r.leads = true, q.args["code"] == "6" || q.args["code"] == "56"
+	case "ok":
+		r.failing = false
+	case "reload":
+		r.failing, r.leaving = false, false
+	}
+	return theirs, ours, false, err
+}
+
+// isState tells the lines that say what it looks like now from those that say what has happened.
+func isState(l string) bool { return strings.IndexByte("smnh", l[0]) >= 0 }
+
+func isRecord(l string) bool { return l[0] == 'R' }
+
+func firstWords(s string, n int) string {
+	f := strings.Fields(s)
+	return strings.Join(f[:min(n, len(f))], " ")
+}
+
+// shorten takes out steps, many at once and then fewer, as long as there is a mismatch without them, and stops when the time is over.
+func shorten(kafka, moldau side, bad *mismatch, limit time.Duration) *mismatch {
+	end := time.Now().Add(limit)
+	for n := len(bad.steps) / 2; n > 0; n /= 2 {
+		for at := len(bad.steps) - n; at > 0; at -= n {
+			if time.Now().After(end) {
+				return bad
+			}
+			if at+n > len(bad.steps) {
+				continue
+			}
+			fewer := slices.Delete(slices.Clone(bad.steps), at, at+n)
+			if _, less, err := judge(kafka, moldau, fewer, counts{}); err == nil && less != nil {
+				bad = less
+			}
+		}
+	}
+	return bad
+}
