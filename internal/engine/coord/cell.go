@@ -211,18 +211,29 @@ func (c *cell[M]) advanced(hw id.Offset) {
 
 // leave brings the cell to rest, releases it and delivers what came out. A batch that was opened meanwhile is written after others
 // have had the chance to join it. Whatever becomes pending until busy is given back is seen to here; what comes later wakes somebody up.
+// busy is given back before anything is delivered, and what came out waits for a batch of ours: nobody knows how long a reply takes.
 func (c *cell[M]) leave() {
 	for {
 		c.settle()
-		out, messages := c.out, c.leaving
-		c.out, c.leaving = nil, nil
+		var out []delivery
+		var messages []any
 		mine := c.take()
+		if mine == nil {
+			out, messages = c.out, c.leaving
+			c.out, c.leaving = nil, nil
+		}
 		c.over()
 		c.mu.Unlock()
-		c.deliver(out, messages)
 		switch {
 		case mine != nil:
 			c.rt.giveWay()
+		case len(out) > 0 || len(messages) > 0:
+			c.busy.Add(-1)
+			if c.pending() {
+				c.wake()
+			}
+			c.deliver(out, messages)
+			return
 		case !c.pending() && (c.busy.Add(-1) > 0 || !c.pending() || !c.busy.CompareAndSwap(0, 1)):
 			return
 		}

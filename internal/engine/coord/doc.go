@@ -65,10 +65,11 @@
 //
 // Each cell has one mutex, which owns the core, the open batch and the tickets. It is held while a decision is made and while a
 // batch is appended (offset assignment and write are one critical section), never while waiting: replies and messages leave after
-// it is released, in the goroutine that made them possible. Deadlines, high watermarks that advance elsewhere, and events only
-// leave a mark on the cell; whoever is busy with it sees the mark before he goes, and if nobody is, a goroutine is started for
-// it, one per cell at the most. So a slow append delays its own partition and nothing else. The runtime's one goroutine keeps
-// a heap with one entry per cell, above the heap of deadlines that each core keeps, and never enters a cell.
+// it is released, in the goroutine that made them possible, which is done with the cell then. Deadlines, high watermarks that
+// advance elsewhere, and events only leave a mark on the cell; whoever is busy with it sees the mark before he goes, and if nobody
+// is, a goroutine is started for it, one per cell at the most. So a slow append delays its own partition and nothing else, and a
+// slow reply nothing but what leaves with it. The runtime's one goroutine keeps a heap with one entry per cell, above the heap of
+// deadlines that each core keeps, and never enters a cell.
 //
 // A cell whose leadership is over ends before anything else is done with it: the log may have the next leader's records already, and
 // its high watermark speak of them. What [Runtime.DoAll] has told the cell and it has not heard goes to the one that takes its place.

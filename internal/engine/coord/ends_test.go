@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -252,6 +253,46 @@ func TestLostIsToldBeforeTheNextDecision(t *testing.T) {
 		close(gate)
 		w.expect("x: NOT_ENOUGH_REPLICAS", "marker: NOT_ENOUGH_REPLICAS", "next sees ", "held: free")
 	})
+}
+
+// TestReplyThatWaits: the append to which a transaction's coordinator has let a producer is made where its answer comes, and may wait for
+// its disk. That holds up nothing of the coordinator's.
+func TestReplyThatWaits(t *testing.T) {
+	for _, opened := range []bool{false, true} {
+		t.Run(fmt.Sprintf("opened=%v", opened), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newNoteWorld(t, 1, nil)
+				gate := make(chan struct{})
+				release := sync.OnceFunc(func() { close(gate) })
+				t.Cleanup(release)
+				go w.r.Do(0, func(any, wire.ErrorCode) { <-gate }, func(n *notes, now time.Time, _ shard.Ticket) shard.Result {
+					if opened { // a batch in the same turn
+						w.r.DoAll(func(n *notes, _ time.Time) shard.Result { return n.put("event", "1") })
+					}
+					return shard.Result{Reply: "stuck"}
+				})
+				synctest.Wait()
+				if opened {
+					w.state("event=1")
+				}
+				w.hold(true)
+				w.put(0, "a", "1")
+				w.expect()
+				w.hold(false) // nobody but the high watermark comes
+				w.expect("a: put a")
+				w.do(0, "look", func(n *notes) shard.Result { n.at = time.Now().Add(time.Second); return shard.Result{Reply: "ok"} })
+				w.expect("look: ok")
+				pass(2 * time.Second)
+				synctest.Wait()
+				w.r.Read(0, func(n *notes) {
+					if n.values["expired"] == "" {
+						t.Error("a deadline has passed unnoticed")
+					}
+				})
+				release()
+			})
+		})
+	}
 }
 
 // TestCloseTellsEverybody: who waits is told that this is not his coordinator any more, who comes later that there is none. A partition
