@@ -190,18 +190,19 @@ func (s *Shard) prepare(name string, t *Transaction) {
 func (s *Shard) mark(name string, t *Transaction) {
 	s.res.Messages = append(s.res.Messages, Markers{
 		TransactionalID: name, ProducerID: t.ProducerID, Epoch: t.Epoch, Commit: t.State == PrepareCommit, Version: t.ClientVersion,
-		Partitions: t.Partitions,
+		Partitions: t.Partitions, of: t,
 	})
 }
 
 func (s *Shard) complete(name string, t *Transaction) { s.write(name, t.completed(s.now.UnixMilli())) }
 
 // Written says that partitions have the marker that was asked for, or do not exist any more. With the last of them the
-// transaction is complete. What does not belong to the transaction as it is now is ignored.
+// transaction is complete. What does not belong to the transaction as it is now is ignored, be it of one with the same epoch and outcome,
+// as a client without epoch bumps has them.
 func (s *Shard) Written(now time.Time, m Markers, partitions []id.TopicPartition) shard.Result {
 	s.begin(now)
 	w := s.marking[m.TransactionalID]
-	if w == nil || w.of.ProducerID != m.ProducerID || w.of.Epoch != m.Epoch || (w.of.State == PrepareCommit) != m.Commit {
+	if w == nil || w.of != m.of {
 		return s.end()
 	}
 	some := false

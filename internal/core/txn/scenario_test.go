@@ -146,3 +146,28 @@ func partitions(td *datadriven.TestData) []id.TopicPartition {
 	}
 	return all
 }
+
+// TestReportOfAnother: without epoch bumps the markers of two transactions in a row may look the same, and are of one each.
+func TestReportOfAnother(t *testing.T) {
+	w := newWorld(t, 0)
+	p := Producer{"a", 1000, 0}
+	tp := id.TopicPartition{Topic: "t"}
+	w.do("init", func(t Turn) shard.Result {
+		return w.s.InitProducerID(t, Init{TransactionalID: "a", TimeoutMs: 1000, ProducerID: id.NoProducer, Epoch: id.NoProducerEpoch})
+	})
+	begin := func() Markers {
+		w.do("add", func(t Turn) shard.Result { return w.s.AddPartitions(t, p, []id.TopicPartition{tp}, 0) })
+		w.do("end", func(t Turn) shard.Result { return w.s.End(t, p, false, 0) })
+		return w.sent[len(w.sent)-1]
+	}
+	former := begin()
+	w.written("a", nil)
+	begin()
+	if res := w.s.Written(w.now, former, former.Partitions); len(res.Records) > 0 {
+		t.Fatal("markers of the transaction before ended this one")
+	}
+	w.written("a", nil)
+	if got := w.s.txns["a"].State; got != CompleteAbort {
+		t.Fatalf("with its own markers it is in %v", got)
+	}
+}

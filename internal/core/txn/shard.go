@@ -54,6 +54,8 @@ type Markers struct {
 	// Version is the transaction.version of the client: from 2 on the epoch is one above that of the transaction's records.
 	Version    int16
 	Partitions []id.TopicPartition
+
+	of *Transaction // whose end they are
 }
 
 // Shard is the state of one partition of __transaction_state.
