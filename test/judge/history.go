@@ -29,13 +29,14 @@ type history struct {
 	groups          bool // of the consumer protocol
 	clients         int
 	topics          []string
-	sizes           int // one more than the most partitions of a topic
+	sizes           int            // one more than the most partitions of a topic
+	count           map[string]int // partitions, by topic
 	steps           []string
 }
 
 // newHistory makes the steps of one run.
 func newHistory(m mode, seed uint64) []string {
-	h := &history{rnd: rand.New(rand.NewPCG(seed, 99)), clients: clients, sizes: 6}
+	h := &history{rnd: rand.New(rand.NewPCG(seed, 99)), clients: clients, sizes: 6, count: map[string]int{}}
 	h.losses, h.calm = h.one(2), 1+h.rnd.IntN(8)
 	m.make(h)
 	return h.steps
@@ -281,15 +282,23 @@ func (h *history) member(c int) string {
 }
 
 func (h *history) topic() {
-	h.add("topic name=%s n=%d", h.pick(h.topics...), h.rnd.IntN(h.sizes))
+	h.topicOf(h.pick(h.topics...), h.rnd.IntN(h.sizes))
+}
+
+// topicOf gives a topic so many partitions, if it has fewer; with none it goes.
+func (h *history) topicOf(name string, n int) {
+	h.add("topic name=%s n=%d", name, n)
+	if h.count[name] = max(h.count[name], n); n == 0 {
+		h.count[name] = 0
+	}
 }
 
 // consumer is a run of consumer groups.
 func (h *history) consumer() {
 	h.groups, h.topics = true, []string{"t", "u"}
 	h.add("init seed=%d delay=0 max=%d interval=%s", h.rnd.IntN(1_000_000), 3+h.rnd.IntN(6), h.pick("0", "0", "1000"))
-	h.add("topic name=t n=3")
-	h.add("topic name=u n=2")
+	h.topicOf("t", 3)
+	h.topicOf("u", 2)
 	var reads [clients]string
 	for len(h.steps) < runSteps {
 		c, group, k := h.client(), h.group(), h.rnd.IntN(100)
@@ -328,9 +337,13 @@ func embed(reads *[clients]string) embedded {
 		}
 		parts := make([][]string, clients)
 		for _, t := range h.topics {
-			for p := range 3 {
+			n := h.count[t]
+			if h.one(20 * h.calm) {
+				n++ // one that is not there
+			}
+			for p := range n {
 				c := h.client()
-				if !h.one(8) {
+				if !h.one(10 * h.calm) {
 					parts[c] = append(parts[c], fmt.Sprintf("%s-%d", t, p))
 				}
 				if h.one(20 * h.calm) { // to a second one
@@ -353,11 +366,12 @@ func embed(reads *[clients]string) embedded {
 
 // migration is a run of groups whose clients change from one protocol to the other.
 func (h *history) migration() {
+	h.calm += 2 * h.rnd.IntN(3)
 	h.groups, h.topics = true, []string{"t", "u"}
 	h.add("init seed=%d delay=%s max=%d interval=%s policy=%s assignors=%s", h.rnd.IntN(1_000_000), h.pick("0", "0", "499"), 3+h.rnd.IntN(6), h.pick("0", "0", "1000"),
 		h.pick("bidirectional", "bidirectional", "bidirectional", "bidirectional", "bidirectional", "upgrade", "upgrade", "downgrade", "disabled"), h.pick("range", "uniform"))
-	h.add("topic name=t n=3")
-	h.add("topic name=u n=2")
+	h.topicOf("t", 3)
+	h.topicOf("u", 2)
 	var reads [clients]string
 	var pattern [clients]string
 	var modern [clients]bool
@@ -430,7 +444,7 @@ func (h *history) uniform() {
 	asked := h.pick("-", "-", "range", "uniform")
 	h.add("init seed=%d delay=0 max=%d interval=%s assignors=%s", h.rnd.IntN(1_000_000), 5+h.rnd.IntN(8), h.pick("0", "0", "1000"), map[string]string{"-": "uniform", "range": "uniform,range", "uniform": "range,uniform"}[asked])
 	for _, t := range h.topics {
-		h.add("topic name=%s n=%d", t, 1+h.rnd.IntN(7))
+		h.topicOf(t, 1+h.rnd.IntN(7))
 	}
 	same, all := h.one(2), h.some(h.topics)
 	reads, wants := make([]string, h.clients), make([]string, h.clients)
@@ -467,8 +481,8 @@ func (h *history) uniform() {
 func (h *history) patterns() {
 	h.groups, h.topics, h.clients = true, []string{"t", "u", "v", "w"}, 3+h.rnd.IntN(4)
 	h.add("init seed=%d delay=0 max=%d interval=%s assignors=%s refresh=%s", h.rnd.IntN(1_000_000), 3+h.rnd.IntN(8), h.pick("0", "0", "1000"), h.pick("uniform", "range"), h.pick("600000", "30000"))
-	h.add("topic name=t n=3")
-	h.add("topic name=u n=2")
+	h.topicOf("t", 3)
+	h.topicOf("u", 2)
 	reads := make([]string, h.clients)
 	for len(h.steps) < runSteps {
 		c, group, k := h.client(), h.group(), h.rnd.IntN(100)

@@ -110,6 +110,11 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mism
 		if lost {
 			theirs, ours = afterLoss(theirs), afterLoss(ours)
 		}
+		for _, l := range theirs {
+			if kind := kindOf(l); kind != "" {
+				used[kind]++
+			}
+		}
 		a, b, over := r.compare(q.cmd, theirs, ours)
 		if over {
 			break

@@ -414,7 +414,7 @@ public class Judge {
         if (g == null || r.errorCode() != 0 || !g.allMembersUseClassicProtocolExcept(Set.of())) return;
         boolean due = g.assignmentEpoch() < g.groupEpoch()
             && GroupMetadataManager.canComputeNextTargetAssignment(g.assignmentTimestamp(), manager.consumerGroupAssignmentIntervalMs(name), now);
-        if (!due && ModernGroup.computeMetadataHash(g.subscribedTopicNames(), manager.topicHashCache(), new KRaftCoordinatorMetadataImage(image)) == g.metadataHash()) return;
+        if (!due && ModernGroup.computeMetadataHash(g.subscribedTopicNames(), new HashMap<>(manager.topicHashCache()), new KRaftCoordinatorMetadataImage(image)) == g.metadataHash()) return;
         r.setErrorCode(Errors.REBALANCE_IN_PROGRESS.code());
         call("scheduleConsumerGroupJoinTimeoutIfAbsent", name, member, g.members().get(member).rebalanceTimeoutMs());
         kept("nobody else");
