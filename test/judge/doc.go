@@ -10,7 +10,7 @@
 // In all there are commits, deletions and expiry of offsets; time; lost records; a new coordinator. Kafka's shard runs in one Java process
 // (java/Judge.java), ours here; both get the runtime's part from the judge: one clock, deadlines, tasks, a log and its high watermark, and
 // the same member ids. After each step must be the same: the answers, the records, the moment of each, and, if nothing is held back, what
-// DescribeGroups, ConsumerGroupDescribe and OffsetFetch say of the groups. The judge does not look inside: a run ends with a long time, so
+// DescribeGroups, ConsumerGroupDescribe, ListGroups and OffsetFetch say of the groups. The judge does not look inside: a run ends with a long time, so
 // that every deadline comes, at its millisecond.
 //
 // Where we differ from Kafka on purpose there is a rule (rules.go), and how often each was used is printed: a rule that is used much

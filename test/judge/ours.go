@@ -128,6 +128,11 @@ func (o *ours) do(_ string, q request, ids []string) ([]string, error) {
 	if !o.hold {
 		o.look("g")
 		o.look("h")
+		var l []string
+		for _, g := range o.s.ListGroups(nil, nil) {
+			l = append(l, fmt.Sprintf("%s/%s/%s/%s", g.GroupID, g.ProtocolType, g.GroupState, g.GroupType))
+		}
+		o.out = append(o.out, "s list "+sorted(l))
 	}
 	for i := 0; i+1 < len(o.src.made); i += 2 {
 		o.out = append(o.out, fmt.Sprintf("i %016x%016x", o.src.made[i], o.src.made[i+1]))

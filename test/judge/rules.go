@@ -73,7 +73,7 @@ var rules = []rule{
 	{ruleLoading, "A new coordinator gives classic members of a consumer group their own sessions, and their time to join again. Kafka's gives them those of the consumer protocol."},
 	{ruleNobody, "Where all members of a consumer group are classic, Heartbeat asks them to join again if the group needs an assignment or topics have changed. Kafka waits for somebody who joins."},
 	{ruleNeither, "Who speaks the consumer protocol by now, under the same id, owes neither JoinGroup nor SyncGroup. Kafka fences it."},
-	{ruleUnseen, "An upgrade in the middle of a rebalance, or with partitions that nobody has, begins an epoch. Kafka leaves it at what the classic leader assigned. The run ends."},
+	{ruleUnseen, "An upgrade in the middle of a rebalance, or with partitions that nobody has, begins an epoch. Kafka leaves it at what the classic leader assigned. In the middle of a rebalance the step is skipped, else the run ends."},
 	{ruleRefused, "Kafka sends those that wait in JoinGroup and SyncGroup away before it knows whether a group can be upgraded. The run ends."},
 	{ruleFirst, "Who leads a group that becomes classic is the first in Kafka's table of its members, whose order depends on who else was in it before. Ours takes the order of a new table."},
 	{ruleOld, "The deadlines of the members of a consumer group end when it becomes classic. Kafka's go on, and fence members when it is a consumer group again. They are taken out."},
@@ -219,7 +219,7 @@ func (r *run) compare(cmd string, theirs, ours []string) (onlyTheirs, onlyOurs [
 func afterLoss(lines []string) (res []string) {
 	for _, l := range lines {
 		if strings.HasPrefix(l, "s ") {
-			l = strings.Replace(l, " CompletingRebalance ", " PreparingRebalance ", 1)
+			l = strings.ReplaceAll(l, "CompletingRebalance", "PreparingRebalance")
 		}
 		res = append(res, l)
 	}

@@ -241,6 +241,8 @@ public class Judge {
         for (String name : names) {
             ClassicGroup g = classic(name);
             if (g == null) continue;
+            for (String kind : List.of("session-timeout-", "rebalance-timeout-", "join-", "sync-")) // "old deadlines" of a consumer group do not outlive it
+                if (timers.keySet().removeIf(key -> key.startsWith(kind + name + "-"))) kept("old deadlines");
             try {
                 Field f = field(g, "members");
                 Map<String, ClassicGroupMember> members = (Map<String, ClassicGroupMember>) f.get(g);
@@ -377,10 +379,6 @@ public class Judge {
             }
             if (value == null || value.members().isEmpty()) continue;
             List<String> order = seats.get(name);
-            for (String id : order) // "old deadlines" of the consumer group do not outlive it
-                for (String key : List.of(GroupMetadataManager.groupSessionTimeoutKey(name, id), GroupMetadataManager.groupRebalanceTimeoutKey(name, id),
-                    GroupMetadataManager.consumerGroupJoinKey(name, id), GroupMetadataManager.consumerGroupSyncKey(name, id)))
-                    if (timers.remove(key) != null) kept("old deadlines");
             value.members().sort(Comparator.comparingInt(m -> joining != null && joining.equals(m.groupInstanceId()) ? order.size() : order.contains(m.memberId()) ? order.indexOf(m.memberId()) : order.size()));
             String leader = value.members().get(0).memberId();
             if (!leader.equals(value.leader())) {
@@ -582,6 +580,15 @@ public class Judge {
             skip("first rebalance");
             return;
         }
+        if (first != null && !first.isEmpty() && !first.isInState(ClassicGroupState.STABLE) && inst != null && first.hasStaticMember(inst) && get(a, "topics") != null) {
+            try {
+                var was = ConsumerProtocol.deserializeSubscription(java.nio.ByteBuffer.wrap(first.member(first.staticMemberId(inst)).metadata(first.protocolName().get())));
+                if (Set.copyOf(was.topics()).equals(Set.copyOf(list(a, "topics")))) {
+                    skip("unseen by the leader");
+                    return;
+                }
+            } catch (RuntimeException x) { } // malformed
+        }
         ConsumerGroup g = inst != null && (cmd.equals("beat") || cmd.equals("join")) ? consumer(group) : null;
         if (g != null && g.staticMember(inst) == null && g.members().containsKey(member)) {
             skip("known by its id only");
@@ -696,6 +703,11 @@ public class Judge {
         }
         smooth();
         if (!hold) for (String name : names) look(name);
+        if (!hold) {
+            List<String> l = new ArrayList<>();
+            shard.listGroups(List.of(), List.of(), Long.MAX_VALUE).forEach(x -> l.add(x.groupId() + "/" + x.protocolType() + "/" + x.groupState() + "/" + x.groupType()));
+            out.println("s list " + sorted(l));
+        }
         out.println(".");
         out.flush();
     }
