@@ -15,14 +15,20 @@ func (s *Shard) Describe(name string) *Transaction {
 	if t == nil {
 		return nil
 	}
-	m := s.marking[name]
-	if m == nil || m.of != t || len(m.left) == len(t.Partitions) {
+	if !t.State.preparing() {
+		return t
+	}
+	var left map[id.TopicPartition]struct{} // empty if a record of its end is under way, whose commit would take the place of t
+	if m := s.marking[name]; m != nil && m.of == t {
+		left = m.left
+	}
+	if len(left) == len(t.Partitions) {
 		return t
 	}
 	open := *t
-	open.Partitions = make([]id.TopicPartition, 0, len(m.left))
+	open.Partitions = make([]id.TopicPartition, 0, len(left))
 	for _, tp := range t.Partitions {
-		if _, ok := m.left[tp]; ok {
+		if _, ok := left[tp]; ok {
 			open.Partitions = append(open.Partitions, tp)
 		}
 	}
