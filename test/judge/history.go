@@ -440,9 +440,8 @@ func (h *history) some(list []string) string {
 // uniform is a run of consumer groups with the assignor uniform, and range besides, whose members mostly read the same or mostly do not.
 func (h *history) uniform() {
 	h.groups, h.topics, h.clients, h.sizes = true, []string{"t", "u", "v", "w"}, 3+h.rnd.IntN(6), 8
-	// Only one is asked for by name: which of two is taken that as many ask for is open.
-	asked := h.pick("-", "-", "range", "uniform")
-	h.add("init seed=%d delay=0 max=%d interval=%s assignors=%s", h.rnd.IntN(1_000_000), 5+h.rnd.IntN(8), h.pick("0", "0", "1000"), map[string]string{"-": "uniform", "range": "uniform,range", "uniform": "range,uniform"}[asked])
+	asked := h.pick("-", "-", "range", "uniform", "both") // by name; ruleTie ends runs where it is both
+	h.add("init seed=%d delay=0 max=%d interval=%s assignors=%s", h.rnd.IntN(1_000_000), 5+h.rnd.IntN(8), h.pick("0", "0", "1000"), map[string]string{"-": "uniform", "both": "uniform,range", "range": "uniform,range", "uniform": "range,uniform"}[asked])
 	for _, t := range h.topics {
 		h.topicOf(t, 1+h.rnd.IntN(7))
 	}
@@ -461,7 +460,9 @@ func (h *history) uniform() {
 			reads[c] = h.some(h.topics)
 		}
 		if wants[c] == "" {
-			wants[c] = h.pick("-", asked)
+			if wants[c] = h.pick("-", asked); wants[c] == "both" {
+				wants[c] = h.pick("range", "range", "range", "range", "uniform")
+			}
 		}
 		switch {
 		case h.holding && h.one(6):

@@ -226,6 +226,14 @@ public class Judge {
         return byName.isEmpty() && patterns.values().stream().allMatch(x -> x == n);
     }
 
+    // Kept difference "tie of the assignors"
+    static void tie(ConsumerGroup g) {
+        if (g == null) return;
+        Map<String, Integer> votes = new HashMap<>();
+        g.members().values().forEach(m -> m.serverAssignorName().ifPresent(x -> votes.merge(x, 1, Integer::sum)));
+        if (votes.size() > 1 && new HashSet<>(votes.values()).size() == 1) kept("tie of the assignors");
+    }
+
     static void kept(String rule) { out.println("k " + rule); }
 
     static ClassicGroup classic(String name) {
@@ -702,6 +710,7 @@ public class Judge {
             default -> throw new IllegalArgumentException(cmd);
         }
         smooth();
+        for (String name : names) tie(consumer(name));
         if (!hold) for (String name : names) look(name);
         if (!hold) {
             List<String> l = new ArrayList<>();
