@@ -3,6 +3,8 @@ package judge
 import (
 	"flag"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,5 +106,18 @@ func TestPlanted(t *testing.T) {
 				t.Errorf("%s: %d steps became %d:\n%v", fault, len(bad.steps), len(short.steps), short)
 			}
 		}
+	}
+}
+
+// TestRules: what the Java side keeps or skips has a reason here.
+func TestRules(t *testing.T) {
+	named := regexp.MustCompile(`(?:kept|skip)\("([^"]+)"\)`).FindAllSubmatch(javaSource, -1)
+	for _, m := range named {
+		if !slices.ContainsFunc(rules, func(r rule) bool { return r.name == string(m[1]) }) {
+			t.Errorf("nobody says why: %s", m[1])
+		}
+	}
+	if len(named) < 20 {
+		t.Errorf("only %d kept differences found", len(named))
 	}
 }

@@ -50,43 +50,67 @@ const (
 )
 
 var rules = []rule{
-	{ruleSeats, "Kafka keeps members in a hash table, which decides who leads next. Ours stay in the order in which they came, " +
-		"a static member where it was; Kafka gets a table that does the same."},
-	{ruleNewcomer, "Kafka remembers the last member that came to a new group until the group is new again, and then waits one delay more."},
-	{ruleSync, "When a static member is replaced Kafka goes on waiting for the SyncGroup of the old id, which cannot come. Ours waits for the new id."},
-	{ruleSession, "The session of a static member that was replaced begins when the record of that is committed, and is as long as the new one " +
-		"asked for; in Kafka it began before, and is as long as the old one's until the next Heartbeat."},
+	{ruleSeats, "Kafka keeps members in a hash table, which decides who leads next. Ours stay in the order in which they came, a " +
+		"static member where it was; Kafka gets a table that does the same."},
+	{ruleNewcomer, "Kafka remembers the last member that came to a new group until the group is new again, and then waits one delay " +
+		"more."},
+	{ruleSync, "When a static member is replaced Kafka goes on waiting for the SyncGroup of the old id, which cannot come. Ours waits " +
+		"for the new id."},
+	{ruleSession, "The session of a static member that was replaced begins when the record of that is committed, and is as long as " +
+		"the new one asked for; in Kafka it began before, and is as long as the old one's until the next Heartbeat."},
 	{ruleWaits, "The assignment of a stable group is told when everything before is committed; Kafka tells it at once."},
-	{ruleComing, "A new group of ours waits some ms for those that were given an id and have yet to join with it. Kafka's deadline is put off likewise."},
+	{ruleComing, "A new group of ours waits some ms for those that were given an id and have yet to join with it. Kafka's deadline is " +
+		"put off likewise."},
 	{ruleAnswered, "A request that was overtaken by another of the same member, or whose member was removed, is answered by us " +
-		"(REBALANCE_IN_PROGRESS, UNKNOWN_MEMBER_ID) and forgotten by Kafka. Our answer is left out; if Kafka answers later after all that is a mismatch, unless it says that a record was lost."},
-	{ruleHeld, "Kafka takes a static member's new id back even if the member was answered meanwhile, and fences a member that it has just let in. " +
-		"While the record of a replacement is held back the judge lets nothing else happen: steps are skipped."},
-	{ruleAway, "A static member that is away has given all its partitions back. A new coordinator of Kafka's still gives it a deadline for that."},
-	{ruleOrder, "Members of a consumer group whose deadlines come at the same moment are removed in any order, and on the way the group has " +
-		"different topics. The hash of these is left out, of a step whose lines are the same otherwise."},
-	{ruleLost, "When records of consumer groups are lost Kafka's deadlines stay as the lost decisions left them: a member that left is not watched " +
-		"over any more. Ours come back with the members, and a classic group whose upgrade was lost rebalances. The judge lets nothing happen before a new coordinator begins: steps are skipped."},
-	{ruleTwice, "A static member that comes back before it had a target gets an empty one from Kafka, and the same again if one is computed in that " +
-		"step, which looks at the group as it was before."},
-	{ruleGoesOn, "A group that became classic and has to rebalance says so in its record, by the time 0, and a new coordinator goes on with that. Kafka's is then stable."},
-	{ruleUnsettled, "A group that becomes classic because a static member came back as one rebalances if any member waits for partitions. Kafka makes it stable."},
-	{ruleLoading, "A new coordinator gives classic members of a consumer group their own sessions, and their time to join again. Kafka's gives them those of the consumer protocol."},
-	{ruleNobody, "Where all members of a consumer group are classic, Heartbeat asks them to join again if the group needs an assignment or topics have changed. Kafka waits for somebody who joins."},
+		"(REBALANCE_IN_PROGRESS, UNKNOWN_MEMBER_ID) and forgotten by Kafka. Our answer is left out; if Kafka answers later after all " +
+		"that is a mismatch, unless it says that a record was lost."},
+	{ruleHeld, "Kafka takes a static member's new id back even if the member was answered meanwhile, and fences a member that it has " +
+		"just let in. While the record of a replacement is held back the judge lets nothing else happen: steps are skipped."},
+	{ruleAway, "A static member that is away has given all its partitions back. A new coordinator of Kafka's still gives it a " +
+		"deadline for that."},
+	{ruleOrder, "Members of a consumer group whose deadlines come at the same moment are removed in any order, and on the way the " +
+		"group has different topics. The hash of these is left out, of a step whose lines are the same otherwise."},
+	{ruleLost, "When records of consumer groups are lost Kafka's deadlines stay as the lost decisions left them: a member that left " +
+		"is not watched over any more. Ours come back with the members, and a classic group whose upgrade was lost rebalances. The " +
+		"judge lets nothing happen before a new coordinator begins: steps are skipped."},
+	{ruleTwice, "A static member that comes back before it had a target gets an empty one from Kafka, and the same again if one is " +
+		"computed in that step, which looks at the group as it was before."},
+	{ruleGoesOn, "A group that became classic and has to rebalance says so in its record, by the time 0, and a new coordinator goes " +
+		"on with that. Kafka's is then stable."},
+	{ruleUnsettled, "A group that becomes classic because a static member came back as one rebalances if any member waits for " +
+		"partitions. Kafka makes it stable."},
+	{ruleLoading, "A new coordinator gives classic members of a consumer group their own sessions, and their time to join again. " +
+		"Kafka's gives them those of the consumer protocol."},
+	{ruleNobody, "Where all members of a consumer group are classic, Heartbeat asks them to join again if the group needs an " +
+		"assignment or topics have changed. Kafka waits for somebody who joins."},
 	{ruleNeither, "Who speaks the consumer protocol by now, under the same id, owes neither JoinGroup nor SyncGroup. Kafka fences it."},
-	{ruleUnseen, "An upgrade in the middle of a rebalance, or with partitions that nobody has, begins an epoch. Kafka leaves it at what the classic leader assigned. In the middle of a rebalance the step is skipped, else the run ends."},
-	{ruleRefused, "Kafka sends those that wait in JoinGroup and SyncGroup away before it knows whether a group can be upgraded. The run ends."},
-	{ruleFirst, "Who leads a group that becomes classic is the first in Kafka's table of its members, whose order depends on who else was in it before. Ours takes the order of a new table."},
-	{ruleOld, "The deadlines of the members of a consumer group end when it becomes classic. Kafka's go on, and fence members when it is a consumer group again. They are taken out."},
-	{ruleFirstRebalance, "A group can be upgraded before its first rebalance is over. Kafka throws NoSuchElementException. The step is skipped."},
-	{ruleAssignor, "Kafka's assignors take members and topics in the order of hash tables, ours in order of their ids. Kafka's get them in that order, too."},
-	{ruleSame, "Whether all members read the same is asked of the group with what the sender says now. Kafka asks the group before if nothing else changed, and gives partitions to a member that reads nothing yet. Its assignors are told what ours are."},
-	{ruleKnown, "A member that has an instance id from now on, under its former id, keeps its target. Kafka looks for that by the instance, and gives it nothing until the next epoch. The step is skipped."},
-	{ruleNoPattern, "When a static member with a pattern makes the group classic Kafka writes a tombstone for what the pattern means, even if nobody knows yet, and the same again with those of the group."},
-	{ruleCame, "Topics are looked for again when there are new ones since the last look. Kafka also does if a topic came and went in between. The run ends."},
-	{ruleTie, "Of two assignors that as many ask for ours takes always the same. Kafka goes by two hash tables, which may differ: then each heartbeat begins an epoch. The run ends."},
-	{ruleForgotten, "A classic member with an id that joins an empty consumer group is unknown. Kafka says so, too, and forgets the group until it loads the log again. It does not get to see such a request."},
-	{ruleStumbles, "Kafka throws what is no answer to ConsumerGroupHeartbeat where a classic leader has assigned a partition that is not there, or to two members. The run ends, as it does if a deadline throws IllegalStateException at a group that has moved on."},
+	{ruleUnseen, "An upgrade in the middle of a rebalance, or with partitions that nobody has, begins an epoch. Kafka leaves it at " +
+		"what the classic leader assigned. In the middle of a rebalance the step is skipped, else the run ends."},
+	{ruleRefused, "Kafka sends those that wait in JoinGroup and SyncGroup away before it knows whether a group can be upgraded. The " +
+		"run ends."},
+	{ruleFirst, "Who leads a group that becomes classic is the first in Kafka's table of its members, whose order depends on who else " +
+		"was in it before. Ours takes the order of a new table."},
+	{ruleOld, "The deadlines of the members of a consumer group end when it becomes classic. Kafka's go on, and fence members when it " +
+		"is a consumer group again. They are taken out."},
+	{ruleFirstRebalance, "A group can be upgraded before its first rebalance is over. Kafka throws NoSuchElementException. The step " +
+		"is skipped."},
+	{ruleAssignor, "Kafka's assignors take members and topics in the order of hash tables, ours in order of their ids. Kafka's get " +
+		"them in that order, too."},
+	{ruleSame, "Whether all members read the same is asked of the group with what the sender says now. Kafka asks the group before if " +
+		"nothing else changed, and gives partitions to a member that reads nothing yet. Its assignors are told what ours are."},
+	{ruleKnown, "A member that has an instance id from now on, under its former id, keeps its target. Kafka looks for that by the " +
+		"instance, and gives it nothing until the next epoch. The step is skipped."},
+	{ruleNoPattern, "When a static member with a pattern makes the group classic Kafka writes a tombstone for what the pattern means, " +
+		"even if nobody knows yet, and the same again with those of the group."},
+	{ruleCame, "Topics are looked for again when there are new ones since the last look. Kafka also does if a topic came and went in " +
+		"between. The run ends."},
+	{ruleTie, "Of two assignors that as many ask for ours takes always the same. Kafka goes by two hash tables, which may differ: " +
+		"then each heartbeat begins an epoch. The run ends."},
+	{ruleForgotten, "A classic member with an id that joins an empty consumer group is unknown. Kafka says so, too, and forgets the " +
+		"group until it loads the log again. It does not get to see such a request."},
+	{ruleStumbles, "Kafka throws what is no answer to ConsumerGroupHeartbeat where a classic leader has assigned a partition that is " +
+		"not there, or to two members. The run ends, as it does if a deadline throws IllegalStateException at a group that has moved " +
+		"on."},
 }
 
 // counts says how often each rule was used, how often Kafka answered what: "answer", the request and the error code, and after how many
