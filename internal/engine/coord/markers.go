@@ -120,14 +120,14 @@ func (s *Markers) attempt(j markerJob) {
 	}
 	img := s.o.Replicas.Image()
 	self := s.o.Replicas.Self()
-	var gone, here, unled []id.TopicPartition
+	var gone, here, offsets, unled []id.TopicPartition
 	var remote map[id.BrokerID][]id.TopicPartition
 	for _, tp := range j.m.Partitions {
 		switch leader, exists := leaderOf(img, tp); {
 		case !exists:
 			gone = append(gone, tp)
 		case leader == self && tp.Topic == OffsetsTopic:
-			s.endOffsets(j, tp)
+			offsets = append(offsets, tp)
 		case leader == self:
 			here = append(here, tp)
 		case leader == id.NoBroker || s.o.Remote == nil:
@@ -143,6 +143,9 @@ func (s *Markers) attempt(j markerJob) {
 	s.later(markerJob{j.from, j.m, true}, unled)
 	for broker, partitions := range remote {
 		s.o.Remote.WriteMarkers(broker, j.m, j.from.Epoch(), partitions, func(codes []wire.ErrorCode) { s.outcome(j, partitions, codes) })
+	}
+	for _, tp := range offsets {
+		s.endOffsets(j, tp)
 	}
 	if len(here) > 0 {
 		WriteMarkers(s.o.Replicas, MarkerWrite{ProducerID: j.m.ProducerID, Epoch: j.m.Epoch, Commit: j.m.Commit, Version: j.m.Version,

@@ -388,6 +388,28 @@ func TestRetriesDoNotWaitForEachOther(t *testing.T) {
 	})
 }
 
+// TestOthersAreToldFirst: the leaders of a transaction's other partitions do not have to wait for a disk of this broker.
+func TestOthersAreToldFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newMarkerWorld(t, 2)
+		l := newMemLog(t, 1)
+		w.markers.o.Groups = start(t, l, nil)
+		offsets := id.UUID{2}
+		w.replay(&logrec.TopicRecord{Name: OffsetsTopic, TopicID: offsets},
+			&logrec.PartitionRecord{TopicID: offsets, Replicas: []int32{9}, Isr: []int32{9}, Leader: 1})
+		w.markers.o.Groups.Elected(0, 0)
+		synctest.Wait()
+		gate := make(chan struct{})
+		release := sync.OnceFunc(func() { close(gate) })
+		t.Cleanup(release)
+		l.set(0, func(p *memPartition) { p.slow = gate })
+		w.markers.Send(Origin[*txn.Shard]{w.txns.cells[0]}, txn.Markers{TransactionalID: "b", ProducerID: 8, Epoch: 1, Commit: true, Version: 2,
+			Partitions: []id.TopicPartition{{Topic: OffsetsTopic}, {Topic: "t"}}})
+		w.expect("to 2: b producer=8 epoch=1 commit=true version=2 from=0 [t-0]")
+		release()
+	})
+}
+
 // TestMarkersOfOffsets: what the coordinator of a transaction is told about a partition of __consumer_offsets.
 func TestMarkersOfOffsets(t *testing.T) {
 	loading, away := make(chan struct{}), func(r *Groups, _ *memLog) { r.Resigned(0, id.NoLeaderEpoch) }
