@@ -369,10 +369,10 @@ func checkMemberEpoch(m *consumerMember, epoch int32, has []api.ConsumerGroupHea
 // newUUID makes a member id for clients that leave that to the coordinator.
 func (s *Shard) newUUID() string {
 	for {
-		var b [16]byte
-		binary.BigEndian.PutUint64(b[:8], s.rnd.Uint64())
-		binary.BigEndian.PutUint64(b[8:], s.rnd.Uint64())
-		if u, ok := id.NewUUID(b); ok {
+		var random [16]byte
+		binary.BigEndian.PutUint64(random[:8], s.rnd.Uint64())
+		binary.BigEndian.PutUint64(random[8:], s.rnd.Uint64())
+		if u, ok := id.NewUUID(random); ok {
 			return u.String()
 		}
 	}
