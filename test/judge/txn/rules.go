@@ -34,11 +34,12 @@ var rules = []rule{
 	{ruleHeld, "Kafka says CONCURRENT_TRANSACTIONS while an append for the same transactional id is under way. Ours decides upon what that will be, and " +
 		"waits: Kafka is asked again when the append is done, and then must say and write the same. If the append is lost so is ours."},
 	{ruleWaits, "An answer of ours waits for all records before it, and fails with them; Kafka's only for those of its transactional id."},
-	{ruleTime, "While appends are held no time passes: steps are skipped. (Kafka leaves out who is busy at a tick, ours who is already ended.)"},
+	{ruleTime, "While an append is held there is no tick of timeouts, and no time passes once something waits to be asked again: steps are skipped. " +
+		"(At a tick Kafka leaves out who is busy, ours who is already ended.)"},
 	{ruleLeader, "After NOT_LEADER_OR_FOLLOWER or KAFKA_STORAGE_ERROR nothing happens before the partition is loaded again: Kafka writes no ends any more."},
 	{ruleEnd, "The update time of CompleteCommit and CompleteAbort is when all markers were written; in Kafka when they were sent out."},
 	{ruleUnborn, "A transactional id whose first record is lost is unknown again. Kafka goes on with one that has the epoch -1, and shows it."},
-	{ruleFence, "An abort by the coordinator that is lost leaves the epoch as it was. Without epoch bumps Kafka keeps the next one in memory, which fences the producer."},
+	{ruleFence, "An abort by the coordinator that is lost leaves the epoch as it was. Without epoch bumps Kafka keeps the next one in memory, which fences the producer, and shows it before."},
 	{ruleLetIn, "The end of a transaction of a client without epoch bumps is not repeated by one with: it is fenced. Kafka lets it back in."},
 	{ruleAgain, "InitProducerId that is repeated over a new producer id may be repeated once more. Kafka forgets the former id, and fences the second repetition."},
 	{ruleAssert, "InitProducerId with a former epoch of a producer id whose epochs are exhausted fails an assertion in Kafka (UNKNOWN_SERVER_ERROR). Ours is not asked."},
@@ -143,16 +144,11 @@ func answers(lines []string) (l []string) {
 	return l
 }
 
-// state are the lines that say what it looks like now, without the names whose records are not committed.
+// state are the lines that say what it looks like now: as of the high watermark. How many producer ids there were counts when nothing
+// is held.
 func (r *run) state(lines []string) (l []string) {
 	for _, s := range lines {
-		f := strings.Fields(s)
-		switch {
-		case s[0] == 's' || s[0] == 'm':
-			if !slices.Contains(r.busy, f[1]) {
-				l = append(l, s)
-			}
-		case s[0] == 'n' && !r.holding:
+		if s[0] == 's' || s[0] == 'm' || s[0] == 'n' && !r.holding {
 			l = append(l, s)
 		}
 	}

@@ -24,8 +24,9 @@ type run struct {
 	// What has happened since appends are held, and what Kafka was not asked yet: see ruleHeld.
 	theirs, ours []string
 	deferred     []deferred
-	// nowMs is the time since the start, decidedMs when ours decided last what Kafka was not asked: what is lost is tried again after that.
-	nowMs, decidedMs int
+	// nowMs is the time since the start, loadedMs when the partition was loaded, decidedMs when ours decided last what Kafka was not asked:
+	// what is lost is tried again after that.
+	nowMs, loadedMs, decidedMs int
 }
 
 type deferred struct {
@@ -99,7 +100,8 @@ func (r *run) skips(q request) bool {
 			r.used[ruleLeader]++
 			return true
 		}
-		if len(r.busy) > 0 || r.holding && q.num("ms") >= abortMs {
+		since := r.nowMs - r.loadedMs
+		if len(r.deferred) > 0 || len(r.busy) > 0 && since/abortMs != (since+q.num("ms"))/abortMs || r.holding && q.num("ms") >= abortMs {
 			r.used[ruleTime]++
 			return true
 		}
@@ -185,7 +187,7 @@ func (r *run) step(kafka, moldau side, line string, q request) (theirs, ours []s
 	case "ok":
 		r.failing = false
 	case "reload":
-		r.failing, r.leaving = false, false
+		r.failing, r.leaving, r.loadedMs = false, false, r.nowMs
 	}
 	return theirs, ours, false, err
 }

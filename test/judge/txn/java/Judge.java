@@ -70,7 +70,7 @@ public class Judge {
     static final Set<TopicPartition> gone = new HashSet<>();
     static final Map<String, Integer> drawn = new TreeMap<>();
     static final Map<String, short[]> epochs = new HashMap<>(); // before the decision: the present and the last
-    static final Map<String, Long> prepared = new HashMap<>(); // when a transaction without partitions was prepared, since the load
+    static final Map<String, Long> prepared = new HashMap<>(); // when a transaction without partitions was prepared, and ended in one with that by ours
 
     record Held(List<String> names, Function1<Map<TopicIdPartition, PartitionResponse>, BoxedUnit> done, TopicIdPartition tp) { }
     record Out(PendingCompleteTxnAndMarkerEntry entry, Node to) { }
@@ -296,7 +296,6 @@ public class Judge {
 
     static void elect() {
         loaded = loadedAbort = loadedSweep = now;
-        prepared.clear();
         coordinator.onElection(0, ++epoch);
     }
 
@@ -324,7 +323,7 @@ public class Judge {
         if (a.containsKey("decided")) decided = Math.max(decided, START + num(a, "decided"));
         switch (cmd) {
             case "init" -> {
-                log.clear(); held.clear(); sent.clear(); late.clear(); retries.clear(); gone.clear(); drawn.clear(); epochs.clear();
+                log.clear(); held.clear(); sent.clear(); late.clear(); retries.clear(); gone.clear(); drawn.clear(); epochs.clear(); prepared.clear();
                 now = decided = START; committed = 0; large = -1; hold = false; ids = true; fail = null;
                 level = (short) num(a, "level");
                 if (coordinator == null) build();
@@ -382,6 +381,9 @@ public class Judge {
                 if (a.get("keep").equals("0")) log.subList(committed, log.size()).clear();
                 committed = log.size();
                 fail = null;
+                Set<String> open = new HashSet<>();
+                if (a.get("keep").equals("1")) held.forEach(h -> open.addAll(h.names));
+                prepared.keySet().retainAll(open);
                 coordinator.onResignation(0, Option.apply((Object) epoch));
                 release(Errors.forCode((short) num(a, "code")));
                 drain();
@@ -408,13 +410,19 @@ public class Judge {
 
     static boolean born(String name) { for (var m : all()) if (m.transactionalId().equals(name)) return m.producerEpoch() != -1; return false; }
 
+    /** Kept difference "failed fence": the epoch of a fence shows when its record is committed. */
+    static short shown(String name, short epoch) {
+        for (var m : all()) if (m.transactionalId().equals(name) && m.state() == TransactionState.ONGOING && m.pendingState().equals(Optional.of(TransactionState.PREPARE_ABORT))) return epochs.get(name)[0];
+        return epoch;
+    }
+
     static void look() {
         for (String name : names) {
             var d = coordinator.handleDescribeTransactions(name);
             List<String> l = new ArrayList<>();
             d.topics().forEach(t -> t.partitions().forEach(p -> l.add(t.topic() + "-" + p)));
             if (d.errorCode() != 0 || !born(name)) out.println("s " + name + " " + (d.errorCode() != 0 ? d.errorCode() : Errors.TRANSACTIONAL_ID_NOT_FOUND.code()));
-            else out.println("s " + name + " 0 " + d.transactionState() + " " + d.producerId() + " " + d.producerEpoch() + " " + d.transactionTimeoutMs() + " " + d.transactionStartTimeMs() + " " + show(l));
+            else out.println("s " + name + " 0 " + d.transactionState() + " " + d.producerId() + " " + shown(name, d.producerEpoch()) + " " + d.transactionTimeoutMs() + " " + d.transactionStartTimeMs() + " " + show(l));
         }
         Map<String, List<TopicPartition>> m = new TreeMap<>();
         for (Out o : sent) {
