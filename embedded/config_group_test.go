@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moldau-io/moldau/embedded"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/record"
 	"github.com/moldau-io/moldau/internal/wire"
@@ -23,6 +24,7 @@ var onePartition = map[string]string{"offsets.topic.num.partitions": "1"}
 // groupProofs are the keys of groups and committed offsets.
 func groupProofs() []proof {
 	return []proof{
+		keptBuffers(static, ""), keptBuffers(broker, "1"), keptBuffers(cluster, ""),
 		staticProof("group.initial.rebalance.delay.ms", "200", onePartition, func(w *world) {
 			w.coordinator()
 			start := time.Now()
@@ -155,6 +157,42 @@ func (w *world) coordinator() {
 		w.call(5, &api.OffsetFetchRequest{GroupID: "g", Topics: []api.OffsetFetchRequestTopic{{Name: "t", PartitionIndexes: []int32{0}}}}, &a)
 		return differs(a.ErrorCode.Name(), "NONE")
 	})
+}
+
+// keptBuffers: the memory of a batch is kept for the next one up to a bound, which by default is about 1 MiB.
+func keptBuffers(how, resource string) proof {
+	const key, bound = "group.coordinator.cached.buffer.max.bytes", "524288"
+	return proof{key: key, how: how, see: func(t *testing.T) {
+		opts := []embedded.Option{embedded.WithMetrics(), embedded.With("offsets.topic.num.partitions", "1"), embedded.With("offset.metadata.max.bytes", "30000")}
+		if how == static {
+			opts = append(opts, embedded.With(key, bound))
+		}
+		w := newWorld(t, opts...)
+		w.coordinator()
+		note := strings.Repeat("n", 30000)
+		var p []api.OffsetCommitRequestTopicPartition
+		for range 25 {
+			p = append(p, api.OffsetCommitRequestTopicPartition{CommittedLeaderEpoch: -1, CommittedMetadata: &note})
+		}
+		keeps := func(want bool) {
+			w.eventually(func() string {
+				var a api.OffsetCommitResponse
+				w.call(7, &api.OffsetCommitRequest{GroupID: "g", GenerationIDOrMemberEpoch: -1, Topics: []api.OffsetCommitRequestTopic{{Name: "t", Partitions: p}}}, &a)
+				w.want(a.Topics[0].Partitions[0].ErrorCode, wire.ErrNone)
+				kept := !strings.Contains(scrape(t, w.n), groupFigures+"batch_buffer_cache_size_bytes 0\n")
+				return differs(fmt.Sprint(kept), fmt.Sprint(want))
+			})
+		}
+		if how == static {
+			keeps(false)
+			return
+		}
+		keeps(true)
+		w.alter(4, resource, key, bound)
+		keeps(false)
+		w.alter(4, resource, key, "")
+		keeps(true)
+	}}
 }
 
 // join enters a group as a version that needs no member id first.
