@@ -165,7 +165,6 @@ func (o *ours) step(q request) {
 		}
 		o.ask(q, 5, func(t group.Turn) shard.Result { return o.s.SyncGroup(t, r) })
 	case "topic":
-		o.advance(o.now)
 		o.change(q.args["name"], int32(q.num("n")))
 	case "beat":
 		r := api.NewConsumerGroupHeartbeatRequest()

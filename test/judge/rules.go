@@ -44,6 +44,7 @@ const (
 	ruleKnown          = "known by its id only"
 	ruleNoPattern      = "pattern without a meaning"
 	ruleCame           = "came and went"
+	ruleBegun          = "topics as they were"
 	ruleTie            = "tie of the assignors"
 	ruleForgotten      = "forgotten group"
 	ruleStumbles       = "kafka stumbles"
@@ -104,6 +105,8 @@ var rules = []rule{
 		"even if nobody knows yet, and the same again with those of the group."},
 	{ruleCame, "Topics are looked for again when there are new ones since the last look. Kafka also does if a topic came and went in " +
 		"between. The run ends."},
+	{ruleBegun, "A look at all topics for patterns sees those that there were when it began, Kafka's those when it runs. Kafka's gets " +
+		"ours; what has come since is new to the next look."},
 	{ruleTie, "Of two assignors that as many ask for ours takes always the same. Kafka goes by two hash tables, which may differ: " +
 		"then each heartbeat begins an epoch. The run ends."},
 	{ruleForgotten, "A classic member with an id that joins an empty consumer group is unknown. Kafka says so, too, and forgets the " +
@@ -211,12 +214,14 @@ func (r *run) compare(cmd string, theirs, ours []string) (onlyTheirs, onlyOurs [
 		}
 		return again
 	})
-	same := r.deleted && len(onlyTheirs) > 0 && len(onlyOurs) == 0
-	for _, l := range onlyTheirs {
-		f := strings.Fields(l)
-		same = same && len(f) > 2 && strings.HasPrefix(f[1], "0010") && r.patterns[f[1]] == meaning.FindString(l)
+	same, looks := r.deleted, 0
+	for _, l := range onlyTheirs { // and what follows from a look
+		if f := strings.Fields(l); len(f) > 2 && strings.HasPrefix(f[1], "0010") {
+			looks++
+			same = same && r.patterns[f[1]] == meaning.FindString(l)
+		}
 	}
-	if same {
+	if same && looks > 0 && !slices.ContainsFunc(ours, func(l string) bool { return strings.HasPrefix(l, "@") && strings.Contains(l, " 0010") }) {
 		r.used[ruleCame]++
 		return nil, nil, true
 	}

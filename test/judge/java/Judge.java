@@ -97,10 +97,16 @@ public class Judge {
     /** Tasks run when the judge lets time go on, be it for no time at all. */
     static final class Tasks implements CoordinatorExecutor<CoordinatorRecord> {
         public <R> boolean schedule(String key, TaskRunnable<R> task, TaskOperation<CoordinatorRecord, R> op) {
+            MetadataImage begun = image;
             return tasks.putIfAbsent(key, () -> {
                 R result = null;
                 Throwable failed = null;
-                try { result = task.run(); } catch (Throwable x) { failed = x; }
+                if (image != begun) kept("topics as they were");
+                try {
+                    field(manager, "metadataImage").set(manager, new KRaftCoordinatorMetadataImage(begun));
+                    result = task.run();
+                    field(manager, "metadataImage").set(manager, new KRaftCoordinatorMetadataImage(image));
+                } catch (Throwable x) { failed = x; }
                 take(op.onComplete(result, failed), r -> { }, x -> { });
             }) == null;
         }
@@ -635,7 +641,6 @@ public class Judge {
                     classic(group) != null && classic(group).isInState(ClassicGroupState.STABLE));
             }
             case "topic" -> {
-                advance(now); // tasks look at topics when they run, ours when they are begun
                 String name = a.get("name");
                 TopicImage t0 = image.topics().getTopic(name);
                 List<ApiMessage> l = new ArrayList<>();
