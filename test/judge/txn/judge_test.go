@@ -75,7 +75,7 @@ func one(t *testing.T, kafka, moldau side, steps []string, used counts) (done in
 
 // TestPlanted sets ours against ours with a fault, which must be noticed and shortened, and without one.
 func TestPlanted(t *testing.T) {
-	for _, fault := range []string{"", "timeout", "expiry", "tick", "version", "epoch", "loss", "marker", "filter"} {
+	for _, fault := range []string{"", "timeout", "expiry", "tick", "version", "epoch", "loss", "marker", "early", "filter"} {
 		var bad *mismatch
 		var err error
 		for seed := uint64(1); seed <= 60 && bad == nil; seed++ {

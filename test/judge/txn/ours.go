@@ -224,6 +224,12 @@ func (o *ours) take(t shard.Ticket, res shard.Result) {
 		lines = lines[:1] // of an end without markers Kafka takes the second step when the first is done
 	}
 	o.out = append(o.out, lines...)
+	if o.fault == "early" {
+		for _, m := range res.Messages {
+			o.send(m.(core.Markers))
+		}
+		res.Messages = nil
+	}
 	if res.Reply != nil || len(res.Messages) > 0 {
 		o.pending = append(o.pending, op{t, res.Reply, res.Messages, len(o.log)})
 	}

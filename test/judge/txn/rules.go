@@ -115,13 +115,19 @@ func (r *run) failed(theirs, ours []string, late map[string]bool, lost bool) ([]
 		case !waited.MatchString(l):
 			return false
 		}
-		if !late[f[1]] {
+		if late[f[1]] {
+			delete(late, f[1])
+		} else {
 			r.used[ruleWaits]++
 			failed[f[1]] = true
 		}
 		return true
 	})
-	return slices.DeleteFunc(theirs, func(l string) bool { f := strings.Fields(l); return f[0] == "a" && failed[f[1]] }), ours
+	theirs = slices.DeleteFunc(theirs, func(l string) bool { f := strings.Fields(l); return f[0] == "a" && failed[f[1]] })
+	for t := range late {
+		theirs = append(theirs, "a "+t+" fails")
+	}
+	return theirs, ours
 }
 
 // events are the lines that say what happened.

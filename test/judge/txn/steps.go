@@ -40,7 +40,7 @@ func history(seed uint64) []string {
 	one := func(in int) bool { return rnd.IntN(in) == 0 }
 	level := 2
 	if one(3) {
-		level = rnd.IntN(3)
+		level = rnd.IntN(2)
 	}
 	calm, losses := 1+rnd.IntN(8), one(2) // calm clients do mostly what is right
 	steps := []string{fmt.Sprintf("init level=%d", level)}
@@ -105,6 +105,8 @@ func history(seed uint64) []string {
 			}
 			if one(2) && calm > 1 || one(2) {
 				who = "p=-1 e=-1"
+			} else if one(4) {
+				who = fmt.Sprintf("p=~%d e=~%d%s", c, c, pick("", "", "-1"))
 			}
 			flags := "twopc=0 keep=0"
 			if one(30 * calm) {
