@@ -42,7 +42,7 @@ const (
 	ruleAssignor       = "order of the assignor"
 	ruleSame           = "read the same"
 	ruleKnown          = "known by its id only"
-	ruleNoPattern      = "pattern without a meaning"
+	ruleForgets        = "pattern forgotten twice"
 	ruleCame           = "came and went"
 	ruleBegun          = "topics as they were"
 	ruleTie            = "tie of the assignors"
@@ -101,8 +101,8 @@ var rules = []rule{
 		"nothing else changed, and gives partitions to a member that reads nothing yet. Its assignors are told what ours are."},
 	{ruleKnown, "A member that has an instance id from now on, under its former id, keeps its target. Kafka looks for that by the " +
 		"instance, and gives it nothing until the next epoch. The step is skipped."},
-	{ruleNoPattern, "When a static member with a pattern makes the group classic Kafka writes a tombstone for what the pattern means, " +
-		"even if nobody knows yet, and the same again with those of the group."},
+	{ruleForgets, "When a static member with a pattern makes the group classic Kafka writes the tombstone for what the pattern means twice: for " +
+		"the member and for the group."},
 	{ruleCame, "Topics are looked for again when there are new ones since the last look. Kafka also does if a topic came and went in " +
 		"between. The run ends."},
 	{ruleBegun, "A look at all topics for patterns sees those that there were when it began, Kafka's those when it runs. Kafka's gets " +
@@ -208,8 +208,8 @@ func (r *run) compare(cmd string, theirs, ours []string) (onlyTheirs, onlyOurs [
 		if again {
 			r.used[ruleTwice]++
 		}
-		if len(f) == 3 && strings.HasPrefix(f[1], "0010") && f[2] == "nil" && (slices.Contains(ours, l) || r.patterns[f[1]] == "") {
-			r.used[ruleNoPattern]++
+		if len(f) == 3 && strings.HasPrefix(f[1], "0010") && f[2] == "nil" && slices.Contains(ours, l) {
+			r.used[ruleForgets]++
 			again = true
 		}
 		return again

@@ -19,7 +19,7 @@ type run struct {
 	done    int              // steps
 
 	forgotten map[string]bool   // tickets, see ruleAnswered
-	patterns  map[string]string // what patterns mean, by the keys of the records that say so, see ruleNoPattern
+	patterns  map[string]string // what patterns mean, by the keys of the records that say so, see ruleCame
 	deleted   bool              // a topic
 }
 

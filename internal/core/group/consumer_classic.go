@@ -128,10 +128,11 @@ func (s *Shard) joinAndStay(t Turn, d *consumerStep, m, updated *consumerMember,
 // one again.
 func (s *Shard) joinAndDowngrade(t Turn, d *consumerStep, m, updated, replaced *consumerMember, sub *logrec.ConsumerProtocolSubscription) *refusal {
 	before := s.groups[d.g.name].consumer
+	joined := d.g.clone() // with the member in the place of the other, but what it says
 	if !updated.sameMetadata(m) {
 		d.add(consumerMemberRecord(d.g.name, updated))
 	}
-	changed, _, no := s.consumerPattern(d, before, m, updated)
+	changed, _, no := s.consumerPattern(d, joined, m, updated)
 	if no != nil {
 		return no
 	}
