@@ -3,11 +3,14 @@ package txn
 import (
 	"encoding/hex"
 	"errors"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/core/shard"
 )
 
 // unhex reads bytes that are written down in groups; "-" is none.
@@ -116,5 +119,34 @@ func TestRecordsRead(t *testing.T) {
 				t.Errorf("the transaction is\n%+v\nwant\n%+v", got, c.want)
 			}
 		})
+	}
+}
+
+// TestTimesOfOthers: whatever time a log says a transaction began at, no deadline comes up for ever.
+func TestTimesOfOthers(t *testing.T) {
+	for _, start := range []int64{math.MinInt64, -2, -1, 0, 1 << 45, 1 << 53, math.MaxInt64/1_000_000 + 1_700_000_000_000, math.MaxInt64 - 1000, math.MaxInt64} {
+		w := newWorld(t, 2)
+		w.carry(shard.NoTicket, shard.Result{Records: []shard.Record{transactionRecord("a", &Transaction{ProducerID: 7, PreviousProducerID: 7,
+			NextProducerID: id.NoProducer, LastEpoch: id.NoProducerEpoch, State: Ongoing, StartMs: start, TimeoutMs: 60_000,
+			Partitions: []id.TopicPartition{{Topic: "t"}}}, w.level)}})
+		w.settle()
+		w.move(len(w.log))
+		w.now = w.now.Add(24 * time.Hour)
+		for n := 0; ; n++ {
+			res, ok := w.s.Expire(w.now)
+			if !ok {
+				break
+			}
+			if n > 100 {
+				t.Fatalf("began at %d: deadlines without end", start)
+			}
+			w.carry(shard.NoTicket, res)
+			w.settle()
+		}
+		// The timeout of one that began at the end of time is a negative number, in Apache Kafka as well.
+		over := start < w.now.UnixMilli() || start > math.MaxInt64-60_000
+		if got := w.s.txns["a"].State; (got != Ongoing) != over {
+			t.Errorf("began at %d: %v after a day", start, got)
+		}
 	}
 }

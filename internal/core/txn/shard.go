@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -213,7 +214,7 @@ func (s *Shard) arm(name string, t *Transaction) {
 		at = s.now.Add(time.Nanosecond) // an attempt that failed waits for the next tick
 	}
 	if tick := s.cfg.AbortInterval; tick > 0 {
-		after := at.Sub(s.epoch)
+		after := min(at.Sub(s.epoch), math.MaxInt64-tick) // a time that no tick can be for, in a log of others
 		at = s.epoch.Add((after + tick - 1) / tick * tick)
 	}
 	s.timers.Set(key, at, struct{}{})
