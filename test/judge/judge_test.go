@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/seed"
+	"github.com/moldau-io/moldau/test/judge/pair"
 )
 
 var (
@@ -25,7 +26,7 @@ func TestJudge(t *testing.T) {
 	if !*sideBySide {
 		t.Skip("starts Apache Kafka: run with -kafka")
 	}
-	jars, why := findJars()
+	jars, why := pair.ClassPath()
 	if why != "" {
 		t.Skip(why)
 	}
@@ -34,7 +35,7 @@ func TestJudge(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := kafka.stop(); err != nil {
+		if err := kafka.Stop(); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -88,7 +89,7 @@ func one(t *testing.T, kafka, moldau side, steps []string, used counts) (done in
 // TestPlanted sets ours against ours with a fault, which must be noticed and shortened, and without one.
 func TestPlanted(t *testing.T) {
 	for _, fault := range []string{"", "session", "delay", "size", "retention", "loss", "interval", "consumer session", "policy", "assignor", "refresh"} {
-		var bad *mismatch
+		var bad *pair.Mismatch
 		var err error
 		for seed := uint64(1); seed <= 100 && bad == nil; seed++ {
 			if _, bad, err = judge(&ours{}, &ours{fault: fault}, newHistory(modeOf(seed), seed), counts{}); err != nil {
@@ -102,8 +103,8 @@ func TestPlanted(t *testing.T) {
 			t.Errorf("nobody noticed that %s is wrong", fault)
 		case fault != "":
 			short := shorten(&ours{}, &ours{fault: fault}, bad, time.Minute)
-			if len(short.steps) > 12 || len(short.steps) > len(bad.steps) {
-				t.Errorf("%s: %d steps became %d:\n%v", fault, len(bad.steps), len(short.steps), short)
+			if len(short.Steps) > 12 || len(short.Steps) > len(bad.Steps) {
+				t.Errorf("%s: %d steps became %d:\n%v", fault, len(bad.Steps), len(short.Steps), short)
 			}
 		}
 	}

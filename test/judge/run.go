@@ -1,11 +1,12 @@
 package judge
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/moldau-io/moldau/test/judge/pair"
 )
 
 // run is one history on both sides.
@@ -23,23 +24,11 @@ type run struct {
 	deleted   bool              // a topic
 }
 
-// mismatch is where the two sides differ.
-type mismatch struct {
-	steps            []string // until then
-	line             string   // the last, with ids
-	ofTheirs, ofOurs []string // what only one has
-}
-
-func (m *mismatch) String() string {
-	return fmt.Sprintf("%s\n---- the last was\n%s\n---- only Kafka\n%s\n---- only ours\n%s",
-		strings.Join(m.steps, "\n"), m.line, strings.Join(m.ofTheirs, "\n"), strings.Join(m.ofOurs, "\n"))
-}
-
 // trace gets each step with what Kafka said, if it is set.
 var trace func(format string, args ...any)
 
 // judge runs steps until the end or the first mismatch. Kafka goes first: the ids that it makes are ours too.
-func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mismatch, err error) {
+func judge(kafka, moldau side, steps []string, used counts) (done int, bad *pair.Mismatch, err error) {
 	r := &run{used: used, known: map[string]bool{}, clients: map[asker]told{}, askers: map[string]asker{}, forgotten: map[string]bool{}, patterns: map[string]string{}}
 	var patterns map[string]string // when the hold began
 	holding, replacing, lost, beats := false, false, false, false
@@ -120,29 +109,19 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mism
 			break
 		}
 		if len(a)+len(b) > 0 {
-			return r.done, &mismatch{steps[:i+1], line, a, b}, nil
+			return r.done, &pair.Mismatch{Steps: steps[:i+1], Line: line, Theirs: a, Ours: b}, nil
 		}
 		r.learn(theirs)
 	}
 	return r.done, nil, nil
 }
 
-// shorten takes out steps, many at once and then fewer, as long as there is a mismatch without them, and stops when the time is over.
-func shorten(kafka, moldau side, bad *mismatch, limit time.Duration) *mismatch {
-	end := time.Now().Add(limit)
-	for n := len(bad.steps) / 2; n > 0; n /= 2 {
-		for at := len(bad.steps) - n; at > 0; at -= n {
-			if time.Now().After(end) {
-				return bad
-			}
-			if at+n > len(bad.steps) {
-				continue
-			}
-			fewer := slices.Delete(slices.Clone(bad.steps), at, at+n)
-			if _, less, err := judge(kafka, moldau, fewer, counts{}); err == nil && less != nil {
-				bad = less
-			}
+// shorten looks for fewer steps that end in a mismatch, until the time is over.
+func shorten(kafka, moldau side, bad *pair.Mismatch, limit time.Duration) *pair.Mismatch {
+	return pair.Shorten(bad, limit, func(steps []string) *pair.Mismatch {
+		if _, less, err := judge(kafka, moldau, steps, counts{}); err == nil {
+			return less
 		}
-	}
-	return bad
+		return nil
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/seed"
+	"github.com/moldau-io/moldau/test/judge/pair"
 )
 
 var (
@@ -22,7 +23,7 @@ func TestJudge(t *testing.T) {
 	if !*sideBySide {
 		t.Skip("starts Apache Kafka: run with -kafka")
 	}
-	jars, why := findJars()
+	jars, why := pair.ClassPath()
 	if why != "" {
 		t.Skip(why)
 	}
@@ -31,7 +32,7 @@ func TestJudge(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := kafka.stop(); err != nil {
+		if err := kafka.Stop(); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -76,7 +77,7 @@ func one(t *testing.T, kafka, moldau side, steps []string, used counts) (done in
 // TestPlanted sets ours against ours with a fault, which must be noticed and shortened, and without one.
 func TestPlanted(t *testing.T) {
 	for _, fault := range []string{"", "timeout", "expiry", "tick", "version", "epoch", "loss", "marker", "early", "filter"} {
-		var bad *mismatch
+		var bad *pair.Mismatch
 		var err error
 		for seed := uint64(1); seed <= 60 && bad == nil; seed++ {
 			if _, bad, err = judge(&ours{}, &ours{fault: fault}, history(seed), counts{}); err != nil {
@@ -90,8 +91,8 @@ func TestPlanted(t *testing.T) {
 			t.Errorf("nobody noticed that %s is wrong", fault)
 		case fault != "":
 			short := shorten(&ours{}, &ours{fault: fault}, bad, time.Minute)
-			if len(short.steps) > 12 || len(short.steps) > len(bad.steps) {
-				t.Errorf("%s: %d steps became %d:\n%v", fault, len(bad.steps), len(short.steps), short)
+			if len(short.Steps) > 12 || len(short.Steps) > len(bad.Steps) {
+				t.Errorf("%s: %d steps became %d:\n%v", fault, len(bad.Steps), len(short.Steps), short)
 			}
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/moldau-io/moldau/test/judge/pair"
 )
 
 // run is one history on both sides.
@@ -34,28 +36,8 @@ type deferred struct {
 	q    request
 }
 
-// mismatch is where the two sides differ.
-type mismatch struct {
-	steps            []string // until then
-	line             string   // the last, with ids
-	ofTheirs, ofOurs []string // what only one has
-}
-
-func (m *mismatch) String() string {
-	return fmt.Sprintf("%s\n---- the last was\n%s\n---- only Kafka\n%s\n---- only ours\n%s",
-		strings.Join(m.steps, "\n"), m.line, some(m.ofTheirs), some(m.ofOurs))
-}
-
-func some(lines []string) string {
-	const most = 12
-	if len(lines) > most {
-		lines = append(slices.Clone(lines[:most]), "and more")
-	}
-	return strings.Join(lines, "\n")
-}
-
 // judge runs steps until the end or the first mismatch. Kafka goes first.
-func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mismatch, err error) {
+func judge(kafka, moldau side, steps []string, used counts) (done int, bad *pair.Mismatch, err error) {
 	r := &run{used: used, clients: map[int]told{}, former: map[int]told{}, askers: map[string]int{}}
 	for i, step := range steps {
 		line, q := r.resolve(step)
@@ -74,7 +56,7 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *mism
 		}
 		r.done++
 		if a, b := r.compare(q, theirs, ours); len(a)+len(b) > 0 {
-			return r.done, &mismatch{steps[:i+1], line, a, b}, nil
+			return r.done, &pair.Mismatch{Steps: steps[:i+1], Line: line, Theirs: a, Ours: b}, nil
 		}
 	}
 	return r.done, nil, nil
@@ -202,22 +184,12 @@ func firstWords(s string, n int) string {
 	return strings.Join(f[:min(n, len(f))], " ")
 }
 
-// shorten takes out steps, many at once and then fewer, as long as there is a mismatch without them, and stops when the time is over.
-func shorten(kafka, moldau side, bad *mismatch, limit time.Duration) *mismatch {
-	end := time.Now().Add(limit)
-	for n := len(bad.steps) / 2; n > 0; n /= 2 {
-		for at := len(bad.steps) - n; at > 0; at -= n {
-			if time.Now().After(end) {
-				return bad
-			}
-			if at+n > len(bad.steps) {
-				continue
-			}
-			fewer := slices.Delete(slices.Clone(bad.steps), at, at+n)
-			if _, less, err := judge(kafka, moldau, fewer, counts{}); err == nil && less != nil {
-				bad = less
-			}
+// shorten looks for fewer steps that end in a mismatch, until the time is over.
+func shorten(kafka, moldau side, bad *pair.Mismatch, limit time.Duration) *pair.Mismatch {
+	return pair.Shorten(bad, limit, func(steps []string) *pair.Mismatch {
+		if _, less, err := judge(kafka, moldau, steps, counts{}); err == nil {
+			return less
 		}
-	}
-	return bad
+		return nil
+	})
 }
