@@ -2,10 +2,8 @@ package judge
 
 import (
 	"flag"
-	"os"
 	"regexp"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,108 +11,60 @@ import (
 	"github.com/moldau-io/moldau/test/judge/pair"
 )
 
-var (
-	sideBySide = flag.Bool("kafka", false, "start Apache Kafka's coordinator and compare")
-	stepCount  = flag.Int("steps", 20_000, "how many steps")
-	firstSeed  = flag.Uint64("seed", 0, "of the first run; 0: what MOLDAU_SEED says")
-	only       = flag.String("mode", "", "of all runs: classic, consumer, migration, uniform or patterns; else the seed says")
-	script     = flag.String("script", "", "run the steps in this file instead")
-)
+var only = flag.String("mode", "", "of all runs: classic, consumer, migration, uniform or patterns; else the seed says")
 
-// TestJudge compares run after run. The seed of a run repeats it: -seed S -steps 1.
+// TestJudge compares run after run.
 func TestJudge(t *testing.T) {
-	if !*sideBySide {
-		t.Skip("starts Apache Kafka: run with -kafka")
-	}
-	jars, why := pair.ClassPath()
-	if why != "" {
-		t.Skip(why)
-	}
-	kafka, err := startKafka(t.TempDir(), jars)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := kafka.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
-	used := counts{}
-	if *script != "" {
-		text, err := os.ReadFile(*script)
+	kafka := startKafka(t)
+	used := pair.Counts{}
+	one := func(steps []string) (done int, ok bool) {
+		done, bad, err := judge(kafka, &ours{}, steps, used)
 		if err != nil {
 			t.Fatal(err)
 		}
+		if trace = nil; bad != nil {
+			t.Errorf("mismatch after\n%v", shorten(kafka, &ours{}, bad, pair.ShortenTime))
+		}
+		return done, bad == nil
+	}
+	if steps, ok := pair.Script(t); ok {
 		trace = t.Logf
-		one(t, kafka, &ours{}, strings.Split(strings.TrimSpace(string(text)), "\n"), used)
-		t.Logf("rules and answers:%v", used)
-		return
-	}
-	if _, ok := modeNamed(*only); !ok && *only != "" {
-		t.Fatalf("there is no mode %q", *only)
-	}
-	from := *firstSeed
-	if from == 0 {
-		from = seed.Of(t) % 1_000_000_000
-	}
-	t.Logf("seeds from %d", from)
-	runs, done, failed := 0, 0, 0
-	for ; done < *stepCount && failed < 3; from++ {
+		one(steps)
+	} else {
 		m, named := modeNamed(*only)
-		if !named {
-			m = modeOf(from)
+		if !named && *only != "" {
+			t.Fatalf("there is no mode %q", *only)
 		}
-		n, ok := one(t, kafka, &ours{}, newHistory(m, from), used)
-		if !ok {
-			failed++
-			t.Logf("that was -mode %s -seed %d", m.name, from)
-		}
-		runs, done = runs+1, done+n
+		pair.Runs(t, seed.Of(t), func(seed uint64) (int, bool) {
+			if !named {
+				m = modeOf(seed)
+			}
+			done, ok := one(newHistory(m, seed))
+			if !ok {
+				t.Logf("that was -mode %s", m.name)
+			}
+			return done, ok
+		})
 	}
-	t.Logf("%d runs, %d steps; rules and answers:%v", runs, done, used)
-}
-
-func one(t *testing.T, kafka, moldau side, steps []string, used counts) (done int, ok bool) {
-	t.Helper()
-	done, bad, err := judge(kafka, moldau, steps, used)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if trace = nil; bad != nil {
-		t.Errorf("mismatch after\n%v", shorten(kafka, moldau, bad, 10*time.Second))
-	}
-	return done, bad == nil
+	t.Logf("rules and answers:%s", used.Text(rules, kinds...))
 }
 
 // TestPlanted sets ours against ours with a fault, which must be noticed and shortened, and without one.
 func TestPlanted(t *testing.T) {
-	for _, fault := range []string{"", "session", "delay", "size", "retention", "loss", "interval", "consumer session", "policy", "assignor", "refresh"} {
-		var bad *pair.Mismatch
-		var err error
-		for seed := uint64(1); seed <= 100 && bad == nil; seed++ {
-			if _, bad, err = judge(&ours{}, &ours{fault: fault}, newHistory(modeOf(seed), seed), counts{}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		switch {
-		case fault == "" && bad != nil:
-			t.Errorf("the same against the same:\n%v", bad)
-		case fault != "" && bad == nil:
-			t.Errorf("nobody noticed that %s is wrong", fault)
-		case fault != "":
-			short := shorten(&ours{}, &ours{fault: fault}, bad, time.Minute)
-			if len(short.Steps) > 12 || len(short.Steps) > len(bad.Steps) {
-				t.Errorf("%s: %d steps became %d:\n%v", fault, len(bad.Steps), len(short.Steps), short)
-			}
-		}
-	}
+	faults := []string{"session", "delay", "size", "retention", "loss", "interval", "consumer session", "policy", "assignor", "refresh"}
+	pair.Planted(t, faults, 100, func(fault string, seed uint64) (*pair.Mismatch, error) {
+		_, bad, err := judge(&ours{}, &ours{fault: fault}, newHistory(modeOf(seed), seed), pair.Counts{})
+		return bad, err
+	}, func(fault string, bad *pair.Mismatch) *pair.Mismatch {
+		return shorten(&ours{}, &ours{fault: fault}, bad, time.Minute)
+	})
 }
 
 // TestRules: what the Java side keeps or skips has a reason here.
 func TestRules(t *testing.T) {
 	named := regexp.MustCompile(`(?:kept|skip)\("([^"]+)"\)`).FindAllSubmatch(javaSource, -1)
 	for _, m := range named {
-		if !slices.ContainsFunc(rules, func(r rule) bool { return r.name == string(m[1]) }) {
+		if !slices.ContainsFunc(rules, func(r pair.Rule) bool { return r.Name == string(m[1]) }) {
 			t.Errorf("nobody says why: %s", m[1])
 		}
 	}

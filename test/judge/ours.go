@@ -15,12 +15,13 @@ import (
 	"github.com/moldau-io/moldau/internal/wire"
 	"github.com/moldau-io/moldau/internal/wire/api"
 	"github.com/moldau-io/moldau/internal/wire/logrec"
+	"github.com/moldau-io/moldau/test/judge/pair"
 )
 
 // side is one of the two coordinators.
 type side interface {
 	// do runs a step and says what came of it, as java/Judge.java does. ids are the random bytes of member ids that the other side made.
-	do(line string, q request, ids []string) ([]string, error)
+	do(line string, q pair.Request, ids []string) ([]string, error)
 }
 
 var start = time.UnixMilli(1_700_000_000_000)
@@ -69,27 +70,27 @@ func (s *source) Uint64() uint64 {
 	return n
 }
 
-func (o *ours) do(_ string, q request, ids []string) ([]string, error) {
+func (o *ours) do(_ string, q pair.Request, ids []string) ([]string, error) {
 	o.out = nil
-	if q.cmd == "init" {
+	if q.Cmd == "init" {
 		*o = ours{fault: o.fault, now: start, cfg: group.DefaultConfig(), waiting: map[shard.Ticket]bool{}, made: map[string]int{}}
 		o.cfg.MinSessionTimeout, o.cfg.OffsetsRetention = 0, 5*time.Minute
-		o.cfg.InitialRebalanceDelay = time.Duration(q.num("delay")) * time.Millisecond
-		o.cfg.MaxSize = q.num("max")
-		o.cfg.Consumer.MaxSize, o.cfg.Consumer.Assignors = o.cfg.MaxSize, q.list("assignors")
+		o.cfg.InitialRebalanceDelay = time.Duration(q.Num("delay")) * time.Millisecond
+		o.cfg.MaxSize = q.Num("max")
+		o.cfg.Consumer.MaxSize, o.cfg.Consumer.Assignors = o.cfg.MaxSize, q.List("assignors")
 		if o.cfg.Consumer.Assignors == nil {
 			o.cfg.Consumer.Assignors = []string{"range"}
 		}
-		o.cfg.Consumer.AssignmentInterval = time.Duration(q.num("interval")) * time.Millisecond
+		o.cfg.Consumer.AssignmentInterval = time.Duration(q.Num("interval")) * time.Millisecond
 		o.cfg.Consumer.Upgrade, o.cfg.Consumer.Downgrade = true, true
-		if policy := q.text("policy"); policy != "" {
+		if policy := q.Text("policy"); policy != "" {
 			o.cfg.Consumer.Upgrade = policy == "bidirectional" || policy == "upgrade"
 			o.cfg.Consumer.Downgrade = policy == "bidirectional" || policy == "downgrade"
 		}
 		o.image = image.Empty()
 		o.image.Provenance.Offset = 100 // there are records before the first topic
-		if q.get("refresh") != nil {
-			o.cfg.Consumer.RegexRefreshInterval = time.Duration(q.num("refresh")) * time.Millisecond
+		if q.Get("refresh") != nil {
+			o.cfg.Consumer.RegexRefreshInterval = time.Duration(q.Num("refresh")) * time.Millisecond
 		}
 		switch o.fault {
 		case "refresh":
@@ -111,7 +112,7 @@ func (o *ours) do(_ string, q request, ids []string) ([]string, error) {
 		case "retention":
 			o.cfg.OffsetsRetention += 10 * time.Minute
 		}
-		o.src = &source{own: rand.NewPCG(uint64(q.num("seed")), 1)}
+		o.src = &source{own: rand.NewPCG(uint64(q.Num("seed")), 1)}
 		o.load()
 	}
 	o.src.queue, o.src.made = nil, nil
@@ -140,38 +141,38 @@ func (o *ours) do(_ string, q request, ids []string) ([]string, error) {
 	return o.out, nil
 }
 
-func (o *ours) step(q request) {
-	name, member, inst := q.args["group"], q.text("member"), q.get("inst")
-	switch q.cmd {
+func (o *ours) step(q pair.Request) {
+	name, member, inst := q.Args["group"], q.Text("member"), q.Get("inst")
+	switch q.Cmd {
 	case "join":
 		r := api.NewJoinGroupRequest()
-		r.GroupID, r.MemberID, r.GroupInstanceID, r.ProtocolType = name, member, inst, q.text("type")
-		r.SessionTimeoutMs, r.RebalanceTimeoutMs = int32(q.num("session")), int32(q.num("rebalance"))
+		r.GroupID, r.MemberID, r.GroupInstanceID, r.ProtocolType = name, member, inst, q.Text("type")
+		r.SessionTimeoutMs, r.RebalanceTimeoutMs = int32(q.Num("session")), int32(q.Num("rebalance"))
 		if o.fault == "session" {
 			r.SessionTimeoutMs++
 		}
-		for _, p := range q.list("protos") {
+		for _, p := range q.List("protos") {
 			n, md, _ := strings.Cut(p, ":")
 			r.Protocols = append(r.Protocols, api.JoinGroupRequestProtocol{Name: n, Metadata: unspell(md)})
 		}
-		o.ask(q, q.num("v"), func(t group.Turn) shard.Result { return o.s.JoinGroup(t, r) })
+		o.ask(q, q.Num("v"), func(t group.Turn) shard.Result { return o.s.JoinGroup(t, r) })
 	case "sync":
 		r := api.NewSyncGroupRequest()
-		r.GroupID, r.MemberID, r.GroupInstanceID, r.GenerationID = name, member, inst, int32(q.num("gen"))
-		r.ProtocolType, r.ProtocolName = q.get("ptype"), q.get("pname")
-		for _, p := range q.list("assign") {
+		r.GroupID, r.MemberID, r.GroupInstanceID, r.GenerationID = name, member, inst, int32(q.Num("gen"))
+		r.ProtocolType, r.ProtocolName = q.Get("ptype"), q.Get("pname")
+		for _, p := range q.List("assign") {
 			at := strings.LastIndexByte(p, ':')
 			r.Assignments = append(r.Assignments, api.SyncGroupRequestAssignment{MemberID: p[:at], Assignment: unspell(p[at+1:])})
 		}
 		o.ask(q, 5, func(t group.Turn) shard.Result { return o.s.SyncGroup(t, r) })
 	case "topic":
-		o.change(q.args["name"], int32(q.num("n")))
+		o.change(q.Args["name"], int32(q.Num("n")))
 	case "beat":
 		r := api.NewConsumerGroupHeartbeatRequest()
 		r.GroupID, r.MemberID, r.InstanceID = name, member, inst
-		r.MemberEpoch, r.RebalanceTimeoutMs, r.SubscribedTopicNames = int32(q.num("epoch")), int32(q.num("rebalance")), q.list("topics")
-		r.ServerAssignor, r.SubscribedTopicRegex = q.get("assignor"), q.get("regex")
-		if has := q.get("has"); has != nil {
+		r.MemberEpoch, r.RebalanceTimeoutMs, r.SubscribedTopicNames = int32(q.Num("epoch")), int32(q.Num("rebalance")), q.List("topics")
+		r.ServerAssignor, r.SubscribedTopicRegex = q.Get("assignor"), q.Get("regex")
+		if has := q.Get("has"); has != nil {
 			r.TopicPartitions = []api.ConsumerGroupHeartbeatRequestTopicPartition{}
 			for _, t := range byTopic(*has) {
 				r.TopicPartitions = append(r.TopicPartitions, api.ConsumerGroupHeartbeatRequestTopicPartition{TopicID: o.topicID(t.name), Partitions: t.partitions})
@@ -180,12 +181,12 @@ func (o *ours) step(q request) {
 		o.ask(q, 1, func(t group.Turn) shard.Result { return o.s.ConsumerGroupHeartbeat(t, r) })
 	case "hb":
 		r := api.NewHeartbeatRequest()
-		r.GroupID, r.MemberID, r.GroupInstanceID, r.GenerationID = name, member, inst, int32(q.num("gen"))
+		r.GroupID, r.MemberID, r.GroupInstanceID, r.GenerationID = name, member, inst, int32(q.Num("gen"))
 		o.ask(q, 4, func(t group.Turn) shard.Result { return o.s.Heartbeat(t, r) })
 	case "leave":
 		r := api.NewLeaveGroupRequest()
 		r.GroupID = name
-		for _, p := range q.list("members") {
+		for _, p := range q.List("members") {
 			m, i, _ := strings.Cut(p, "/")
 			one := api.LeaveGroupRequestMember{MemberID: m, GroupInstanceID: &i}
 			if i == "-" {
@@ -198,17 +199,17 @@ func (o *ours) step(q request) {
 		o.ask(q, 2, func(t group.Turn) shard.Result { return o.s.DeleteGroups(t, []string{name}) })
 	case "commit":
 		r := api.NewOffsetCommitRequest()
-		r.GroupID, r.MemberID, r.GroupInstanceID, r.GenerationIDOrMemberEpoch = name, member, inst, int32(q.num("gen"))
-		p := api.OffsetCommitRequestTopicPartition{PartitionIndex: int32(q.num("p")), CommittedOffset: int64(q.num("offset")), CommittedLeaderEpoch: -1, CommittedMetadata: new(string)}
+		r.GroupID, r.MemberID, r.GroupInstanceID, r.GenerationIDOrMemberEpoch = name, member, inst, int32(q.Num("gen"))
+		p := api.OffsetCommitRequestTopicPartition{PartitionIndex: int32(q.Num("p")), CommittedOffset: int64(q.Num("offset")), CommittedLeaderEpoch: -1, CommittedMetadata: new(string)}
 		r.Topics = []api.OffsetCommitRequestTopic{{Name: "t", Partitions: []api.OffsetCommitRequestTopicPartition{p}}}
-		o.ask(q, q.num("v"), func(t group.Turn) shard.Result { return o.s.OffsetCommit(t, r) })
+		o.ask(q, q.Num("v"), func(t group.Turn) shard.Result { return o.s.OffsetCommit(t, r) })
 	case "offdel":
 		r := api.NewOffsetDeleteRequest()
 		r.GroupID = name
-		r.Topics = []api.OffsetDeleteRequestTopic{{Name: "t", Partitions: []api.OffsetDeleteRequestTopicPartition{{PartitionIndex: int32(q.num("p"))}}}}
+		r.Topics = []api.OffsetDeleteRequestTopic{{Name: "t", Partitions: []api.OffsetDeleteRequestTopicPartition{{PartitionIndex: int32(q.Num("p"))}}}}
 		o.ask(q, 0, func(t group.Turn) shard.Result { return o.s.OffsetDelete(t, r) })
 	case "advance":
-		o.advance(o.now.Add(time.Duration(q.num("ms")) * time.Millisecond))
+		o.advance(o.now.Add(time.Duration(q.Num("ms")) * time.Millisecond))
 	case "hold":
 		o.hold = true
 	case "release":
@@ -218,7 +219,7 @@ func (o *ours) step(q request) {
 		o.lose()
 	case "restart":
 		o.log = o.log[:o.hw]
-		o.cfg.MaxSize = q.num("max")
+		o.cfg.MaxSize = q.Num("max")
 		o.cfg.Consumer.MaxSize = o.cfg.MaxSize
 		o.hold, o.pending = false, nil
 		clear(o.waiting)
@@ -244,8 +245,8 @@ func (o *ours) happened(format string, args ...any) {
 	o.out = append(o.out, fmt.Sprintf("@%d ", o.now.Sub(start).Milliseconds())+fmt.Sprintf(format, args...))
 }
 
-func (o *ours) ask(q request, version int, decide func(group.Turn) shard.Result) {
-	t := shard.Ticket(q.num("t"))
+func (o *ours) ask(q pair.Request, version int, decide func(group.Turn) shard.Result) {
+	t := shard.Ticket(q.Num("t"))
 	o.waiting[t] = true
 	o.take(t, decide(group.Turn{Now: o.now, Ticket: t, Version: int16(version), Client: group.Client{ID: "client", Host: "/10.0.0.1"}, Image: o.image}))
 	o.settle()

@@ -5,17 +5,15 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/moldau-io/moldau/internal/wire/logrec"
+	"github.com/moldau-io/moldau/test/judge/pair"
 )
 
-// rule is a difference that is kept on purpose. Most are smoothed out on Kafka's side, in java/Judge.java, so that runs stay long.
-type rule struct{ name, why string }
-
+// The differences that are kept on purpose. Most are smoothed out on Kafka's side, in java/Judge.java, so that runs stay long.
 const (
 	ruleSeats          = "seats"
 	ruleNewcomer       = "stale newcomer"
@@ -50,88 +48,74 @@ const (
 	ruleStumbles       = "kafka stumbles"
 )
 
-var rules = []rule{
-	{ruleSeats, "Kafka keeps members in a hash table, which decides who leads next. Ours stay in the order in which they came, a " +
+var rules = []pair.Rule{
+	{Name: ruleSeats, Why: "Kafka keeps members in a hash table, which decides who leads next. Ours stay in the order in which they came, a " +
 		"static member where it was; Kafka gets a table that does the same."},
-	{ruleNewcomer, "Kafka remembers the last member that came to a new group until the group is new again, and then waits one delay " +
+	{Name: ruleNewcomer, Why: "Kafka remembers the last member that came to a new group until the group is new again, and then waits one delay " +
 		"more."},
-	{ruleSync, "When a static member is replaced Kafka goes on waiting for the SyncGroup of the old id, which cannot come. Ours waits " +
+	{Name: ruleSync, Why: "When a static member is replaced Kafka goes on waiting for the SyncGroup of the old id, which cannot come. Ours waits " +
 		"for the new id."},
-	{ruleSession, "The session of a static member that was replaced begins when the record of that is committed, and is as long as " +
+	{Name: ruleSession, Why: "The session of a static member that was replaced begins when the record of that is committed, and is as long as " +
 		"the new one asked for; in Kafka it began before, and is as long as the old one's until the next Heartbeat."},
-	{ruleWaits, "The assignment of a stable group is told when everything before is committed; Kafka tells it at once."},
-	{ruleComing, "A new group of ours waits some ms for those that were given an id and have yet to join with it. Kafka's deadline is " +
+	{Name: ruleWaits, Why: "The assignment of a stable group is told when everything before is committed; Kafka tells it at once."},
+	{Name: ruleComing, Why: "A new group of ours waits some ms for those that were given an id and have yet to join with it. Kafka's deadline is " +
 		"put off likewise."},
-	{ruleAnswered, "A request that was overtaken by another of the same member, or whose member was removed, is answered by us " +
+	{Name: ruleAnswered, Why: "A request that was overtaken by another of the same member, or whose member was removed, is answered by us " +
 		"(REBALANCE_IN_PROGRESS, UNKNOWN_MEMBER_ID) and forgotten by Kafka. Our answer is left out; if Kafka answers later after all " +
 		"that is a mismatch, unless it says that a record was lost."},
-	{ruleHeld, "Kafka takes a static member's new id back even if the member was answered meanwhile, and fences a member that it has " +
+	{Name: ruleHeld, Why: "Kafka takes a static member's new id back even if the member was answered meanwhile, and fences a member that it has " +
 		"just let in. While the record of a replacement is held back the judge lets nothing else happen: steps are skipped."},
-	{ruleAway, "A static member that is away has given all its partitions back. A new coordinator of Kafka's still gives it a " +
+	{Name: ruleAway, Why: "A static member that is away has given all its partitions back. A new coordinator of Kafka's still gives it a " +
 		"deadline for that."},
-	{ruleOrder, "Members of a consumer group whose deadlines come at the same moment are removed in any order, and on the way the " +
+	{Name: ruleOrder, Why: "Members of a consumer group whose deadlines come at the same moment are removed in any order, and on the way the " +
 		"group has different topics. The hash of these is left out, of a step whose lines are the same otherwise."},
-	{ruleLost, "When records of consumer groups are lost Kafka's deadlines stay as the lost decisions left them: a member that left " +
+	{Name: ruleLost, Why: "When records of consumer groups are lost Kafka's deadlines stay as the lost decisions left them: a member that left " +
 		"is not watched over any more. Ours come back with the members, and a classic group whose upgrade was lost rebalances. The " +
 		"judge lets nothing happen before a new coordinator begins: steps are skipped."},
-	{ruleTwice, "A static member that comes back before it had a target gets an empty one from Kafka, and the same again if one is " +
+	{Name: ruleTwice, Why: "A static member that comes back before it had a target gets an empty one from Kafka, and the same again if one is " +
 		"computed in that step, which looks at the group as it was before."},
-	{ruleGoesOn, "A group that became classic and has to rebalance says so in its record, by the time 0, and a new coordinator goes " +
+	{Name: ruleGoesOn, Why: "A group that became classic and has to rebalance says so in its record, by the time 0, and a new coordinator goes " +
 		"on with that. Kafka's is then stable."},
-	{ruleUnsettled, "A group that becomes classic because a static member came back as one rebalances if any member waits for " +
+	{Name: ruleUnsettled, Why: "A group that becomes classic because a static member came back as one rebalances if any member waits for " +
 		"partitions. Kafka makes it stable."},
-	{ruleLoading, "A new coordinator gives classic members of a consumer group their own sessions, and their time to join again. " +
+	{Name: ruleLoading, Why: "A new coordinator gives classic members of a consumer group their own sessions, and their time to join again. " +
 		"Kafka's gives them those of the consumer protocol."},
-	{ruleNobody, "Where all members of a consumer group are classic, Heartbeat asks them to join again if the group needs an " +
+	{Name: ruleNobody, Why: "Where all members of a consumer group are classic, Heartbeat asks them to join again if the group needs an " +
 		"assignment or topics have changed. Kafka waits for somebody who joins."},
-	{ruleNeither, "Who speaks the consumer protocol by now, under the same id, owes neither JoinGroup nor SyncGroup. Kafka fences it."},
-	{ruleUnseen, "An upgrade in the middle of a rebalance, or with partitions that nobody has, begins an epoch. Kafka leaves it at " +
+	{Name: ruleNeither, Why: "Who speaks the consumer protocol by now, under the same id, owes neither JoinGroup nor SyncGroup. Kafka fences it."},
+	{Name: ruleUnseen, Why: "An upgrade in the middle of a rebalance, or with partitions that nobody has, begins an epoch. Kafka leaves it at " +
 		"what the classic leader assigned. In the middle of a rebalance the step is skipped, else the run ends."},
-	{ruleRefused, "Kafka sends those that wait in JoinGroup and SyncGroup away before it knows whether a group can be upgraded. The " +
+	{Name: ruleRefused, Why: "Kafka sends those that wait in JoinGroup and SyncGroup away before it knows whether a group can be upgraded. The " +
 		"run ends."},
-	{ruleFirst, "Who leads a group that becomes classic is the first in Kafka's table of its members, whose order depends on who else " +
+	{Name: ruleFirst, Why: "Who leads a group that becomes classic is the first in Kafka's table of its members, whose order depends on who else " +
 		"was in it before. Ours takes the order of a new table."},
-	{ruleOld, "The deadlines of the members of a consumer group end when it becomes classic. Kafka's go on, and fence members when it " +
+	{Name: ruleOld, Why: "The deadlines of the members of a consumer group end when it becomes classic. Kafka's go on, and fence members when it " +
 		"is a consumer group again. They are taken out."},
-	{ruleFirstRebalance, "A group can be upgraded before its first rebalance is over. Kafka throws NoSuchElementException. The step " +
+	{Name: ruleFirstRebalance, Why: "A group can be upgraded before its first rebalance is over. Kafka throws NoSuchElementException. The step " +
 		"is skipped."},
-	{ruleAssignor, "Kafka's assignors take members and topics in the order of hash tables, ours in order of their ids. Kafka's get " +
+	{Name: ruleAssignor, Why: "Kafka's assignors take members and topics in the order of hash tables, ours in order of their ids. Kafka's get " +
 		"them in that order, too."},
-	{ruleSame, "Whether all members read the same is asked of the group with what the sender says now. Kafka asks the group before if " +
+	{Name: ruleSame, Why: "Whether all members read the same is asked of the group with what the sender says now. Kafka asks the group before if " +
 		"nothing else changed, and gives partitions to a member that reads nothing yet. Its assignors are told what ours are."},
-	{ruleKnown, "A member that has an instance id from now on, under its former id, keeps its target. Kafka looks for that by the " +
+	{Name: ruleKnown, Why: "A member that has an instance id from now on, under its former id, keeps its target. Kafka looks for that by the " +
 		"instance, and gives it nothing until the next epoch. The step is skipped."},
-	{ruleForgets, "When a static member with a pattern makes the group classic Kafka writes the tombstone for what the pattern means twice: for " +
+	{Name: ruleForgets, Why: "When a static member with a pattern makes the group classic Kafka writes the tombstone for what the pattern means twice: for " +
 		"the member and for the group."},
-	{ruleCame, "Topics are looked for again when there are new ones since the last look. Kafka also does if a topic came and went in " +
+	{Name: ruleCame, Why: "Topics are looked for again when there are new ones since the last look. Kafka also does if a topic came and went in " +
 		"between. The run ends."},
-	{ruleBegun, "A look at all topics for patterns sees those that there were when it began, Kafka's those when it runs. Kafka's gets " +
+	{Name: ruleBegun, Why: "A look at all topics for patterns sees those that there were when it began, Kafka's those when it runs. Kafka's gets " +
 		"ours; what has come since is new to the next look."},
-	{ruleTie, "Of two assignors that as many ask for ours takes always the same. Kafka goes by two hash tables, which may differ: " +
+	{Name: ruleTie, Why: "Of two assignors that as many ask for ours takes always the same. Kafka goes by two hash tables, which may differ: " +
 		"then each heartbeat begins an epoch. The run ends."},
-	{ruleForgotten, "A classic member with an id that joins an empty consumer group is unknown. Kafka says so, too, and forgets the " +
+	{Name: ruleForgotten, Why: "A classic member with an id that joins an empty consumer group is unknown. Kafka says so, too, and forgets the " +
 		"group until it loads the log again. It does not get to see such a request."},
-	{ruleStumbles, "Kafka throws what is no answer to ConsumerGroupHeartbeat where a classic leader has assigned a partition that is " +
+	{Name: ruleStumbles, Why: "Kafka throws what is no answer to ConsumerGroupHeartbeat where a classic leader has assigned a partition that is " +
 		"not there, or to two members. The run ends, as it does if a deadline throws IllegalStateException at a group that has moved " +
 		"on."},
 }
 
-// counts says how often each rule was used, how often Kafka answered what: "answer", the request and the error code, and after how many
-// steps group g was what: "group" and that.
-type counts map[string]int
-
-func (c counts) String() string {
-	var b strings.Builder
-	for _, r := range rules {
-		fmt.Fprintf(&b, "\n  %-24s%6d  %s", r.name, c[r.name], r.why)
-	}
-	for _, name := range slices.Sorted(maps.Keys(c)) {
-		if strings.HasPrefix(name, "answer ") || strings.HasPrefix(name, "group ") {
-			fmt.Fprintf(&b, "\n  %-24s%6d", name, c[name])
-		}
-	}
-	return b.String()
-}
+// kinds are counted besides the rules: what Kafka answered, and after how many steps group g was what.
+var kinds = []string{"answer", "group"}
 
 var membersOf = regexp.MustCompile("/([01])/[-0-9]+/")
 
@@ -201,7 +185,7 @@ func (r *run) compare(cmd string, theirs, ours []string) (onlyTheirs, onlyOurs [
 		return len(f) == 4 && f[1] == "a" && f[3] == "lost" && r.forgotten[f[2]]
 	})
 	theirs, ours = plain(theirs), plain(ours)
-	onlyTheirs, onlyOurs = minus(theirs, ours), minus(ours, theirs)
+	onlyTheirs, onlyOurs = pair.Minus(theirs, ours), pair.Minus(ours, theirs)
 	onlyTheirs = slices.DeleteFunc(onlyTheirs, func(l string) bool {
 		f := strings.Fields(l)
 		again := len(f) > 3 && strings.HasPrefix(f[1], "0007") && strings.HasPrefix(f[3], "[TopicPartitions=[]") && slices.Contains(ours, l)
@@ -242,7 +226,7 @@ func (r *run) compare(cmd string, theirs, ours []string) (onlyTheirs, onlyOurs [
 		r.used[ruleRefused]++
 		return nil, nil, true
 	}
-	if cmd == "advance" && len(onlyTheirs) > 0 && len(minus(hashless(onlyTheirs), hashless(onlyOurs))) == 0 && len(onlyTheirs) == len(onlyOurs) {
+	if cmd == "advance" && len(onlyTheirs) > 0 && len(pair.Minus(hashless(onlyTheirs), hashless(onlyOurs))) == 0 && len(onlyTheirs) == len(onlyOurs) {
 		r.used[ruleOrder]++
 		return nil, nil, false
 	}
@@ -345,18 +329,4 @@ func canonical(tree any) string {
 		return sorted(l)
 	}
 	return fmt.Sprint(tree)
-}
-
-// minus returns what is in a more often than in b.
-func minus(a, b []string) (res []string) {
-	n := map[string]int{}
-	for _, l := range b {
-		n[l]++
-	}
-	for _, l := range a {
-		if n[l]--; n[l] < 0 {
-			res = append(res, l)
-		}
-	}
-	return res
 }

@@ -11,7 +11,7 @@ import (
 
 // run is one history on both sides.
 type run struct {
-	used    counts
+	used    pair.Counts
 	clients map[asker]told
 	ids     []string // of members, in the order in which they were told
 	known   map[string]bool
@@ -28,7 +28,7 @@ type run struct {
 var trace func(format string, args ...any)
 
 // judge runs steps until the end or the first mismatch. Kafka goes first: the ids that it makes are ours too.
-func judge(kafka, moldau side, steps []string, used counts) (done int, bad *pair.Mismatch, err error) {
+func judge(kafka, moldau side, steps []string, used pair.Counts) (done int, bad *pair.Mismatch, err error) {
 	r := &run{used: used, known: map[string]bool{}, clients: map[asker]told{}, askers: map[string]asker{}, forgotten: map[string]bool{}, patterns: map[string]string{}}
 	var patterns map[string]string // when the hold began
 	holding, replacing, lost, beats := false, false, false, false
@@ -38,15 +38,15 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *pair
 			continue
 		}
 		replaces := false
-		r.deleted = r.deleted || q.cmd == "topic" && q.args["n"] == "0"
-		beats = beats || q.cmd == "beat"
-		if lost && q.cmd != "restart" { // see ruleLost
+		r.deleted = r.deleted || q.Cmd == "topic" && q.Args["n"] == "0"
+		beats = beats || q.Cmd == "beat"
+		if lost && q.Cmd != "restart" { // see ruleLost
 			continue
 		}
-		if lost = beats && holding && q.cmd == "lose"; lost {
+		if lost = beats && holding && q.Cmd == "lose"; lost {
 			used[ruleLost]++
 		}
-		switch q.cmd {
+		switch q.Cmd {
 		case "hold":
 			if holding {
 				continue
@@ -54,10 +54,10 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *pair
 			holding = true
 			patterns = maps.Clone(r.patterns)
 		case "release", "lose", "restart":
-			if !holding && q.cmd != "restart" {
+			if !holding && q.Cmd != "restart" {
 				continue
 			}
-			if holding && q.cmd != "release" {
+			if holding && q.Cmd != "release" {
 				r.patterns = patterns
 			}
 			holding, replacing = false, false
@@ -66,14 +66,14 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *pair
 				used[ruleHeld]++
 				continue
 			}
-			replaces = holding && q.cmd == "join" && q.text("member") == "" && q.get("inst") != nil
+			replaces = holding && q.Cmd == "join" && q.Text("member") == "" && q.Get("inst") != nil
 		}
 		theirs, err := kafka.do(line, q, nil)
 		if err != nil {
 			return r.done, nil, err
 		}
 		if slices.Contains(theirs, "skip") {
-			_, _, _ = r.compare(q.cmd, theirs[:1], nil)
+			_, _, _ = r.compare(q.Cmd, theirs[:1], nil)
 			continue
 		}
 		var ids []string
@@ -104,7 +104,7 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *pair
 				used[kind]++
 			}
 		}
-		a, b, over := r.compare(q.cmd, theirs, ours)
+		a, b, over := r.compare(q.Cmd, theirs, ours)
 		if over {
 			break
 		}
@@ -119,7 +119,7 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *pair
 // shorten looks for fewer steps that end in a mismatch, until the time is over.
 func shorten(kafka, moldau side, bad *pair.Mismatch, limit time.Duration) *pair.Mismatch {
 	return pair.Shorten(bad, limit, func(steps []string) *pair.Mismatch {
-		if _, less, err := judge(kafka, moldau, steps, counts{}); err == nil {
+		if _, less, err := judge(kafka, moldau, steps, pair.Counts{}); err == nil {
 			return less
 		}
 		return nil

@@ -4,60 +4,19 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/moldau-io/moldau/test/judge/pair"
 )
 
-// A step is a line: a word, then name=value pairs. Who is meant stays open until the step is run, so that steps before it can be
-// taken out: "@2" is the id that client 2 was told last, "#3" the fourth id that anybody was told, "gen=@2+1" the generation of
-// client 2 and one more. "goes" is join, sync or hb, whichever the client has to ask for now. A plain "-" is null, a pair of single quotes is empty. "sub1/t+u/@2" is the subscription in its version 1 of who reads
-// t and u and has what client 2 was told, "part1/t-0+u-1" an assignment: see embedded bytes.
+// A step is a pair.Request in which it stays open who is meant until the step is run, so that steps before it can be taken out: "@2" is the
+// id that client 2 was told last, "#3" the fourth id that anybody was told, "gen=@2+1" the generation of client 2 and one more. "goes" is
+// join, sync or hb, whichever the client has to ask for now. "sub1/t+u/@2" is the subscription in its version 1 of who reads t and u and
+// has what client 2 was told, "part1/t-0+u-1" an assignment: see embedded bytes.
 
 const clients = 5
 
 // runSteps is how long a run is, without its end.
 const runSteps = 150
-
-// request is a step whose clients are known.
-type request struct {
-	cmd  string
-	args map[string]string
-}
-
-func (q request) get(name string) *string {
-	switch v, ok := q.args[name]; {
-	case !ok || v == "-":
-		return nil
-	case v == "''":
-		return new(string)
-	default:
-		return &v
-	}
-}
-
-func (q request) text(name string) string {
-	if p := q.get(name); p != nil {
-		return *p
-	}
-	return ""
-}
-
-func (q request) num(name string) int {
-	n, err := strconv.Atoi(q.args[name])
-	if err != nil {
-		panic(fmt.Sprintf("%s: %s is no number", q.cmd, name))
-	}
-	return n
-}
-
-func (q request) list(name string) []string {
-	switch p := q.get(name); {
-	case p == nil:
-		return nil
-	case *p == "":
-		return []string{}
-	default:
-		return strings.Split(*p, ",")
-	}
-}
 
 // told is what a client knows of itself in a group.
 type told struct {
@@ -71,7 +30,7 @@ type asker struct {
 }
 
 // resolve puts in who is meant. It returns no line if that is a client without an id and the step is of no use without.
-func (r *run) resolve(step string) (line string, q request) {
+func (r *run) resolve(step string) (line string, q pair.Request) {
 	words := strings.Fields(step)
 	if words[0] == "goes" { // the client does what is next
 		words[0] = "join"
@@ -79,11 +38,11 @@ func (r *run) resolve(step string) (line string, q request) {
 			words[0] = next
 		}
 	}
-	q = request{words[0], map[string]string{}}
+	q = pair.Request{Cmd: words[0], Args: map[string]string{}}
 	asks, own := asker{client: -1}, false
 	for _, w := range words[1:] {
 		if name, v, _ := strings.Cut(w, "="); name == "group" || name == "c" {
-			q.args[name] = v
+			q.Args[name] = v
 		}
 	}
 	memberID := func(s string) string {
@@ -93,7 +52,7 @@ func (r *run) resolve(step string) (line string, q request) {
 		case err != nil || kind != "@" && kind != "#":
 			return s
 		case kind == "@":
-			s = r.clients[asker{q.args["group"], n}].id
+			s = r.clients[asker{q.Args["group"], n}].id
 		case n < len(r.ids):
 			s = r.ids[n]
 		default:
@@ -106,24 +65,24 @@ func (r *run) resolve(step string) (line string, q request) {
 		switch name {
 		case "member":
 			if v = memberID(v); v == "" {
-				if q.cmd == "sync" || q.cmd == "hb" {
+				if q.Cmd == "sync" || q.Cmd == "hb" {
 					return "", q
 				}
 				v = "''"
 			} else if w[len("member=")] == '@' {
-				own = w[len("member=@"):] == q.args["c"]
-				asks = asker{q.args["group"], int(w[len("member=@")] - '0')}
+				own = w[len("member=@"):] == q.Args["c"]
+				asks = asker{q.Args["group"], int(w[len("member=@")] - '0')}
 			}
 		case "has":
 			if v[0] == '@' {
-				v = r.clients[asker{q.args["group"], int(v[1] - '0')}].has
+				v = r.clients[asker{q.Args["group"], int(v[1] - '0')}].has
 			}
 			if v == "" {
 				v = "''"
 			}
 		case "gen", "epoch":
 			if v[0] == '@' {
-				gen, _ := strconv.Atoi(r.clients[asker{q.args["group"], int(v[1] - '0')}].gen)
+				gen, _ := strconv.Atoi(r.clients[asker{q.Args["group"], int(v[1] - '0')}].gen)
 				plus, _ := strconv.Atoi(v[2:])
 				if v = strconv.Itoa(gen + plus); name == "epoch" && gen+plus < 0 {
 					v = "0"
@@ -146,46 +105,46 @@ func (r *run) resolve(step string) (line string, q request) {
 				v = "-"
 			}
 			if name == "assign" {
-				v = r.encode(q.args["group"], v)
+				v = r.encode(q.Args["group"], v)
 			}
 		case "protos":
-			v = r.encode(q.args["group"], v)
+			v = r.encode(q.Args["group"], v)
 		}
-		q.args[name] = v
+		q.Args[name] = v
 		words[1+i] = name + "=" + v
 	}
-	if q.cmd == "beat" {
+	if q.Cmd == "beat" {
 		// What is wrong in itself is refused a floor above, in Kafka.
-		switch q.args["epoch"] {
+		switch q.Args["epoch"] {
 		case "0":
-			q.args["has"] = "''"
-			if id := "m" + q.args["c"]; !strings.HasPrefix(q.args["member"], id) && !own || q.args["member"] == "''" {
-				q.args["member"] = id // two members with one id are none of our business
+			q.Args["has"] = "''"
+			if id := "m" + q.Args["c"]; !strings.HasPrefix(q.Args["member"], id) && !own || q.Args["member"] == "''" {
+				q.Args["member"] = id // two members with one id are none of our business
 			}
 		default:
-			if q.args["member"] == "''" {
-				q.args["member"] = "m" + q.args["c"]
+			if q.Args["member"] == "''" {
+				q.Args["member"] = "m" + q.Args["c"]
 			}
-			if q.args["brief"] == "1" {
-				q.args["topics"], q.args["regex"], q.args["rebalance"] = "-", "-", "-1"
+			if q.Args["brief"] == "1" {
+				q.Args["topics"], q.Args["regex"], q.Args["rebalance"] = "-", "-", "-1"
 			}
 		}
 		for i, w := range words[1:] {
 			name, _, _ := strings.Cut(w, "=")
-			words[1+i] = name + "=" + q.args[name]
+			words[1+i] = name + "=" + q.Args[name]
 		}
 	}
 	line = strings.Join(words, " ")
-	switch q.cmd {
+	switch q.Cmd {
 	case "join", "sync", "hb", "beat", "leave", "delete", "commit", "offdel":
 		r.tickets++
 		line += fmt.Sprintf(" t=%d", r.tickets)
-		q.args["t"] = strconv.Itoa(r.tickets)
-		if c, ok := q.args["c"]; ok && (q.cmd == "join" || q.cmd == "beat") {
-			asks = asker{q.args["group"], int(c[0] - '0')}
+		q.Args["t"] = strconv.Itoa(r.tickets)
+		if c, ok := q.Args["c"]; ok && (q.Cmd == "join" || q.Cmd == "beat") {
+			asks = asker{q.Args["group"], int(c[0] - '0')}
 		}
 		if asks.client >= 0 {
-			r.askers[q.args["t"]] = asks
+			r.askers[q.Args["t"]] = asks
 		}
 	}
 	return line, q

@@ -2,6 +2,7 @@ package judge
 
 import (
 	_ "embed"
+	"testing"
 
 	"github.com/moldau-io/moldau/test/judge/pair"
 )
@@ -12,9 +13,9 @@ var javaSource []byte
 // theirs is Kafka's shard in a Java process.
 type theirs struct{ *pair.Kafka }
 
-func startKafka(dir, classPath string) (theirs, error) {
-	k, err := pair.Start(dir, classPath, javaSource, "org.apache.kafka.coordinator.group.Judge")
-	return theirs{k}, err
+func startKafka(t *testing.T) theirs {
+	t.Helper()
+	return theirs{pair.Begin(t, javaSource, "org.apache.kafka.coordinator.group.Judge")}
 }
 
-func (k theirs) do(line string, _ request, _ []string) ([]string, error) { return k.Ask(line) }
+func (k theirs) do(line string, _ pair.Request, _ []string) ([]string, error) { return k.Ask(line) }

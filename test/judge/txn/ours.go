@@ -67,8 +67,8 @@ type out struct {
 
 func (o *ours) do(_ string, q request) ([]string, error) {
 	o.out = nil
-	if q.cmd == "init" {
-		*o = ours{fault: o.fault, now: time.UnixMilli(startMs), cfg: core.DefaultConfig(), level: int16(q.num("level")), large: -1, drawn: map[string]int{},
+	if q.Cmd == "init" {
+		*o = ours{fault: o.fault, now: time.UnixMilli(startMs), cfg: core.DefaultConfig(), level: int16(q.Num("level")), large: -1, drawn: map[string]int{},
 			gone: map[id.TopicPartition]bool{}, tickets: map[shard.Ticket]string{}, parts: map[shard.Ticket][]id.TopicPartition{}}
 		o.cfg.MaxTimeoutMs, o.cfg.AbortInterval = maxTimeoutMs, abortMs*time.Millisecond
 		o.cfg.Expiration, o.cfg.ExpirationInterval = expirationMs*time.Millisecond, sweepMs*time.Millisecond
@@ -85,9 +85,9 @@ func (o *ours) do(_ string, q request) ([]string, error) {
 		o.load()
 	}
 	o.step(q)
-	if _, told := q.args["drawn"]; told && (q.cmd == "lose" || q.cmd == "reload") {
+	if _, told := q.Args["drawn"]; told && (q.Cmd == "lose" || q.Cmd == "reload") {
 		clear(o.drawn) // what was decided upon lost records has had ids that Kafka was not asked for
-		for _, s := range q.list("drawn") {
+		for _, s := range q.List("drawn") {
 			name, n, _ := strings.Cut(s, ":")
 			o.drawn[name], _ = strconv.Atoi(n)
 		}
@@ -110,48 +110,48 @@ func (o *ours) nextID() (id.ProducerID, bool) {
 }
 
 func (o *ours) step(q request) {
-	p := core.Producer{TransactionalID: q.text("name")}
+	p := core.Producer{TransactionalID: q.Text("name")}
 	if q.asks() {
-		p.ID, p.Epoch = id.ProducerID(q.num("p")), id.ProducerEpoch(q.num("e"))
+		p.ID, p.Epoch = id.ProducerID(q.Num("p")), id.ProducerEpoch(q.Num("e"))
 		o.asks = p.TransactionalID
 	}
-	switch q.cmd {
+	switch q.Cmd {
 	case "put":
-		o.log = append(o.log, entry{shard.Record{Key: unhex(q.args["key"]), Value: unhex(q.args["value"])}, q.args["name"]})
+		o.log = append(o.log, entry{shard.Record{Key: unhex(q.Args["key"]), Value: unhex(q.Args["value"])}, q.Args["name"]})
 		o.hw = len(o.log)
 	case "level":
-		o.level = int16(q.num("n"))
+		o.level = int16(q.Num("n"))
 	case "ids":
-		o.noIDs = q.args["on"] == "0"
+		o.noIDs = q.Args["on"] == "0"
 	case "gone", "back":
 		for _, tp := range q.partitions("p") {
-			o.gone[tp] = q.cmd == "gone"
+			o.gone[tp] = q.Cmd == "gone"
 		}
 	case "start":
-		r := core.Init{TransactionalID: p.TransactionalID, TimeoutMs: int32(q.num("timeout")), ProducerID: p.ID, Epoch: p.Epoch, TwoPhase: q.args["twopc"] == "1", KeepPrepared: q.args["keep"] == "1"}
+		r := core.Init{TransactionalID: p.TransactionalID, TimeoutMs: int32(q.Num("timeout")), ProducerID: p.ID, Epoch: p.Epoch, TwoPhase: q.Args["twopc"] == "1", KeepPrepared: q.Args["keep"] == "1"}
 		o.ask(q, func(t core.Turn) shard.Result { return o.s.InitProducerID(t, r) })
 	case "add":
 		o.ask(q, func(t core.Turn) shard.Result {
-			return o.s.AddPartitions(t, p, q.partitions("parts"), int16(q.num("tv")))
+			return o.s.AddPartitions(t, p, q.partitions("parts"), int16(q.Num("tv")))
 		})
 	case "verify":
 		o.ask(q, func(t core.Turn) shard.Result { return o.s.Verify(t, p, q.partitions("parts")) })
 	case "end":
-		version := int16(q.num("tv"))
+		version := int16(q.Num("tv"))
 		if o.fault == "version" {
 			version = 0
 		}
 		if o.fault == "epoch" && p.Epoch > 0 {
 			p.Epoch--
 		}
-		o.ask(q, func(t core.Turn) shard.Result { return o.s.End(t, p, q.args["commit"] == "1", version) })
+		o.ask(q, func(t core.Turn) shard.Result { return o.s.End(t, p, q.Args["commit"] == "1", version) })
 	case "mark":
-		o.mark(q.args["name"], q.num("on"), q.args["code"])
+		o.mark(q.Args["name"], q.Num("on"), q.Args["code"])
 	case "late": // what a former coordinator sent is none of this one's business
 	case "advance":
-		o.advance(o.now.Add(time.Duration(q.num("ms")) * time.Millisecond))
+		o.advance(o.now.Add(time.Duration(q.Num("ms")) * time.Millisecond))
 	case "fail":
-		o.fail, o.large = wire.ErrorCode(q.num("code")), q.num("large")
+		o.fail, o.large = wire.ErrorCode(q.Num("code")), q.Num("large")
 	case "ok":
 		o.fail = wire.ErrNone
 	case "hold":
@@ -161,14 +161,14 @@ func (o *ours) step(q request) {
 		o.settle()
 	case "lose":
 		o.hold = false
-		o.lose(o.hw, clientError(wire.ErrorCode(q.num("code"))))
+		o.lose(o.hw, clientError(wire.ErrorCode(q.Num("code"))))
 		o.settle()
 	case "reload":
-		code := clientError(wire.ErrorCode(q.num("code")))
+		code := clientError(wire.ErrorCode(q.Num("code")))
 		if code == wire.ErrNone {
 			code = wire.ErrNotCoordinator
 		}
-		if q.args["keep"] == "0" {
+		if q.Args["keep"] == "0" {
 			o.log = o.log[:o.hw]
 		}
 		o.failAll(code)
@@ -193,9 +193,9 @@ func (o *ours) load() {
 }
 
 func (o *ours) ask(q request, decide func(core.Turn) shard.Result) {
-	t := shard.Ticket(q.num("t"))
-	o.tickets[t] = q.cmd
-	if q.cmd == "verify" {
+	t := shard.Ticket(q.Num("t"))
+	o.tickets[t] = q.Cmd
+	if q.Cmd == "verify" {
 		o.parts[t] = q.partitions("parts")
 	}
 	o.take(t, decide(core.Turn{Now: o.now, Ticket: t}))
@@ -414,18 +414,18 @@ func (o *ours) exhausted() (one string) {
 
 func (o *ours) list(q request) {
 	var pattern *regexp.Regexp
-	if p := q.args["pattern"]; p != "-" {
+	if p := q.Args["pattern"]; p != "-" {
 		var err error
 		if pattern, err = core.Pattern(p); err != nil {
-			o.say("a %s list %d [] []", q.args["t"], wire.ErrInvalidRegularExpression)
+			o.say("a %s list %d [] []", q.Args["t"], wire.ErrInvalidRegularExpression)
 			return
 		}
 	}
-	f := core.Filter{States: q.list("states"), MinAgeMs: int64(q.num("age")), Pattern: pattern}
+	f := core.Filter{States: q.List("states"), MinAgeMs: int64(q.Num("age")), Pattern: pattern}
 	if o.fault == "filter" && f.MinAgeMs > 0 {
 		f.MinAgeMs--
 	}
-	for _, s := range q.list("pids") {
+	for _, s := range q.List("pids") {
 		n, _ := strconv.ParseInt(s, 10, 64)
 		f.ProducerIDs = append(f.ProducerIDs, n)
 	}
@@ -440,7 +440,7 @@ func (o *ours) list(q request) {
 			l = append(l, fmt.Sprintf("%s/%v/%d", name, t.State, t.ProducerID))
 		}
 	})
-	o.say("a %s list 0 %s %s", q.args["t"], sorted(l), sorted(unknown))
+	o.say("a %s list 0 %s %s", q.Args["t"], sorted(l), sorted(unknown))
 }
 
 // look prints what clients see of the transactions, and what is on its way.

@@ -3,18 +3,16 @@ package txn
 import (
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
 
 	core "github.com/moldau-io/moldau/internal/core/txn"
 	"github.com/moldau-io/moldau/internal/wire/logrec"
+	"github.com/moldau-io/moldau/test/judge/pair"
 )
 
-// rule is a difference that is kept on purpose. Most are smoothed out on Kafka's side, in java/Judge.java, so that runs stay long.
-type rule struct{ name, why string }
-
+// The differences that are kept on purpose. Most are smoothed out on Kafka's side, in java/Judge.java, so that runs stay long.
 const (
 	ruleHeld     = "held"
 	ruleWaits    = "waits"
@@ -30,39 +28,25 @@ const (
 	ruleStumbles = "kafka stumbles"
 )
 
-var rules = []rule{
-	{ruleHeld, "Kafka says CONCURRENT_TRANSACTIONS while an append for the same transactional id is under way. Ours decides upon what that will be, and " +
+var rules = []pair.Rule{
+	{Name: ruleHeld, Why: "Kafka says CONCURRENT_TRANSACTIONS while an append for the same transactional id is under way. Ours decides upon what that will be, and " +
 		"waits: Kafka is asked again when the append is done, and then must say and write the same. If the append is lost so is ours."},
-	{ruleWaits, "An answer of ours waits for all records before it, and fails with them; Kafka's only for those of its transactional id."},
-	{ruleTime, "While an append is held there is no tick of timeouts, and no time passes once something waits to be asked again: steps are skipped. " +
+	{Name: ruleWaits, Why: "An answer of ours waits for all records before it, and fails with them; Kafka's only for those of its transactional id."},
+	{Name: ruleTime, Why: "While an append is held there is no tick of timeouts, and no time passes once something waits to be asked again: steps are skipped. " +
 		"(At a tick Kafka leaves out who is busy, ours who is already ended.)"},
-	{ruleLeader, "After NOT_LEADER_OR_FOLLOWER or KAFKA_STORAGE_ERROR nothing happens before the partition is loaded again: Kafka writes no ends any more."},
-	{ruleEnd, "The update time of CompleteCommit and CompleteAbort is when all markers were written; in Kafka when they were sent out."},
-	{ruleUnborn, "A transactional id whose first record is lost is unknown again. Kafka goes on with one that has the epoch -1, and shows it."},
-	{ruleFence, "An abort by the coordinator that is lost leaves the epoch as it was. Without epoch bumps Kafka keeps the next one in memory, which fences the producer, and shows it before."},
-	{ruleLetIn, "The end of a transaction of a client without epoch bumps is not repeated by one with: it is fenced. Kafka lets it back in."},
-	{ruleAgain, "InitProducerId that is repeated over a new producer id may be repeated once more. Kafka forgets the former id, and fences the second repetition."},
-	{ruleAssert, "InitProducerId with a former epoch of a producer id whose epochs are exhausted fails an assertion in Kafka (UNKNOWN_SERVER_ERROR). Ours is not asked."},
-	{ruleOrder, "Two get a new producer id at the same tick, in any order. The run ends."},
-	{ruleStumbles, "A request throws an exception in Kafka. The run ends."},
+	{Name: ruleLeader, Why: "After NOT_LEADER_OR_FOLLOWER or KAFKA_STORAGE_ERROR nothing happens before the partition is loaded again: Kafka writes no ends any more."},
+	{Name: ruleEnd, Why: "The update time of CompleteCommit and CompleteAbort is when all markers were written; in Kafka when they were sent out."},
+	{Name: ruleUnborn, Why: "A transactional id whose first record is lost is unknown again. Kafka goes on with one that has the epoch -1, and shows it."},
+	{Name: ruleFence, Why: "An abort by the coordinator that is lost leaves the epoch as it was. Without epoch bumps Kafka keeps the next one in memory, which fences the producer, and shows it before."},
+	{Name: ruleLetIn, Why: "The end of a transaction of a client without epoch bumps is not repeated by one with: it is fenced. Kafka lets it back in."},
+	{Name: ruleAgain, Why: "InitProducerId that is repeated over a new producer id may be repeated once more. Kafka forgets the former id, and fences the second repetition."},
+	{Name: ruleAssert, Why: "InitProducerId with a former epoch of a producer id whose epochs are exhausted fails an assertion in Kafka (UNKNOWN_SERVER_ERROR). Ours is not asked."},
+	{Name: ruleOrder, Why: "Two get a new producer id at the same tick, in any order. The run ends."},
+	{Name: ruleStumbles, Why: "A request throws an exception in Kafka. The run ends."},
 }
 
-// counts says how often each rule was used, how often Kafka answered what ("answer", the request and the error code), wrote what
-// ("record") and threw what ("x").
-type counts map[string]int
-
-func (c counts) String() string {
-	var b strings.Builder
-	for _, r := range rules {
-		fmt.Fprintf(&b, "\n  %-24s%6d  %s", r.name, c[r.name], r.why)
-	}
-	for _, name := range slices.Sorted(maps.Keys(c)) {
-		if kind, _, _ := strings.Cut(name, " "); kind == "answer" || kind == "record" || kind == "x" {
-			fmt.Fprintf(&b, "\n  %-48s%6d", name, c[name])
-		}
-	}
-	return b.String()
-}
+// kinds are counted besides the rules: what Kafka answered, wrote and threw.
+var kinds = []string{"answer", "record", "x"}
 
 // compare takes out of one step's lines what the rules allow, and returns the rest that only one side has. What happens while appends
 // are held is compared when they are no longer.
@@ -75,7 +59,7 @@ func (r *run) compare(q request, theirs, ours []string) (onlyTheirs, onlyOurs []
 		return nil, nil
 	}
 	r.theirs, r.ours = append(r.theirs, events(theirs)...), append(r.ours, events(ours)...)
-	ended := q.cmd == "release" || q.cmd == "lose" || q.cmd == "reload"
+	ended := q.Cmd == "release" || q.Cmd == "lose" || q.Cmd == "reload"
 	if r.holding && !ended {
 		r.busy = nil
 		for _, l := range theirs {
@@ -83,18 +67,18 @@ func (r *run) compare(q request, theirs, ours []string) (onlyTheirs, onlyOurs []
 				r.busy = strings.Fields(names)
 			}
 		}
-		return minus(r.state(theirs), r.state(ours)), minus(r.state(ours), r.state(theirs))
+		return pair.Minus(r.state(theirs), r.state(ours)), pair.Minus(r.state(ours), r.state(theirs))
 	}
-	failed := r.holding && q.cmd != "release"
-	lost := failed && (q.cmd == "lose" || q.args["keep"] == "0")
+	failed := r.holding && q.Cmd != "release"
+	lost := failed && (q.Cmd == "lose" || q.Args["keep"] == "0")
 	a, b := r.plain(r.theirs), r.plain(r.ours)
 	late := map[string]bool{}
 	for _, d := range r.deferred {
-		late[d.q.args["t"]] = true
+		late[d.q.Args["t"]] = true
 	}
 	r.holding, r.busy, r.theirs, r.ours, r.deferred = false, nil, nil, nil, nil
 	a, b = append(a, r.state(theirs)...), append(b, r.state(ours)...)
-	onlyTheirs, onlyOurs = minus(a, b), minus(b, a)
+	onlyTheirs, onlyOurs = pair.Minus(a, b), pair.Minus(b, a)
 	if failed {
 		onlyTheirs, onlyOurs = r.failed(onlyTheirs, onlyOurs, late, lost)
 	}
@@ -261,18 +245,4 @@ func unhex(s string) []byte {
 		panic(err)
 	}
 	return b
-}
-
-// minus returns what is in a more often than in b.
-func minus(a, b []string) (res []string) {
-	n := map[string]int{}
-	for _, l := range b {
-		n[l]++
-	}
-	for _, l := range a {
-		if n[l]--; n[l] < 0 {
-			res = append(res, l)
-		}
-	}
-	return res
 }

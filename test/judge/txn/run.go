@@ -11,7 +11,7 @@ import (
 
 // run is one history on both sides.
 type run struct {
-	used    counts
+	used    pair.Counts
 	clients map[int]told
 	former  map[int]told   // what clients were told before
 	askers  map[string]int // by ticket: which client
@@ -37,15 +37,15 @@ type deferred struct {
 }
 
 // judge runs steps until the end or the first mismatch. Kafka goes first.
-func judge(kafka, moldau side, steps []string, used counts) (done int, bad *pair.Mismatch, err error) {
+func judge(kafka, moldau side, steps []string, used pair.Counts) (done int, bad *pair.Mismatch, err error) {
 	r := &run{used: used, clients: map[int]told{}, former: map[int]told{}, askers: map[string]int{}}
 	for i, step := range steps {
 		line, q := r.resolve(step)
 		if line == "" || r.skips(q) {
 			continue
 		}
-		if q.cmd == "reload" && len(r.deferred) > 0 && q.args["keep"] == "1" {
-			q.args["keep"], line = "0", strings.Replace(line, "keep=1", "keep=0", 1)
+		if q.Cmd == "reload" && len(r.deferred) > 0 && q.Args["keep"] == "1" {
+			q.Args["keep"], line = "0", strings.Replace(line, "keep=1", "keep=0", 1)
 		}
 		theirs, ours, over, err := r.step(kafka, moldau, line, q)
 		if err != nil {
@@ -64,11 +64,11 @@ func judge(kafka, moldau side, steps []string, used counts) (done int, bad *pair
 
 // skips says which steps make no sense now, or are kept from both sides by a rule.
 func (r *run) skips(q request) bool {
-	if r.leaving && q.cmd != "reload" {
+	if r.leaving && q.Cmd != "reload" {
 		r.used[ruleLeader]++
 		return true
 	}
-	switch q.cmd {
+	switch q.Cmd {
 	case "hold":
 		return r.holding || r.failing
 	case "release", "lose":
@@ -83,7 +83,7 @@ func (r *run) skips(q request) bool {
 			return true
 		}
 		since := r.nowMs - r.loadedMs
-		if len(r.deferred) > 0 || len(r.busy) > 0 && since/abortMs != (since+q.num("ms"))/abortMs || r.holding && q.num("ms") >= abortMs {
+		if len(r.deferred) > 0 || len(r.busy) > 0 && since/abortMs != (since+q.Num("ms"))/abortMs || r.holding && q.Num("ms") >= abortMs {
 			r.used[ruleTime]++
 			return true
 		}
@@ -93,15 +93,15 @@ func (r *run) skips(q request) bool {
 		}
 	case "start", "add", "verify", "end":
 		// A partition that is gone has its marker at once: before Kafka is asked again, but after ours has decided.
-		return r.gone && slices.Contains(r.busy, q.args["name"])
+		return r.gone && slices.Contains(r.busy, q.Args["name"])
 	}
-	r.gone = r.gone || q.cmd == "gone"
+	r.gone = r.gone || q.Cmd == "gone"
 	return false
 }
 
 // step runs one step on both sides. over is set if the run cannot go on.
 func (r *run) step(kafka, moldau side, line string, q request) (theirs, ours []string, over bool, err error) {
-	if r.holding && q.asks() && slices.Contains(r.busy, q.args["name"]) {
+	if r.holding && q.asks() && slices.Contains(r.busy, q.Args["name"]) {
 		ours, err = moldau.do(line, q)
 		if err == nil && len(answers(ours)) > 0 { // whatever the state is
 			theirs, err = kafka.do(line, q)
@@ -111,16 +111,16 @@ func (r *run) step(kafka, moldau side, line string, q request) (theirs, ours []s
 		r.used[ruleHeld]++
 		return nil, ours, false, err
 	}
-	switch q.cmd {
+	switch q.Cmd {
 	case "advance":
-		r.nowMs += q.num("ms")
+		r.nowMs += q.Num("ms")
 	case "lose", "reload":
 		line += fmt.Sprintf(" decided=%d", r.decidedMs)
 	}
 	if theirs, err = kafka.do(line, q); err != nil {
 		return nil, nil, false, err
 	}
-	if q.cmd == "release" {
+	if q.Cmd == "release" {
 		for _, d := range r.deferred {
 			more, err := kafka.do(d.line, d.q)
 			if err != nil {
@@ -136,7 +136,7 @@ func (r *run) step(kafka, moldau side, line string, q request) (theirs, ours []s
 			r.used[l[2:]]++
 		case f[0] == "x":
 			r.used[ruleStumbles]++
-			r.used["x "+q.cmd+" "+firstWords(l[2:], 12)]++
+			r.used["x "+q.Cmd+" "+firstWords(l[2:], 12)]++
 			return nil, nil, true, nil
 		case f[0] == "R":
 			r.used["record "+kind(f[2], f[3])]++
@@ -146,13 +146,13 @@ func (r *run) step(kafka, moldau side, line string, q request) (theirs, ours []s
 			} else {
 				r.used["answer verify "+strings.Trim(f[3][strings.IndexByte(f[3], '=')+1:], "[]")]++
 			}
-			if f[2] == "start" && f[3] == "-1" && (q.cmd == "start" && !slices.ContainsFunc(theirs, isRecord) || q.cmd == "release") {
+			if f[2] == "start" && f[3] == "-1" && (q.Cmd == "start" && !slices.ContainsFunc(theirs, isRecord) || q.Cmd == "release") {
 				r.used[ruleAssert]++
-				return nil, nil, q.cmd == "release", nil
+				return nil, nil, q.Cmd == "release", nil
 			}
 		}
 	}
-	q.args["drawn"] = drawn(theirs)
+	q.Args["drawn"] = drawn(theirs)
 	ours, err = moldau.do(line, q)
 	for _, l := range ours {
 		if l == "o" {
@@ -161,11 +161,11 @@ func (r *run) step(kafka, moldau side, line string, q request) (theirs, ours []s
 		}
 	}
 	r.learn(theirs)
-	switch q.cmd {
+	switch q.Cmd {
 	case "hold":
 		r.holding = true
 	case "fail":
-		r.failing, r.leads = true, q.args["code"] == "6" || q.args["code"] == "56"
+		r.failing, r.leads = true, q.Args["code"] == "6" || q.Args["code"] == "56"
 	case "ok":
 		r.failing = false
 	case "reload":
@@ -187,7 +187,7 @@ func firstWords(s string, n int) string {
 // shorten looks for fewer steps that end in a mismatch, until the time is over.
 func shorten(kafka, moldau side, bad *pair.Mismatch, limit time.Duration) *pair.Mismatch {
 	return pair.Shorten(bad, limit, func(steps []string) *pair.Mismatch {
-		if _, less, err := judge(kafka, moldau, steps, counts{}); err == nil {
+		if _, less, err := judge(kafka, moldau, steps, pair.Counts{}); err == nil {
 			return less
 		}
 		return nil

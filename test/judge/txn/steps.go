@@ -9,6 +9,7 @@ import (
 
 	"github.com/moldau-io/moldau/internal/base/id"
 	"github.com/moldau-io/moldau/internal/wire/logrec"
+	"github.com/moldau-io/moldau/test/judge/pair"
 )
 
 // A step is a line: a word, then name=value pairs. Who asks stays open until the step is run, so that steps before it can be taken
@@ -236,48 +237,23 @@ func past(rnd *rand.Rand, level int) (steps []string) {
 
 // encoded is the record of a put.
 func (r *run) encoded(q request) (key, value []byte) {
-	v := &logrec.TransactionLogValue{ProducerID: int64(q.num("pid")), ProducerEpoch: int16(q.num("epoch")), PreviousProducerID: int64(q.num("prev")), NextProducerID: int64(q.num("next")),
-		NextProducerEpoch: -1, TransactionTimeoutMs: int32(q.num("timeout")), TransactionStatus: int8(q.num("state")), ClientTransactionVersion: int16(q.num("tv")),
-		TransactionLastUpdateTimestampMs: startMs, TransactionStartTimestampMs: int64(q.num("start"))}
+	v := &logrec.TransactionLogValue{ProducerID: int64(q.Num("pid")), ProducerEpoch: int16(q.Num("epoch")), PreviousProducerID: int64(q.Num("prev")), NextProducerID: int64(q.Num("next")),
+		NextProducerEpoch: -1, TransactionTimeoutMs: int32(q.Num("timeout")), TransactionStatus: int8(q.Num("state")), ClientTransactionVersion: int16(q.Num("tv")),
+		TransactionLastUpdateTimestampMs: startMs, TransactionStartTimestampMs: int64(q.Num("start"))}
 	if v.TransactionStatus != 0 {
 		v.TransactionPartitions = []logrec.TransactionLogValueTransactionPartition{}
 		for _, tp := range q.partitions("parts") {
 			v.TransactionPartitions = append(v.TransactionPartitions, logrec.TransactionLogValueTransactionPartition{Topic: tp.Topic, PartitionIDs: []int32{tp.Partition}})
 		}
 	}
-	return logrec.EncodeGroupKey(&logrec.TransactionLogKey{TransactionalID: q.text("name")}), logrec.EncodeVersioned(v, int16(min(r.level, 1)))
+	return logrec.EncodeGroupKey(&logrec.TransactionLogKey{TransactionalID: q.Text("name")}), logrec.EncodeVersioned(v, int16(min(r.level, 1)))
 }
 
 // request is a step whose clients are known.
-type request struct {
-	cmd  string
-	args map[string]string
-}
-
-func (q request) text(name string) string {
-	if v := q.args[name]; v != "''" {
-		return v
-	}
-	return ""
-}
-
-func (q request) num(name string) int {
-	n, err := strconv.Atoi(q.args[name])
-	if err != nil {
-		panic(fmt.Sprintf("%s: %s is no number", q.cmd, name))
-	}
-	return n
-}
-
-func (q request) list(name string) []string {
-	if v := q.args[name]; v != "-" {
-		return strings.Split(v, ",")
-	}
-	return nil
-}
+type request struct{ pair.Request }
 
 func (q request) partitions(name string) (l []id.TopicPartition) {
-	for _, s := range q.list(name) {
+	for _, s := range q.List(name) {
 		at := strings.LastIndexByte(s, '-')
 		n, _ := strconv.Atoi(s[at+1:])
 		l = append(l, id.TopicPartition{Topic: s[:at], Partition: int32(n)})
@@ -287,7 +263,7 @@ func (q request) partitions(name string) (l []id.TopicPartition) {
 
 // asks reports whether the step is a request about one transactional id.
 func (q request) asks() bool {
-	switch q.cmd {
+	switch q.Cmd {
 	case "start", "add", "verify", "end":
 		return true
 	}
@@ -300,7 +276,7 @@ type told struct{ id, epoch int }
 // resolve puts in who is meant. It returns no line if that is a client that knows nothing, and the step is of no use without.
 func (r *run) resolve(step string) (line string, q request) {
 	words := strings.Fields(step)
-	q = request{words[0], map[string]string{}}
+	q = request{pair.Request{Cmd: words[0], Args: map[string]string{}}}
 	for i, w := range words[1:] {
 		name, v, _ := strings.Cut(w, "=")
 		if (name == "p" || name == "e") && (v[0] == '@' || v[0] == '~') {
@@ -309,7 +285,7 @@ func (r *run) resolve(step string) (line string, q request) {
 				t, known = r.former[int(v[1]-'0')]
 			}
 			switch {
-			case !known && q.cmd != "start":
+			case !known && q.Cmd != "start":
 				return "", q
 			case !known:
 				v = "-1"
@@ -323,33 +299,33 @@ func (r *run) resolve(step string) (line string, q request) {
 				v = strconv.Itoa(t.epoch)
 			}
 		}
-		q.args[name] = v
+		q.Args[name] = v
 		words[1+i] = name + "=" + v
 	}
-	if q.cmd == "start" && (q.args["p"] == "-1" || q.args["e"] == "-1") { // one without the other is refused a floor above, in both
-		q.args["p"], q.args["e"] = "-1", "-1"
+	if q.Cmd == "start" && (q.Args["p"] == "-1" || q.Args["e"] == "-1") { // one without the other is refused a floor above, in both
+		q.Args["p"], q.Args["e"] = "-1", "-1"
 		for i, w := range words[1:] {
 			if name, _, _ := strings.Cut(w, "="); name == "p" || name == "e" {
 				words[1+i] = name + "=-1"
 			}
 		}
 	}
-	switch q.cmd {
+	switch q.Cmd {
 	case "init":
-		r.level = q.num("level")
+		r.level = q.Num("level")
 	case "level":
-		r.level = q.num("n")
+		r.level = q.Num("n")
 	case "put":
 		key, value := r.encoded(q)
-		q.args["key"], q.args["value"] = hex.EncodeToString(key), hex.EncodeToString(value)
-		words = append(words, "key="+q.args["key"], "value="+q.args["value"])
+		q.Args["key"], q.Args["value"] = hex.EncodeToString(key), hex.EncodeToString(value)
+		words = append(words, "key="+q.Args["key"], "value="+q.Args["value"])
 	}
-	if q.asks() || q.cmd == "list" {
+	if q.asks() || q.Cmd == "list" {
 		r.tickets++
-		q.args["t"] = strconv.Itoa(r.tickets)
-		words = append(words, "t="+q.args["t"])
-		if c, ok := q.args["c"]; ok {
-			r.askers[q.args["t"]] = int(c[0] - '0')
+		q.Args["t"] = strconv.Itoa(r.tickets)
+		words = append(words, "t="+q.Args["t"])
+		if c, ok := q.Args["c"]; ok {
+			r.askers[q.Args["t"]] = int(c[0] - '0')
 		}
 	}
 	return strings.Join(words, " "), q

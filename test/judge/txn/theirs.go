@@ -2,6 +2,7 @@ package txn
 
 import (
 	_ "embed"
+	"testing"
 
 	"github.com/moldau-io/moldau/test/judge/pair"
 )
@@ -12,9 +13,9 @@ var javaSource []byte
 // theirs is Kafka's coordinator in a Java process.
 type theirs struct{ *pair.Kafka }
 
-func startKafka(dir, classPath string) (theirs, error) {
-	k, err := pair.Start(dir, classPath, javaSource, "kafka.coordinator.transaction.Judge")
-	return theirs{k}, err
+func startKafka(t *testing.T) theirs {
+	t.Helper()
+	return theirs{pair.Begin(t, javaSource, "kafka.coordinator.transaction.Judge")}
 }
 
 func (k theirs) do(line string, _ request) ([]string, error) { return k.Ask(line) }
