@@ -183,7 +183,7 @@ func (b *bench) inspectOld(p *place) {
 			}
 		}
 	}
-	b.dump("--index-sanity-check", indexes)
+	b.dump(p, "--index-sanity-check", indexes)
 	args := []string{"dump-log", "--deep-iteration", "--print-data-log", "--files", strings.Join(logs, ",")}
 	want, err := b.o.tool(args...)
 	b.must(err, "dump-log of Kafka")

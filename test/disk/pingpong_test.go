@@ -87,3 +87,16 @@ func (b *bench) cleaned(p *place, topic string) {
 	text, err := os.ReadFile(file)
 	b.Errorf("the cleaner has not been over %s in a minute: %q, %v", topic, text, err)
 }
+
+func TestCutShort(t *testing.T) {
+	for line, want := range map[string]bool{
+		"Found 3657 invalid bytes at the end of 00000000000000000000.log\n":    true,
+		"Found 1048576 invalid bytes at the end of 00000000000000000000.log\n": false, // more than one write
+		"Found timestamp mismatch in :00000000000000000000.timeindex\n":        false,
+		"baseOffset: 0 lastOffset: 0 isvalid: false\n":                         false,
+	} {
+		if got := cutShort(line); got != want {
+			t.Errorf("%q: %t, want %t", line, got, want)
+		}
+	}
+}
