@@ -31,9 +31,13 @@ func snapshotName(p raft.Position) string {
 	return fmt.Sprintf("%020d-%010d%s", p.Offset, p.Epoch, suffixSnapshot)
 }
 
-// parseSnapshotName is the inverse. The rest is what follows .checkpoint.
+// parseSnapshotName is the inverse. The rest is what follows .checkpoint. A snapshot that Apache Kafka is writing has one more number
+// in its name, which java.nio draws: 00000000000000000399-0000000001-8471520341.checkpoint.part.
 func parseSnapshotName(name string) (p raft.Position, rest string, ok bool) {
 	stem, rest, ok := strings.Cut(name, suffixSnapshot)
+	if rest == suffixPart && len(stem) > 31 && stem[31] == '-' {
+		stem = stem[:31]
+	}
 	if !ok || len(stem) != 31 || stem[20] != '-' {
 		return p, "", false
 	}
