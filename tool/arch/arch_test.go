@@ -5,7 +5,6 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -179,6 +178,17 @@ func TestCoreIsPure(t *testing.T) {
 	}
 }
 
+// TestNothingRunsOnWhatIsForTests: programs are without the packages that only tests have a use for.
+func TestNothingRunsOnWhatIsForTests(t *testing.T) {
+	for _, s := range load(t) {
+		for _, imp := range names(s.file) {
+			if room, ok := strings.CutPrefix(imp, module); ok && !s.test && slices.Contains(forTests, room) {
+				t.Errorf("%s imports %s, which is for tests", s.path, room)
+			}
+		}
+	}
+}
+
 // TestSeedsComeFromOnePlace: what the tests run is the same every time, unless they are told otherwise.
 func TestSeedsComeFromOnePlace(t *testing.T) {
 	const place = "internal/base/seed"
@@ -186,9 +196,6 @@ func TestSeedsComeFromOnePlace(t *testing.T) {
 	for _, s := range load(t) {
 		if s.dir == place {
 			continue
-		}
-		if !s.test && slices.Contains(slices.Collect(maps.Values(names(s.file))), module+place) {
-			t.Errorf("%s imports %s, which is for tests", s.path, place)
 		}
 		if s.generated || !s.test && !under(s.dir, "test") {
 			continue

@@ -42,6 +42,9 @@ var bannedInCore = map[string]string{
 	"context": "core does not wait", "syscall": "files belong to engine", "io/fs": "files belong to engine",
 }
 
+// forTests are packages that only tests may import.
+var forTests = []string{"internal/base/seed", "internal/base/race"}
+
 // freshInTests are the tests' files that may ask for chance, and what for; in others a random test begins with its seed
 // (internal/base/seed), or a green run could not be repeated.
 var freshInTests = map[string]string{

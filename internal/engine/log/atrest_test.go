@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/race"
 	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/record"
@@ -160,6 +161,7 @@ func (a *atRest) damages(path string, b []byte, rng *rand.Rand) []vfs.Damage {
 // Every file of a stopped node is damaged in every way. The node starts, or says which file keeps it from starting; a batch that
 // passes its checksum is one that was written; and what only repeats what the log says can be lost without losing anything.
 func TestAtRest(t *testing.T) {
+	race.Skip(t)
 	t.Parallel()
 	seed := seed.Of(t)
 	kinds := map[string]int{}

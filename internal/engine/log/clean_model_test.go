@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/race"
 	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/record"
@@ -525,6 +526,7 @@ func runCleanModel(t testing.TB, seed uint64, steps int) *cleanModel {
 
 // Random work on a compacted log against a map. MOLDAU_SEEDS sets how many runs there are, MOLDAU_SEED the first one.
 func TestCleanerModel(t *testing.T) {
+	race.Skip(t)
 	seeds, first := 1000, seed.Of(t)
 	if testing.Short() {
 		seeds = 100

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/race"
 	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/record"
@@ -77,6 +78,7 @@ func (w *cleanModel) on(disk *vfs.Mem) *cleanModel {
 // Every change of the disk in a pass is made the last one before a crash. What is found afterwards is what was there before the
 // pass or after it, a committed reader sees no difference, and the next pass works.
 func TestCleanerCrashMatrix(t *testing.T) {
+	race.Skip(t)
 	seed := seed.Of(t) | 2
 	steps := 0
 	for _, mode := range []struct {
@@ -137,6 +139,7 @@ func leftOver(name string) bool {
 // Every change of the disk in a pass fails once. With a full disk the log goes on and is cleaned when there is room; another error
 // may take the directory offline, and a restart finds everything.
 func TestCleanerErrorMatrix(t *testing.T) {
+	race.Skip(t)
 	seed := seed.Of(t)
 	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EIO} {
 		for n := 1; ; n++ {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/race"
 	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/record"
@@ -272,6 +273,7 @@ func (w *world) compare(got []record.Batch, start id.Offset) error {
 // Every change of the disk is made the last one before a crash, whole or torn, and the disk is looked at as several crashes
 // would leave it.
 func TestCrashMatrix(t *testing.T) {
+	race.Skip(t)
 	seed := seed.Of(t) | 2
 	steps := 0
 	for _, mode := range []struct {
@@ -318,6 +320,7 @@ func (w *world) killedEnd() id.Offset {
 
 // Every change of the disk fails once, with a full disk or an I/O error, and the node goes on as far as it can.
 func TestErrorMatrix(t *testing.T) {
+	race.Skip(t)
 	for _, mode := range []struct {
 		name string
 		rule vfs.Rule

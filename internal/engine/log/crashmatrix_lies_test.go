@@ -6,12 +6,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moldau-io/moldau/internal/base/race"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 )
 
 // The matrix is worth what it finds. Each of these is a mistake one can make, made for the program by the disk; the matrix must
 // notice every one, within a few runs.
 func TestCrashEverywhereFindsMistakes(t *testing.T) {
+	race.Skip(t)
 	t.Parallel()
 	ahead := regexp.MustCompile(`(?m)^(plain|keyed) 0 \d+$`)
 	for _, mistake := range []struct {

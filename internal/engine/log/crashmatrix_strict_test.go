@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/race"
 	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 )
@@ -41,6 +42,7 @@ func TestCrashEverywhereStrictInTwoDirectories(t *testing.T) {
 
 // It finds that an append is answered whose bytes are not on the disk.
 func TestCrashEverywhereStrictFindsMistakes(t *testing.T) {
+	race.Skip(t)
 	seed := seed.Of(t)
 	for run := range uint64(5) {
 		w := newMatrix(t, seed+run)

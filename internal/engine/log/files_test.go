@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/race"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 )
 
@@ -44,6 +45,7 @@ func (f *countedFile) Close() error {
 
 // Thousands of partitions with several segments each are written, read and flushed with few descriptors.
 func TestOpenFilesAreBounded(t *testing.T) {
+	race.Skip(t)
 	const partitions, limit = 2000, 100
 	c := &countingFS{FS: mem(t)}
 	ck := &clock{ms: epochMs}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/race"
 	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 )
@@ -36,6 +37,7 @@ func must[T any](v T, err error) T {
 // An offset index finds the last entry at or below what is looked for, wherever the end of its file is among the entries, after it
 // was opened again, and after any part of it was cut off; and goes on from there.
 func TestOffsetIndexLookups(t *testing.T) {
+	race.Skip(t)
 	rng := rand.New(rand.NewPCG(seed.Of(t), 1))
 	type entry struct {
 		last     id.Offset

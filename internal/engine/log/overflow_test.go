@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/race"
 	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/record"
@@ -353,6 +354,7 @@ func TestSplitKeepsTransactions(t *testing.T) {
 // Every change of the disk in a start that splits is made the last one before a crash. Whatever is left of them, the next start
 // finds every batch once.
 func TestSplitCrashMatrix(t *testing.T) {
+	race.Skip(t)
 	seed := seed.Of(t) | 2
 	const m = math.MaxInt32
 	for name, segs := range map[string][]spread{

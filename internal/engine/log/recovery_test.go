@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/race"
 	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/record"
@@ -21,6 +22,7 @@ func quiet(o *LogOptions) { o.Logger = slog.New(slog.DiscardHandler) }
 // The last batch is cut at every byte, with and without a tail of zeros behind: the log ends before it, whether the directory says
 // that it was closed cleanly or not.
 func TestTornLastBatchAtEveryByte(t *testing.T) {
+	race.Skip(t)
 	m := mem(t)
 	l := openTest(t, m, testConfig(), nil)
 	for i := range 3 {
@@ -64,6 +66,7 @@ func TestTornLastBatchAtEveryByte(t *testing.T) {
 
 // Every byte of every index is flipped, after a clean shutdown: whatever the index says then, reads are right.
 func TestFlippedIndexBytes(t *testing.T) {
+	race.Skip(t)
 	c := testConfig()
 	c.SegmentBytes, c.IndexIntervalBytes = 3000, 200
 	m := mem(t)
@@ -119,6 +122,7 @@ func TestFlippedIndexBytes(t *testing.T) {
 // Random histories with random crashes. What a crash leaves is always a part of what was appended, with everything that was
 // promised durable, and the log goes on from there.
 func TestRandomHistories(t *testing.T) {
+	race.Skip(t)
 	seed := seed.Of(t)
 	for run := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, run))

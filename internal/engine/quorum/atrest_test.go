@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moldau-io/moldau/internal/base/race"
 	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/core/image"
@@ -90,6 +91,7 @@ func damagesOf(kind string, b, stale []byte, rng *rand.Rand) []vfs.Damage {
 // starting, and why. Its state is one that was, as far as a change that was made; and it is the last one, unless the damage is in what
 // alone has it.
 func TestAtRest(t *testing.T) {
+	race.Skip(t)
 	seed := seed.Of(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	l := newLife(t, seed)

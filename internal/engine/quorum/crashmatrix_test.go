@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/race"
 	"github.com/moldau-io/moldau/internal/base/seed"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/core/image"
@@ -248,6 +249,7 @@ func quorumKind(path string) string {
 // the controller starts, has everything that was answered, nothing that was not asked for, no change without those before it, and
 // leads in an epoch of its own.
 func TestCrashEverywhere(t *testing.T) {
+	race.Skip(t)
 	seed, n := seed.Of(t), crashes()
 	ops := map[string]int{}
 	tried, runs := 0, 0
