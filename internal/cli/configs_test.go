@@ -1,12 +1,16 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 func TestSplitOutsideBrackets(t *testing.T) {
@@ -57,6 +61,11 @@ var brokerConfigLines = []string{
 func configsBesideKafka(t *testing.T, broker, controller string) {
 	t.Helper()
 	k := startKafkaTools(t, "tools-4.3.1")
+	cl, err := kgo.NewClient(kgo.SeedBrokers(broker))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
 	collection := regexp.MustCompile(`requirement failed: |(?:Set|ArrayBuffer)\((.*)\)`) // 4.3 shows some lists as Scala does
 	edit := func(text string) string {
 		return strings.NewReplacer("theirs", "NAME", "ours", "NAME").Replace(collection.ReplaceAllString(text, "$1"))
@@ -70,8 +79,41 @@ func configsBesideKafka(t *testing.T, broker, controller string) {
 			expand := func(me string) []string {
 				return append([]string{"configs"}, strings.Fields(strings.NewReplacer("BOOT", boot, "ME", fmt.Sprint(me, round)).Replace(line))...)
 			}
-			k.sameAs(edit, expand("theirs"), expand("ours"))
+			if code := k.sameAs(edit, expand("theirs"), expand("ours")); code == 0 && strings.Contains(line, "--alter") {
+				published(t, cl)
+			}
 		}
+	}
+}
+
+// published waits until a broker knows what its controller has acknowledged by now. The epoch of its features is the offset of the
+// newest record that it shows; what a record is to change it has changed when it shows a later one.
+func published(t *testing.T, cl *kgo.Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	quorum := kmsg.NewPtrDescribeQuorumRequest()
+	topic := kmsg.NewDescribeQuorumRequestTopic()
+	topic.Topic = "__cluster_metadata"
+	topic.Partitions = append(topic.Partitions, kmsg.NewDescribeQuorumRequestTopicPartition())
+	quorum.Topics = append(quorum.Topics, topic)
+	q, err := quorum.RequestWith(ctx, cl)
+	if err != nil || q.ErrorCode != 0 || q.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Fatalf("describe the quorum: %v, %+v", err, q)
+	}
+	shows := func() int64 {
+		v, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, cl)
+		if err != nil {
+			t.Fatalf("ask the broker: %v", err)
+		}
+		return v.FinalizedFeaturesEpoch
+	}
+	last := q.Topics[0].Partitions[0].HighWatermark - 1
+	at := shows()
+	for ; at < last; at = shows() {
+		<-time.After(10 * time.Millisecond)
+	}
+	for ; shows() == at; <-time.After(10 * time.Millisecond) { // a record comes twice a second
 	}
 }
 

@@ -132,8 +132,8 @@ func (k *kafkaTools) same(edit func(string) string, args ...string) {
 	k.sameAs(edit, args, args)
 }
 
-// sameAs is same for a command line that is not written alike on both sides.
-func (k *kafkaTools) sameAs(edit func(string) string, theirs, args []string) {
+// sameAs is same for a command line that is not written alike on both sides. It returns Kafka's exit code.
+func (k *kafkaTools) sameAs(edit func(string) string, theirs, args []string) (code int) {
 	k.t.Helper()
 	wantOut, wantErr, wantCode := k.run(theirs...)
 	out, errs, code := run(k.t, "", args...)
@@ -146,6 +146,7 @@ func (k *kafkaTools) sameAs(edit func(string) string, theirs, args []string) {
 	if diff := cmp.Diff(edit(plainError(wantErr)), edit(plainError(errs))); diff != "" {
 		k.t.Errorf("%v: standard error (-kafka +moldau):\n%s", args, diff)
 	}
+	return wantCode
 }
 
 func plainError(text string) string {
