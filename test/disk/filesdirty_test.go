@@ -88,16 +88,11 @@ func (f *filesTest) cleanLater() {
 	f.write(topic, 400)
 }
 
-// inTheMiddle returns when the cleaner is at work and a replica is on its way to another directory, both at once: the one lets itself
-// be slowed down, the other is stopped in its tracks.
+// inTheMiddle returns when a replica is on its way to another directory and the cleaner is at work, both at once: the one is slowed
+// down, the other is stopped in its tracks.
 func (f *filesTest) inTheMiddle() {
-	if f.p.running == kafka {
-		f.move()
-		f.slowCleaning()
-		return
-	}
-	f.slowCleaning()
 	f.move()
+	f.slowCleaning()
 }
 
 // catch stops the node while files of a pattern are there. If they had gone before, it goes on, and again brings them back.
@@ -116,17 +111,12 @@ func (f *filesTest) catch(pattern string, again func()) {
 	f.Fatalf("%s was never caught", pattern)
 }
 
-// slowCleaning returns while the cleaner writes. Kafka's throttle looks every 300 ms only, and too late.
+// slowCleaning stops the node while the cleaner writes. Kafka's throttle looks every 300 ms only, and too late.
 func (f *filesTest) slowCleaning() {
 	topic, zero := f.name("slow"), "0"
 	r, err := f.w.AlterTopicConfigs(f.ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "min.compaction.lag.ms", Value: &zero}}, topic)
 	f.must(altered(r, err), "let it be cleaned")
-	cleaned := topic + "-0/*.log.cleaned"
-	if f.p.running == kafka {
-		f.catch(cleaned, func() { f.write(topic, 400) })
-		return
-	}
-	f.until("the cleaner is at work", func() bool { return len(f.find(cleaned)) > 0 })
+	f.catch(topic+"-0/*.log.cleaned", func() { f.write(topic, 400) })
 }
 
 func (f *filesTest) cleanedIsThere() {
@@ -237,7 +227,7 @@ func (f *filesTest) scannedFromRecoveryPoint() {
 	}
 }
 
-// movable prepares a log that is large enough to be caught on its way.
+// movable prepares a log that is too large to arrive where it is moved to.
 func (f *filesTest) movable() {
 	topic := f.tag + "-moved"
 	f.create(topic, nil)
@@ -249,33 +239,19 @@ func (f *filesTest) movable() {
 		f.must(cl.ProduceSync(f.ctx, r).FirstErr(), "produce")
 		f.m.set(fmt.Sprintf("log/%s/0/@%d", topic, r.Offset), recordFact(r))
 	}
-	if f.p.running == kafka {
-		one := "1"
-		r, err := f.w.AlterBrokerConfigs(f.ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "replica.alter.log.dirs.io.max.bytes.per.second", Value: &one}}, 1)
-		f.must(altered(r, err), "throttle")
-		f.m.forget("config/broker/")
-	}
+	one := "1"
+	r, err := f.w.AlterBrokerConfigs(f.ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: moveRate, Value: &one}}, 1)
+	f.must(altered(r, err), "throttle")
+	f.m.forget("config/broker/")
+	f.m.set("config/broker/1/"+moveRate, one)
 	f.left["moved"] = topic
 }
 
-// move returns while a replica is on its way to the other directory. Kafka's is throttled and never arrives.
+const moveRate = "replica.alter.log.dirs.io.max.bytes.per.second"
+
+// move returns while a replica is on its way to the directory in which it is not.
 func (f *filesTest) move() {
 	topic := f.left["moved"]
-	future := topic + "-0.*-future/*.log"
-	f.alterDir(topic)
-	if f.p.running == kafka {
-		f.until("a replica is on its way", func() bool { return len(f.find(future)) > 0 })
-		return
-	}
-	f.catch(future, func() {
-		f.until("the move has ended", func() bool { return len(f.find(topic+"-0")) == 1 && len(f.find(topic+"-0.*-future")) == 0 })
-		f.alterDir(topic)
-	})
-}
-
-// alterDir begins to move a replica to the directory in which it is not. It does not wait for the answer.
-func (f *filesTest) alterDir(topic string) {
-	f.Helper()
 	from := filepath.Dir(f.dir(topic))
 	req := kmsg.NewPtrAlterReplicaLogDirsRequest()
 	for _, d := range f.p.dirs() {
@@ -288,7 +264,9 @@ func (f *filesTest) alterDir(topic string) {
 			req.Dirs = append(req.Dirs, dir)
 		}
 	}
-	go func(cl *kgo.Client) { _, _ = cl.Broker(1).Request(f.ctx, req) }(f.w.kgo) // what comes of it is seen on disk
+	_, err := f.w.kgo.Broker(1).Request(f.ctx, req)
+	f.must(err, "move a replica")
+	f.until("a replica is on its way", func() bool { return len(f.find(topic+"-0.*-future/*.log")) > 0 })
 }
 
 func (f *filesTest) futureIsThere() {
@@ -301,9 +279,9 @@ func (f *filesTest) futureIsThere() {
 func (f *filesTest) moveDone() {
 	topic := f.left["moved"]
 	f.compareAll()
-	// Kafka's throttle goes. A broker of Kafka starts with what a snapshot of the metadata has of its configs, also where all of them were
+	// The throttle goes. A broker of Kafka starts with what a snapshot of the metadata has of its configs, also where all of them were
 	// deleted after it: so it is Kafka who deletes.
-	c := kadm.AlterConfig{Op: kadm.DeleteConfig, Name: "replica.alter.log.dirs.io.max.bytes.per.second"}
+	c := kadm.AlterConfig{Op: kadm.DeleteConfig, Name: moveRate}
 	if f.p.running == moldau {
 		c.Op, c.Value = kadm.SetConfig, new(strconv.FormatInt(math.MaxInt64, 10))
 	}

@@ -77,7 +77,7 @@ func steps() []step {
 func TestFiles(t *testing.T) {
 	b := setup(t)
 	p := b.place(false, snapshotOften, "metadata.log.segment.ms=100", "metadata.max.idle.interval.ms=5000", "log.retention.check.interval.ms=300", "log.initial.task.delay.ms=0",
-		"log.segment.delete.delay.ms=15000", "log.cleaner.dedupe.buffer.size=4194304", "log.flush.offset.checkpoint.interval.ms=300", "log.flush.start.offset.checkpoint.interval.ms=300",
+		"log.cleaner.dedupe.buffer.size=4194304", "log.flush.offset.checkpoint.interval.ms=300", "log.flush.start.offset.checkpoint.interval.ms=300",
 		"replica.high.watermark.checkpoint.interval.ms=300")
 	b.must(p.format(""), "format") // by Apache Kafka
 	p.logDirs = []string{"data", "data2"}
@@ -93,23 +93,38 @@ func TestFiles(t *testing.T) {
 		who   product
 		dirty bool // leaves by a kill
 	}{{kafka, false}, {moldau, false}, {kafka, true}, {moldau, true}, {kafka, false}}
+	open := func(who product, deleteDelay string) {
+		extra := []string{"log.segment.delete.delay.ms=" + deleteDelay}
+		if who == kafka {
+			extra = append(append(extra, withACLs()...), p.withSASL()...)
+		}
+		b.reopen(p, f.w, who, extra...)
+		f.w.node.leaveOut = isOdd
+	}
+	// Who is killed has deleted nothing by then, and who reads deletes it.
+	const never, soon = "3600000", "1000"
 	for i, turn := range turns {
 		last := product("")
 		if i > 0 {
 			last = turns[i-1].who
 		}
 		f.at = time.Now()
-		var extra []string
-		if turn.who == kafka {
-			extra = append(withACLs(), p.withSASL()...)
+		readsDirty := i > 0 && turns[i-1].dirty
+		if readsDirty || !turn.dirty {
+			open(turn.who, soon)
+		} else {
+			open(turn.who, never)
 		}
-		b.reopen(p, f.w, turn.who, extra...)
-		f.w.node.leaveOut = isOdd
 		if i > 0 {
-			f.each(fmt.Sprintf("%d %s reads what %s wrote", i, turn.who, last), turns[i-1].dirty, func(s step) func(*filesTest) { return s.verify })
+			f.each(fmt.Sprintf("%d %s reads what %s wrote", i, turn.who, last), readsDirty, func(s step) func(*filesTest) { return s.verify })
 		}
 		if b.Failed() || i == len(turns)-1 {
 			break
+		}
+		if readsDirty && turn.dirty {
+			f.w.kgo.Close()
+			b.must(p.stop(), "stop")
+			open(turn.who, never)
 		}
 		f.tag = fmt.Sprintf("%c%d", turn.who[0], i)
 		f.w.tag = f.tag
@@ -277,13 +292,19 @@ func (f *filesTest) replace(path, pattern string, with func(string) string) {
 	f.must(os.WriteFile(path, []byte(out), 0o644), "write")
 }
 
-// end is the end of a topic's log by ListOffsets.
+// offsets are the beginning and the end of a topic's log by ListOffsets.
 func (f *filesTest) offsets(topic string) (start, end int64) {
 	f.Helper()
-	starts, err := f.w.ListStartOffsets(f.ctx, topic)
-	f.must(errors.Join(err, starts.Error()), "list offsets")
-	ends, err := f.w.ListEndOffsets(f.ctx, topic)
-	f.must(errors.Join(err, ends.Error()), "list offsets")
+	var starts, ends kadm.ListedOffsets
+	var failed error
+	f.until("the leader of "+topic+" answers", func() bool {
+		var err1, err2 error
+		starts, err1 = f.w.ListStartOffsets(f.ctx, topic)
+		ends, err2 = f.w.ListEndOffsets(f.ctx, topic)
+		failed = errors.Join(err1, starts.Error(), err2, ends.Error())
+		return !kerr.IsRetriable(failed)
+	})
+	f.must(failed, "list offsets")
 	s, _ := starts.Lookup(topic, 0)
 	e, _ := ends.Lookup(topic, 0)
 	return s.Offset, e.Offset
@@ -334,17 +355,12 @@ func (f *filesTest) laterEpoch() {
 }
 
 func (f *filesTest) epochGoesOn() {
-	req := kmsg.NewPtrDescribeQuorumRequest()
-	t := kmsg.NewDescribeQuorumRequestTopic()
-	t.Topic = "__cluster_metadata"
-	t.Partitions = append(t.Partitions, kmsg.NewDescribeQuorumRequestTopicPartition())
-	req.Topics = append(req.Topics, t)
-	resp, err := req.RequestWith(f.ctx, f.w.kgo)
-	f.must(err, "describe the quorum")
+	q, err := f.w.quorum(f.ctx)
+	f.must(err, "ask the quorum")
 	voted, err := strconv.Atoi(f.left["epoch"])
 	f.must(err, "an epoch")
-	if got := resp.Topics[0].Partitions[0].LeaderEpoch; int(got) <= voted || int(got) > voted+10 {
-		f.Errorf("the node leads in epoch %d, and had voted in %d", got, voted)
+	if int(q.LeaderEpoch) <= voted || int(q.LeaderEpoch) > voted+10 {
+		f.Errorf("the node leads in epoch %d, and had voted in %d", q.LeaderEpoch, voted)
 	}
 }
 
@@ -564,10 +580,14 @@ func (f *filesTest) straysStay() {
 	}
 }
 
-// otherEpochs says that epoch 0 ended at offset 7.
+// otherEpochs says that epoch 0 ended at offset 7. A node that has missed its own heartbeats leads again in epoch 2.
 func (f *filesTest) otherEpochs() {
 	path := filepath.Join(f.dir(f.name("epochs")), "leader-epoch-checkpoint")
-	f.replace(path, `(?s)^0\n1\n0 0\n$`, func(string) string { return "0\n2\n0 0\n1 7\n" })
+	f.replace(path, `(?s)^0\n\d+\n0 0\n.*$`, func(was string) string {
+		lines := slices.Insert(strings.Split(strings.TrimSuffix(was, "\n"), "\n"), 3, "1 7")
+		lines[1] = strconv.Itoa(len(lines) - 2)
+		return strings.Join(lines, "\n") + "\n"
+	})
 }
 
 func (f *filesTest) epochsAreRead() {

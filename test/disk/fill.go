@@ -127,7 +127,7 @@ func (w *writer) topics(ctx context.Context) error {
 	if err = errors.Join(err, r.Error()); err != nil {
 		return err
 	}
-	w.m.forget("topic/" + stays)
+	w.m.set("topic/"+stays, strings.TrimSuffix(w.m.facts["topic/"+stays], "1")+"2")
 	d, err := w.DeleteTopic(ctx, goes)
 	if err = errors.Join(err, d.Err); err != nil {
 		return err
@@ -199,7 +199,7 @@ func (w *writer) produceIn(ctx context.Context, topic string, codec kgo.Compress
 
 // partitions waits until the topic's metadata has reached the broker, which is a little after its creation was acknowledged.
 func (w *writer) partitions(ctx context.Context, topic string) (int, error) {
-	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(10 * time.Millisecond) {
+	for deadline := time.Now().Add(startTimeout); ; <-time.After(10 * time.Millisecond) {
 		topics, err := w.ListTopics(ctx, topic)
 		if n := len(topics[topic].Partitions); err == nil && n > 0 {
 			return n, nil
@@ -364,13 +364,16 @@ func (w *writer) configs(ctx context.Context) error {
 	if r, err = w.AlterBrokerConfigs(ctx, []kadm.AlterConfig{set("message.max.bytes", message)}, 1); altered(r, err) != nil {
 		return altered(r, err)
 	}
-	w.m.set("config/broker/1/message.max.bytes", message)
-	if r, err = w.AlterBrokerConfigs(ctx, []kadm.AlterConfig{set("log.segment.delete.delay.ms", lag)}); altered(r, err) != nil {
-		if r, err = w.AlterBrokerConfigs(ctx, []kadm.AlterConfig{set("log.retention.ms", retention)}); altered(r, err) != nil {
+	key, value := "log.segment.delete.delay.ms", lag
+	if r, err = w.AlterBrokerConfigs(ctx, []kadm.AlterConfig{set(key, value)}); altered(r, err) != nil {
+		key, value = "log.retention.ms", retention
+		if r, err = w.AlterBrokerConfigs(ctx, []kadm.AlterConfig{set(key, value)}); altered(r, err) != nil {
 			return altered(r, err)
 		}
 	}
 	w.m.forget("config/brokers/", "config/broker/")
+	w.m.set("config/broker/1/message.max.bytes", message)
+	w.m.set("config/brokers//"+key, value)
 	for _, c := range []struct {
 		kind             kmsg.ConfigResourceType
 		name, key, value string
@@ -477,8 +480,12 @@ func (w *writer) security(ctx context.Context) error {
 			return fmt.Errorf("acls: %w", err)
 		}
 		for _, x := range r {
-			if x.Err != nil && !errors.Is(x.Err, kerr.SecurityDisabled) {
+			switch {
+			case errors.Is(x.Err, kerr.SecurityDisabled):
+			case x.Err != nil:
 				return fmt.Errorf("acls: %w %s", x.Err, x.ErrMessage)
+			default:
+				w.m.set(aclPath(x.Type, x.Name, x.Pattern, x.Principal, x.Host, x.Operation, x.Permission), "")
 			}
 		}
 	}

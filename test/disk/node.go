@@ -80,6 +80,7 @@ const (
 type place struct {
 	dir, addr string
 	port      int
+	saslPort  int      // see withSASL
 	props     []string // beside the common ones
 	logDirs   []string // below dir; the first has the metadata log
 	dynamic   bool     // the quorum's voters are in the log, not in the configuration
@@ -98,7 +99,13 @@ func newPlace(dir string, o *oracle, binary string, rnd *rand.Rand, dynamic bool
 	if err != nil {
 		return nil, err
 	}
-	return &place{dir: dir, port: port, addr: fmt.Sprintf("localhost:%d", port), props: props, logDirs: []string{"data"},
+	sasl := port
+	for sasl == port || sasl == port+101 {
+		if sasl, err = netx.FreePair(rnd, 101); err != nil {
+			return nil, err
+		}
+	}
+	return &place{dir: dir, port: port, saslPort: sasl, addr: fmt.Sprintf("localhost:%d", port), props: props, logDirs: []string{"data"},
 		dynamic: dynamic, oracle: o, moldau: binary}, nil
 }
 

@@ -225,7 +225,7 @@ func (b *bench) shell(p *place, level int16, m *model) {
 	}
 	slices.Sort(found)
 	var out string
-	for range 5 {
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); {
 		// The shell runs its command as soon as the snapshot is loaded, which may be before it is published to the shell.
 		out, err = b.o.tool("metadata-shell", "--snapshot", found[len(found)-1], "ls", "/image/topics/byName")
 		if b.must(err, "metadata-shell"); strings.Contains(out, topicCompact) {

@@ -95,9 +95,24 @@ func (n *node) asked(path string) bool {
 	return true
 }
 
-// read collects the facts. times are looked up in every partition.
+// read collects the facts. times are looked up in every partition. What asks the client to try again is tried again: on a machine with
+// much else to do a node may miss its own heartbeats, and leads nothing for a moment.
 func (n *node) read(ctx context.Context, times []int64) (facts, error) {
+	for deadline := time.Now().Add(startTimeout); ; {
+		f, err := n.readOnce(ctx, times)
+		if err == nil || !kerr.IsRetriable(err) || time.Now().After(deadline) {
+			return f, err
+		}
+	}
+}
+
+func (n *node) readOnce(ctx context.Context, times []int64) (facts, error) {
 	f := facts{}
+	topics, err := n.settled(ctx)
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(topics, func(topic string, _ kadm.TopicDetail) bool { return n.leaveOut != nil && n.leaveOut(topic) })
 	versions, err := n.apiVersions(ctx)
 	if err != nil {
 		return nil, err
@@ -105,11 +120,6 @@ func (n *node) read(ctx context.Context, times []int64) (facts, error) {
 	for _, x := range versions.FinalizedFeatures {
 		f["feature/"+x.Name] = fmt.Sprint(x.MaxVersionLevel)
 	}
-	topics, err := n.allLed(ctx)
-	if err != nil {
-		return nil, err
-	}
-	maps.DeleteFunc(topics, func(topic string, _ kadm.TopicDetail) bool { return n.leaveOut != nil && n.leaveOut(topic) })
 	for _, step := range []func() error{
 		func() error { return n.readTopics(ctx, f, topics) },
 		func() error { return n.readConfigs(ctx, f, topics.Names()) },
@@ -127,22 +137,94 @@ func (n *node) read(ctx context.Context, times []int64) (facts, error) {
 	return f, nil
 }
 
-// allLed waits until every partition has its leader: on a machine with much else to do a node may miss its own heartbeats.
-func (n *node) allLed(ctx context.Context) (kadm.TopicDetails, error) {
-	for deadline := time.Now().Add(30 * time.Second); ; <-time.After(50 * time.Millisecond) {
-		topics, err := n.ListTopicsWithInternal(ctx)
-		for _, t := range topics {
-			err = errors.Join(err, t.Err)
-			for _, p := range t.Partitions {
-				if p.Err != nil || p.Leader != 1 {
-					err = errors.Join(err, fmt.Errorf("partition %s-%d: leader %d, %w", t.Topic, p.Partition, p.Leader, p.Err))
-				}
-			}
+// settled waits until nothing is under way that was acknowledged: the broker shows what its controller has committed, every partition
+// has its leader, the coordinators have loaded, and ended transactions have their markers.
+func (n *node) settled(ctx context.Context) (kadm.TopicDetails, error) {
+	committed := int64(-1)
+	for deadline := time.Now().Add(startTimeout); ; <-time.After(50 * time.Millisecond) {
+		var topics kadm.TopicDetails
+		var err error
+		if committed < 0 {
+			committed, err = n.committed(ctx)
+		}
+		if err == nil {
+			err = n.shows(ctx, committed)
+		}
+		if err == nil {
+			topics, err = n.allLed(ctx)
+		}
+		if err == nil {
+			err = n.coordinated(ctx)
 		}
 		if err == nil || time.Now().After(deadline) {
 			return topics, err
 		}
 	}
+}
+
+// committed is the high watermark of the metadata log.
+func (n *node) committed(ctx context.Context) (int64, error) {
+	q, err := n.quorum(ctx)
+	return q.HighWatermark, err
+}
+
+func (n *node) quorum(ctx context.Context) (p kmsg.DescribeQuorumResponseTopicPartition, err error) {
+	req := kmsg.NewPtrDescribeQuorumRequest()
+	t := kmsg.NewDescribeQuorumRequestTopic()
+	t.Topic = "__cluster_metadata"
+	t.Partitions = append(t.Partitions, kmsg.NewDescribeQuorumRequestTopicPartition())
+	req.Topics = append(req.Topics, t)
+	resp, err := req.RequestWith(ctx, n.kgo)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err == nil && (len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1) {
+		err = fmt.Errorf("%d topics are described", len(resp.Topics))
+	}
+	if err != nil {
+		return p, fmt.Errorf("describe the quorum: %w", err)
+	}
+	return resp.Topics[0].Partitions[0], kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
+}
+
+// shows is nil when the broker shows the metadata below an offset: the epoch of its features is the offset of its last record.
+func (n *node) shows(ctx context.Context, offset int64) error {
+	v, err := n.apiVersions(ctx)
+	if err == nil && v.FinalizedFeaturesEpoch < offset-1 {
+		err = fmt.Errorf("the broker shows the metadata up to %d of %d", v.FinalizedFeaturesEpoch, offset-1)
+	}
+	return err
+}
+
+func (n *node) allLed(ctx context.Context) (kadm.TopicDetails, error) {
+	topics, err := n.ListTopicsWithInternal(ctx)
+	for _, t := range topics {
+		err = errors.Join(err, t.Err)
+		for _, p := range t.Partitions {
+			if p.Err != nil || p.Leader != 1 {
+				err = errors.Join(err, fmt.Errorf("partition %s-%d: leader %d, %w", t.Topic, p.Partition, p.Leader, p.Err))
+			}
+		}
+	}
+	return topics, err
+}
+
+// coordinated is nil when the coordinators have loaded and no transaction waits for its markers.
+func (n *node) coordinated(ctx context.Context) error {
+	if _, err := n.ListGroups(ctx); err != nil {
+		return fmt.Errorf("list groups: %w", err)
+	}
+	if !n.asked("transaction/") {
+		return nil
+	}
+	ending, err := n.ListTransactions(ctx, nil, []string{"PrepareCommit", "PrepareAbort"})
+	if err != nil {
+		return fmt.Errorf("list transactions: %w", err)
+	}
+	if len(ending) > 0 {
+		return fmt.Errorf("the transactions %v wait for their markers", ending.TransactionalIDs())
+	}
+	return nil
 }
 
 func (n *node) readTopics(_ context.Context, f facts, topics kadm.TopicDetails) error {
@@ -558,6 +640,10 @@ func commitFact(o kadm.Offset) string {
 	return fmt.Sprintf("%d epoch %d metadata %q", o.At, o.LeaderEpoch, o.Metadata)
 }
 
+func aclPath(kind kmsg.ACLResourceType, name string, pattern kadm.ACLPattern, principal, host string, op kadm.ACLOperation, permission kmsg.ACLPermissionType) string {
+	return fmt.Sprintf("acl/%v/%s/%v/%s/%s/%v/%v", kind, name, pattern, principal, host, op, permission)
+}
+
 func (n *node) readSecurity(ctx context.Context, f facts) error {
 	if n.serves(kmsg.DescribeClientQuotas) {
 		quotas, err := n.DescribeClientQuotas(ctx, false, nil)
@@ -599,7 +685,7 @@ func (n *node) readSecurity(ctx context.Context, f facts) error {
 				return r.Err
 			}
 			for _, a := range r.Described {
-				f[fmt.Sprintf("acl/%v/%s/%v/%s/%s/%v/%v", a.Type, a.Name, a.Pattern, a.Principal, a.Host, a.Operation, a.Permission)] = ""
+				f[aclPath(a.Type, a.Name, a.Pattern, a.Principal, a.Host, a.Operation, a.Permission)] = ""
 			}
 		}
 	}

@@ -19,14 +19,14 @@ func (p *place) withSASL() []string {
 		"listener.name.sasl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;"}
 }
 
-func (p *place) saslAddr() string { return fmt.Sprintf("localhost:%d", p.port+50) }
+func (p *place) saslAddr() string { return fmt.Sprintf("localhost:%d", p.saslPort) }
 
 // login connects as a user that writer.security has made, at whichever product.
 func (f *filesTest) login(user string) *kgo.Client {
 	f.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(f.p.saslAddr()), kgo.SASL(scram.Auth{User: user, Pass: "secret"}.AsSha256Mechanism()))
 	f.must(err, "a client")
-	f.must(cl.Ping(f.ctx), "log in as "+user)
+	f.until("log in as "+user, func() bool { return cl.Ping(f.ctx) == nil }) // the broker learns of a user a moment after he was made
 	return cl
 }
 
