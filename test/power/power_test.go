@@ -141,8 +141,19 @@ func createTopic(t *testing.T, addr string, configs map[string]*string) {
 	t.Helper()
 	c := client(t, addr)
 	defer c.Close()
-	if _, err := kadm.NewClient(c).CreateTopic(t.Context(), partitions, 1, configs, topic); err != nil {
+	a := kadm.NewClient(c)
+	if _, err := a.CreateTopic(t.Context(), partitions, 1, configs, topic); err != nil {
 		t.Fatal(err)
+	}
+	// The metadata shows a leader before it has made the log. Clients that do not try again are to meet one that has.
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(10 * time.Millisecond) {
+		ends, err := a.ListEndOffsets(t.Context(), topic)
+		if err = errors.Join(err, ends.Error()); err == nil && len(ends[topic]) == partitions {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d leaders answer, %v", len(ends[topic]), partitions, err)
+		}
 	}
 }
 
@@ -261,8 +272,8 @@ func TestPowerLossIsOne(t *testing.T) {
 	t.Logf("%d acknowledged, %d left", len(acked), left)
 }
 
-// A disk of 64 MiB is filled under load. Produce is refused while the node serves, deletes and is administered; writes go on
-// within a second of space coming back, and everything that was acknowledged is there, also after a kill on the full disk.
+// A disk of 64 MiB is filled under load. Produce is refused while the node serves, deletes and is administered; the first write after
+// space came back is taken, and everything that was acknowledged is there, also after a kill on the full disk.
 func TestFullDisk(t *testing.T) {
 	v := newVolume(t, 64)
 	for _, reserve := range []string{"-1", "0"} {
@@ -347,6 +358,13 @@ func fullDisk(t *testing.T, v *volume, reserve string) {
 			t.Fatal(err)
 		}
 		check()
+		// It refuses again, and the client has a new connection.
+		deadline := time.Now().Add(time.Minute)
+		for err := write(0); !errors.Is(err, kerr.KafkaStorageError); err = write(0) {
+			if time.Now().After(deadline) {
+				t.Fatalf("produce on a full disk after a start: %v\n%s", err, n.log())
+			}
+		}
 	}
 	if !n.alive() {
 		t.Fatal("the node died of a full disk\n" + n.log())
@@ -364,7 +382,7 @@ func fullDisk(t *testing.T, v *volume, reserve string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	now := before
 	for now < before+20<<20 {
 		if now, err = free(v.dir); err != nil || time.Now().After(deadline) {
@@ -372,20 +390,14 @@ func fullDisk(t *testing.T, v *volume, reserve string) {
 		}
 	}
 	back := time.Now()
-	for err = write(0); err != nil; err = write(0) {
-		if time.Since(back) > 5*time.Second {
-			t.Fatalf("produce after space came back: %v", err)
-		}
+	if err := write(0); err != nil {
+		t.Fatalf("the first write after space came back: %v", err)
 	}
-	took := time.Since(back)
-	t.Logf("written again %v after space came back", took.Round(time.Millisecond))
-	if took > time.Second {
-		t.Error("more than a second")
-	}
+	t.Logf("written again %v after space came back", time.Since(back).Round(time.Millisecond))
 	var failing map[string]error
 	for i := 0; i == 0 || len(failing) > 0; i++ {
 		failing = admin(fmt.Sprint("again", i))
-		if len(failing) > 0 && time.Since(back) > 10*time.Second {
+		if len(failing) > 0 && time.Since(back) > time.Minute {
 			t.Fatalf("after space came back: %v\n%s", failing, n.log())
 		}
 	}
@@ -461,19 +473,22 @@ func TestFailedSync(t *testing.T) {
 	}
 	// Every fsync of the process fails once: the first one that comes. Those behind it would succeed.
 	inject(t, n, "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO:when=1")
-	var err error
-	for deadline := time.Now().Add(20 * time.Second); err == nil && time.Now().Before(deadline); {
-		err = write()
-	}
-	if err == nil {
-		t.Fatal("no fsync failed")
+	var failed error
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(n.log(), "goes offline"); {
+		switch err := write(); {
+		case errors.Is(err, context.DeadlineExceeded): // a system call takes long under strace
+		case err != nil:
+			failed = err
+		case failed != nil:
+			t.Fatalf("acknowledged after a failed fsync, %v\n%s", failed, n.log())
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the log does not say that the directory is offline; a write failed: %v\n%s", failed, n.log())
+		}
 	}
 	for range 5 {
 		if err := write(); err == nil {
 			t.Fatal("acknowledged after a failed fsync\n" + n.log())
 		}
-	}
-	if !strings.Contains(n.log(), "goes offline") {
-		t.Error("the log does not say that the directory is offline:\n" + n.log())
 	}
 }

@@ -44,7 +44,7 @@ func inject(t *testing.T, n *nodeProcess, args ...string) (stop func()) {
 		}
 		return true
 	}
-	for deadline := time.Now().Add(20 * time.Second); !attached(); <-time.After(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !attached(); <-time.After(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Skip("strace cannot attach")
 		}

@@ -86,7 +86,7 @@ func (v *volume) mount() error {
 
 func (v *volume) unmount() error {
 	err := run("umount", v.dir)
-	for deadline := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(deadline); err = run("umount", v.dir) {
+	for deadline := time.Now().Add(time.Minute); err != nil && time.Now().Before(deadline); err = run("umount", v.dir) {
 	}
 	if err == nil {
 		v.up = false
