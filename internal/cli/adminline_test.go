@@ -236,7 +236,7 @@ func TestAdminToolsBesideKafkaOnKafka(t *testing.T) {
 		t.Fatal(out, errs)
 	}
 	cmd := exec.Command(script, "start", "--port", fmt.Sprint(port), "--dir", home)
-	cmd.Env = append(os.Environ(), "KAFKA_HEAP_OPTS=-Xmx400m -Xms256m")
+	cmd.Env = append(os.Environ(), "KAFKA_HEAP_OPTS=-Xmx400m -Xms256m -XX:TieredStopAtLevel=1")
 	out, err := cmd.CombinedOutput()
 	t.Cleanup(func() {
 		if out, err := exec.Command(script, "stop", "--dir", home).CombinedOutput(); err != nil {

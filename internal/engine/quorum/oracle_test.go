@@ -2,13 +2,14 @@ package quorum
 
 import (
 	"fmt"
-	"net"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/moldau-io/moldau/internal/base/netx"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 )
 
@@ -76,12 +77,15 @@ func TestKafkaStartsOnOurDirectory(t *testing.T) {
 		t.Skip("takes half a minute; set MOLDAU_SLOW=1")
 	}
 	home := t.TempDir()
-	port := freePorts(t)
+	port, err := netx.FreePair(rand.New(rand.NewPCG(rand.Uint64(), 1)), 101)
+	if err != nil {
+		t.Fatal(err)
+	}
 	n := format(t, vfs.OS(), filepath.Join(home, "node1", "data"), false)
 	run := func() {
 		t.Helper()
 		cmd := exec.Command(tool, "start", "--port", fmt.Sprint(port), "--dir", home)
-		cmd.Env = append(os.Environ(), "KAFKA_HEAP_OPTS=-Xmx400m -Xms256m")
+		cmd.Env = append(os.Environ(), "KAFKA_HEAP_OPTS=-Xmx400m -Xms256m -XX:TieredStopAtLevel=1")
 		out, err := cmd.CombinedOutput()
 		if err == nil {
 			out, err = exec.Command(tool, "topics", "--bootstrap-server", fmt.Sprintf("localhost:%d", port), "--create", "--if-not-exists", "--topic", "t").CombinedOutput()
@@ -109,23 +113,4 @@ func TestKafkaStartsOnOurDirectory(t *testing.T) {
 	if configOf(q.Image(), "message.max.bytes") != "1234567" || q.Status().Leader.Epoch != 4 {
 		t.Fatalf("%+v", q.Status())
 	}
-}
-
-// freePorts finds a port p that is free, as p+101 is.
-func freePorts(t *testing.T) int {
-	t.Helper()
-	for range 100 {
-		a, err := net.Listen("tcp", "localhost:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := a.Addr().(*net.TCPAddr).Port
-		a.Close()
-		if b, err := net.Listen("tcp", fmt.Sprintf("localhost:%d", p+101)); err == nil && p < 60000 {
-			b.Close()
-			return p
-		}
-	}
-	t.Fatal("no free ports")
-	return 0
 }
