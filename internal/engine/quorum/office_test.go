@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/moldau-io/moldau/internal/base/id"
+	"github.com/moldau-io/moldau/internal/base/race"
 	"github.com/moldau-io/moldau/internal/base/vfs"
 	"github.com/moldau-io/moldau/internal/core/controller"
 	"github.com/moldau-io/moldau/internal/core/image"
@@ -60,6 +61,7 @@ func TestNothingIsDecidedOutOfOffice(t *testing.T) {
 
 // TestWaitingIsBounded: what waits for a commit that does not come is refused at a bound, and everybody is answered in the end.
 func TestWaitingIsBounded(t *testing.T) {
+	race.Skip(t)
 	n := format(t, vfs.NewMem(), "/data", true)
 	n.edit = func(o *Options) { o.MaxIdleInterval = 0 }
 	q := n.start()
