@@ -48,13 +48,15 @@ var forTests = []string{"internal/base/seed", "internal/base/race"}
 // freshInTests are the tests' files that may ask for chance, and what for; in others a random test begins with its seed
 // (internal/base/seed), or a green run could not be repeated.
 var freshInTests = map[string]string{
-	"internal/broker/ctlhandler/raft_desk_test.go": "ids and election jitter of a real controller",
-	"internal/broker/lifecycle/node_test.go":       "ids and election jitter of a real controller",
-	"internal/engine/quorum/quorum_test.go":        "ids and election jitter of a real controller",
-	"internal/cli/adminline_test.go":               "a free port",
-	"test/diff/diff_test.go":                       "a free port",
-	"test/power/volume_test.go":                    "a free port",
-	"test/checker/run/main.go":                     "a program with a flag: make checker gives it its seed",
+	"internal/broker/ctlhandler/raft_desk_test.go":   "ids and election jitter of a real controller",
+	"internal/broker/lifecycle/node_test.go":         "ids and election jitter of a real controller",
+	"internal/engine/quorum/quorum_test.go":          "ids and election jitter of a real controller",
+	"internal/broker/ctlhandler/raft_oracle_test.go": "free ports",
+	"internal/engine/quorum/oracle_test.go":          "a free port",
+	"internal/cli/adminline_test.go":                 "a free port",
+	"test/diff/diff_test.go":                         "a free port",
+	"test/power/volume_test.go":                      "a free port",
+	"test/checker/run/main.go":                       "a program with a flag: make checker gives it its seed",
 }
 
 // bannedCalls are functions that core must not call although their package is allowed.
