@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -275,8 +276,43 @@ func (n *Node) serve(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	n.awaitCoordinators(ctx)
 	n.serveListeners(false)
 	return n.serveMetrics(ctx)
+}
+
+// coordinatorsPatience bounds how long clients wait at the doors for coordinators to be loaded. A log that takes longer must not keep
+// everything else from them.
+const coordinatorsPatience = 5 * time.Second
+
+// awaitCoordinators lets the coordinators of the partitions led here load before the doors open, so that nobody who comes back to
+// a broker that was away is told NOT_COORDINATOR or COORDINATOR_LOAD_IN_PROGRESS. It is not only that he would have to come again:
+// a classic consumer of Apache Kafka, which for want of any broker started again from its bootstrap addresses, may join its
+// group anew. It commits before that, and after a refusal commits again without the partitions of which it has yet to hear where their
+// new leader epoch begins, as it has of none: it joins, and reads once more what it has read since its last commit.
+func (n *Node) awaitCoordinators(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, coordinatorsPatience)
+	defer cancel()
+	img := n.replicas.Image()
+	groups, txns := n.ledOf(img, coord.OffsetsTopic), n.ledOf(img, coord.TransactionsTopic)
+	n.log.Debug("clients wait for the coordinators", "groups", len(groups), "transactions", len(txns))
+	if errors.Join(n.groups.AwaitLoaded(ctx, groups), n.txns.AwaitLoaded(ctx, txns)) != nil {
+		n.log.Info("clients are let in before all coordinators are loaded")
+	}
+}
+
+// ledOf returns the partitions of a topic that this broker leads.
+func (n *Node) ledOf(img *image.Image, topic string) (led []int32) {
+	t := img.Topics.ByName(topic)
+	if t == nil {
+		return nil
+	}
+	for _, p := range t.Partitions {
+		if p.Leader == n.nodeID {
+			led = append(led, p.ID)
+		}
+	}
+	return led
 }
 
 // considerUnfencing says that the broker may be unfenced when it can do for its partitions what other brokers could: as soon as the

@@ -7,8 +7,8 @@
 // # Start
 //
 //	directories ── logs ── quorum ── controller listener ── line to the controller ── replicas, groups ── desks
-//	                                                                    │
-//	   Kafka Server started <── unfenced <── lifecycle <── listeners ───┘
+//	                                                                                         │
+//	   Kafka Server started <── coordinators loaded <── unfenced <── lifecycle <── listeners ─┘
 //
 // Whatever can fail for reasons outside (an unformatted or foreign directory, a lock, a taken port) fails before the broker
 // registers, with one error. Committed metadata reaches the rooms through one goroutine, the publisher, in the order of the

@@ -20,6 +20,7 @@ var errStopped = errors.New("load stopped")
 // load replays the partition and makes the cell active.
 func (c *cell[M]) load() {
 	defer c.rt.running.Done()
+	defer c.rt.loadOver()
 	defer c.loadPanicked()
 	if c.pause > 0 {
 		select {

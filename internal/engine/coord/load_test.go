@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,5 +168,59 @@ func TestLoadFails(t *testing.T) {
 		if g := w.r.Gauges(); g.Failed != 0 || g.Active != 1 {
 			t.Errorf("%+v", g)
 		}
+	})
+}
+
+// TestAwaitLoaded: loads are waited for, also those of partitions that have yet to be led, and not when they have failed.
+func TestAwaitLoaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNoteWorld(t, 2, nil)
+		await := func(ctx context.Context, partitions ...int32) chan error {
+			outcome := make(chan error, 1)
+			go func() { outcome <- w.r.AwaitLoaded(ctx, partitions) }()
+			return outcome
+		}
+		waits := func(outcome chan error) {
+			t.Helper()
+			synctest.Wait()
+			if len(outcome) > 0 {
+				t.Errorf("is not waited for: %v", <-outcome)
+			}
+		}
+		over := func(outcome chan error, want error) {
+			t.Helper()
+			synctest.Wait()
+			if len(outcome) == 0 {
+				t.Fatal("is waited for")
+			}
+			if err := <-outcome; err != want {
+				t.Errorf("%v, want %v", err, want)
+			}
+		}
+		over(await(t.Context()), nil)
+		over(await(t.Context(), 0, 1), nil)
+		gate := make(chan struct{})
+		w.l.set(1, func(p *memPartition) { p.stall = gate })
+		w.r.Elected(1, w.l.depose(1))
+		both := await(t.Context(), 0, 1)
+		waits(both)
+		w.r.Elected(0, w.l.depose(0))
+		waits(both)
+		close(gate)
+		over(both, nil)
+
+		foreign := await(t.Context(), 0, 7)
+		waits(foreign)
+		w.r.Elected(7, 0) // which is not in the log
+		over(foreign, nil)
+
+		ctx, cancel := context.WithCancel(t.Context())
+		patient, impatient := await(t.Context(), 8), await(ctx, 8)
+		waits(impatient)
+		cancel()
+		over(impatient, context.Canceled)
+		waits(patient)
+		w.r.Close()
+		over(patient, nil)
 	})
 }

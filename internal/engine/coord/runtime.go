@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -56,9 +57,10 @@ type Runtime[M Machine] struct {
 	giveWay func()        // lets callers that are ready run: runtime.Gosched
 	keep    atomic.Int64  // KeepBuffers
 
-	mu     sync.RWMutex // guards cells and closed
+	mu     sync.RWMutex // guards cells, closed and loaded
 	cells  map[int32]*cell[M]
 	closed bool
+	loaded chan struct{} // closed when a load is over, in whatever way, and made anew
 
 	// The deadlines of cells, and the goroutine that keeps them.
 	tickMu    sync.Mutex
@@ -93,7 +95,7 @@ func New[M Machine](o Options[M]) *Runtime[M] {
 	if o.MaxWaiting <= 0 {
 		o.MaxWaiting = 1 << 17
 	}
-	r := &Runtime[M]{opts: o, loads: make(chan struct{}, parallelLoads), giveWay: runtime.Gosched, cells: make(map[int32]*cell[M]),
+	r := &Runtime[M]{opts: o, loads: make(chan struct{}, parallelLoads), giveWay: runtime.Gosched, cells: make(map[int32]*cell[M]), loaded: make(chan struct{}),
 		wake: make(chan struct{}, 1), stop: make(chan struct{})}
 	r.KeepBuffers(defaultMaxBatchBytes)
 	r.running.Add(1)
@@ -182,6 +184,38 @@ func (r *Runtime[M]) reload(old *cell[M], crashes int, pause time.Duration) {
 	c := newCell(r, old.partition, old.epoch)
 	c.crashes, c.pause = crashes, pause
 	r.begin(c, old)
+}
+
+// AwaitLoaded returns when each of the partitions, which this broker leads or is about to lead, is loaded or cannot be. The error is
+// that of ctx if it is done before.
+func (r *Runtime[M]) AwaitLoaded(ctx context.Context, partitions []int32) error {
+	for {
+		r.mu.RLock()
+		some := r.loaded
+		waits := !r.closed && slices.ContainsFunc(partitions, func(p int32) bool {
+			c := r.cells[p]
+			return c == nil || !c.up.Load() && !c.dead.Load()
+		})
+		r.mu.RUnlock()
+		if !waits {
+			return nil
+		}
+		select {
+		case <-some:
+		case <-r.stop:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// loadOver tells who waits for a load that one is over.
+func (r *Runtime[M]) loadOver() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.loaded)
+	r.loaded = make(chan struct{})
 }
 
 func (r *Runtime[M]) cell(partition int32) (*cell[M], wire.ErrorCode) {
