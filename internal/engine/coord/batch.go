@@ -25,7 +25,7 @@ type batch struct {
 	marker   []byte
 	version  int16 // of the marker
 	guard    uint64
-	ops      []*op
+	ops      []op
 	messages []any
 }
 
@@ -119,7 +119,8 @@ func (c *cell[M]) open(now time.Time, producer *shard.Producer) {
 	if limit <= 0 {
 		limit = defaultMaxBatchBytes
 	}
-	c.batch = &batch{base: c.next, began: now, limit: limit, ready: c.lonely(), alone: producer != nil}
+	c.batch = &batch{base: c.next, began: now, limit: limit, ready: c.lonely(), alone: producer != nil, ops: c.spare}
+	c.spare = nil
 	if producer != nil {
 		c.batch.guard = producer.Guard
 	}
@@ -214,10 +215,15 @@ func (c *cell[M]) flush() wire.ErrorCode {
 	}
 	for _, o := range b.ops {
 		o.required = next
+		c.written.push(o)
 	}
-	c.written = append(c.written, b.ops...)
+	if cap(b.ops) <= keptSpare {
+		clear(b.ops)
+		c.spare = b.ops[:0]
+	}
+	b.ops = nil // an Agenda may know the batch still
 	if len(b.messages) > 0 {
-		c.held = append(c.held, held{next, b.messages})
+		c.held.push(held{next, b.messages})
 	}
 	c.trim(b)
 	return wire.ErrNone
@@ -253,6 +259,6 @@ func (c *cell[M]) fail(code wire.ErrorCode) {
 	c.next = b.base
 	c.core.Revert(b.base)
 	for _, o := range b.ops {
-		c.fates = append(c.fates, fate{o, code})
+		c.fates.push(fate{o, code})
 	}
 }

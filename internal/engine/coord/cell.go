@@ -56,11 +56,12 @@ type cell[M Machine] struct {
 	unshared int
 	late     []shard.Record // of a decision, while the open batch is written to make room for them
 	builder  *record.Builder
-	wire     []byte // reused for the batch's bytes
-	below    bool   // inside Log.Append
-	written  []*op  // decisions whose records are in the log and not committed, in order of offset and of deadline
-	held     []held // messages of such decisions
-	fates    []fate // decisions whose fate is known and not acted upon
+	wire     []byte      // reused for the batch's bytes
+	below    bool        // inside Log.Append
+	written  queue[op]   // decisions whose records are in the log and not committed, in order of offset and of deadline
+	held     queue[held] // messages of such decisions
+	fates    queue[fate] // decisions whose fate is known and not acted upon
+	spare    []op        // empty, for the next batch
 	tickets  map[shard.Ticket]Reply
 	last     shard.Ticket
 	out      []delivery
@@ -91,7 +92,7 @@ type op struct {
 const unwritten id.Offset = -1
 
 type fate struct {
-	op   *op
+	op   op
 	code wire.ErrorCode
 }
 
@@ -105,10 +106,17 @@ type delivery struct {
 func (c *cell[M]) enter() {
 	c.busy.Add(1)
 	c.inLine.Add(1)
-	asked := time.Now()
-	c.mu.Lock()
+	waited := time.Duration(0)
+	if c.mu.TryLock() {
+		c.begun()
+	} else {
+		asked := time.Now()
+		c.mu.Lock()
+		c.begun()
+		waited = c.turn.Sub(asked)
+	}
 	c.inLine.Add(-1)
-	c.begun(asked)
+	c.rt.metrics.QueueTime.Observe(c.turn, waited.Nanoseconds())
 }
 
 func (c *cell[M]) do(reply Reply, decide func(M, time.Time, shard.Ticket) shard.Result, a Agenda) {
@@ -136,7 +144,7 @@ func (c *cell[M]) do(reply Reply, decide func(M, time.Time, shard.Ticket) shard.
 func (c *cell[M]) write(b *batch) {
 	c.busy.Add(1)
 	c.mu.Lock()
-	c.begun(time.Time{})
+	c.begun()
 	b.ready = true
 	c.leave()
 }
@@ -188,10 +196,8 @@ func (c *cell[M]) expire(now time.Time) {
 		c.carry(now, shard.NoTicket, res)
 		c.meetAll(now)
 	}
-	for len(c.written) > 0 && !c.written[0].deadline.After(now) {
-		c.fates = append(c.fates, fate{c.written[0], wire.ErrRequestTimedOut})
-		c.written[0] = nil
-		c.written = c.written[1:]
+	for c.written.len() > 0 && !c.written.first().deadline.After(now) {
+		c.fates.push(fate{c.written.pop(), wire.ErrRequestTimedOut})
 	}
 }
 
@@ -238,7 +244,7 @@ func (c *cell[M]) leave() {
 			return
 		}
 		c.mu.Lock()
-		c.begun(time.Time{})
+		c.begun()
 		if mine != nil {
 			mine.ready = true
 		}
@@ -258,7 +264,7 @@ func (c *cell[M]) settle() {
 		switch {
 		case c.dead.Load(): // the high watermark may speak of another leader's records already
 			c.die()
-		case len(c.fates) > 0:
+		case c.fates.len() > 0:
 			c.meetAll(now)
 		case c.batch != nil && c.ripe(now):
 			c.flush()
@@ -292,8 +298,8 @@ func (c *cell[M]) plan(now time.Time) {
 	if c.batch != nil && c.batch.left {
 		earlier(c.batch.began.Add(leftAtMost))
 	}
-	if len(c.written) > 0 {
-		earlier(c.written[0].deadline)
+	if c.written.len() > 0 {
+		earlier(c.written.first().deadline)
 	}
 	if ok {
 		c.rt.schedule(c, at)
@@ -303,32 +309,18 @@ func (c *cell[M]) plan(now time.Time) {
 func (c *cell[M]) commit(hw id.Offset) {
 	c.settled.Store(int64(hw))
 	c.core.Committed(hw)
-	for len(c.written) > 0 && c.written[0].required <= hw {
-		c.fates = append(c.fates, fate{c.written[0], wire.ErrNone})
-		c.written[0] = nil
-		c.written = c.written[1:]
+	for c.written.len() > 0 && c.written.first().required <= hw {
+		c.fates.push(fate{c.written.pop(), wire.ErrNone})
 	}
-	if len(c.written) == 0 {
-		c.written = nil
-	}
-	for len(c.held) > 0 && c.held[0].required <= hw {
-		c.leaving = append(c.leaving, c.held[0].messages...)
-		c.held[0] = held{}
-		c.held = c.held[1:]
-	}
-	if len(c.held) == 0 {
-		c.held = nil
+	for c.held.len() > 0 && c.held.first().required <= hw {
+		c.leaving = append(c.leaving, c.held.pop().messages...)
 	}
 }
 
 // meetAll tells decisions their fates. Nothing else is decided before: what was lost may have to be put right.
 func (c *cell[M]) meetAll(now time.Time) {
-	for c.state == active && len(c.fates) > 0 {
-		f := c.fates[0]
-		if c.fates = c.fates[1:]; len(c.fates) == 0 {
-			c.fates = nil
-		}
-		c.meet(now, f)
+	for c.state == active && c.fates.len() > 0 {
+		c.meet(now, c.fates.pop())
 	}
 }
 
@@ -346,7 +338,7 @@ func (c *cell[M]) meet(now time.Time, f fate) {
 }
 
 // waited counts how long a decision has waited, if it had to.
-func (c *cell[M]) waited(now time.Time, o *op) {
+func (c *cell[M]) waited(now time.Time, o op) {
 	if o.required != 0 {
 		c.rt.metrics.PurgatoryTime.Observe(now, now.Sub(o.deadline.Add(-c.rt.opts.WriteTimeout)).Nanoseconds())
 	}
@@ -365,10 +357,10 @@ func (c *cell[M]) carry(now time.Time, t shard.Ticket, res shard.Result) {
 	for _, a := range res.Answers {
 		c.close(a.Ticket, a.Body, wire.ErrNone)
 	}
-	o := &op{ticket: t, reply: res.Reply, then: res.Then, deadline: now.Add(c.rt.opts.WriteTimeout)}
+	o := op{ticket: t, reply: res.Reply, then: res.Then, deadline: now.Add(c.rt.opts.WriteTimeout)}
 	if len(res.Records) > 0 || res.Marker != nil {
 		if code := c.join(now, &res); code != wire.ErrNone {
-			c.fates = append(c.fates, fate{o, code})
+			c.fates.push(fate{o, code})
 			return
 		}
 	}
@@ -384,16 +376,16 @@ func (c *cell[M]) carry(now time.Time, t shard.Ticket, res shard.Result) {
 		}
 	case c.settled.Load() < int64(c.next):
 		if len(res.Messages) > 0 {
-			c.held = append(c.held, held{c.next, res.Messages})
+			c.held.push(held{c.next, res.Messages})
 		}
 		if asked {
 			o.required = c.next
-			c.written = append(c.written, o)
+			c.written.push(o)
 		}
 	default:
 		c.leaving = append(c.leaving, res.Messages...)
 		if asked {
-			c.fates = append(c.fates, fate{o, wire.ErrNone})
+			c.fates.push(fate{o, wire.ErrNone})
 		}
 	}
 }
@@ -415,12 +407,14 @@ func (c *cell[M]) die() {
 	c.state = gone
 	now := time.Now()
 	if c.batch != nil {
-		c.written = append(c.written, c.batch.ops...)
+		for _, o := range c.batch.ops {
+			c.waited(now, o)
+		}
 	}
-	for _, o := range c.written {
+	for _, o := range c.written.all() {
 		c.waited(now, o)
 	}
-	for _, f := range c.fates {
+	for _, f := range c.fates.all() {
 		c.waited(now, f.op)
 	}
 	for _, t := range slices.Sorted(maps.Keys(c.tickets)) {
@@ -428,7 +422,8 @@ func (c *cell[M]) die() {
 	}
 	var none M
 	c.keep(nil)
-	c.core, c.batch, c.written, c.held, c.fates, c.builder = none, nil, nil, nil, nil, nil
+	c.core, c.batch, c.builder, c.spare = none, nil, nil, nil
+	c.written, c.held, c.fates = queue[op]{}, queue[held]{}, queue[fate]{}
 	c.inboxMu.Lock()
 	c.inbox = slices.DeleteFunc(c.inbox, func(p posted[M]) bool { return !p.all }) // who takes the cell's place inherits them
 	c.posted.Store(int64(len(c.inbox)))

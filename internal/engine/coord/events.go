@@ -53,7 +53,7 @@ func (c *cell[M]) wake() {
 	if c.up.Load() && c.busy.CompareAndSwap(0, 1) {
 		go func() {
 			c.mu.Lock()
-			c.begun(time.Time{})
+			c.begun()
 			c.leave()
 		}()
 	}

@@ -57,13 +57,8 @@ func (r *Runtime[M]) Gauges() Gauges {
 	return g
 }
 
-// begun starts a turn at the cell, whose lock has just been taken; asked is when it was asked for, the zero time if nobody did.
-func (c *cell[M]) begun(asked time.Time) {
-	c.turn = time.Now()
-	if !asked.IsZero() {
-		c.rt.metrics.QueueTime.Observe(c.turn, c.turn.Sub(asked).Nanoseconds())
-	}
-}
+// begun starts a turn at the cell, whose lock has just been taken.
+func (c *cell[M]) begun() { c.turn = time.Now() }
 
 // over ends a turn at the cell, whose lock is about to be released.
 func (c *cell[M]) over() {
