@@ -21,7 +21,7 @@ func (d *GroupDesk) offsetCommit(r *server.Request) {
 	answer := newCommitAnswer(r.Version() >= 10)
 	req.Topics = d.knownTopics(req.Topics, answer)
 	if len(req.Topics) == 0 {
-		r.Answer(answer.resp)
+		r.Answer(answer.merge(api.NewOffsetCommitResponse()))
 		return
 	}
 	d.do(r, d.partitionOf(req.GroupID), func(body any, code wire.ErrorCode) {
@@ -64,13 +64,13 @@ func (d *GroupDesk) knownTopics(asked []api.OffsetCommitRequestTopic, answer *co
 
 // commitAnswer gathers an answer: a topic that a request names twice is answered once.
 type commitAnswer struct {
-	resp   *api.OffsetCommitResponse
+	resp   *api.OffsetCommitResponse // nil before there is something in it
 	useIDs bool
 	index  map[commitTopic]int
 }
 
 func newCommitAnswer(useIDs bool) *commitAnswer {
-	return &commitAnswer{resp: api.NewOffsetCommitResponse(), useIDs: useIDs}
+	return &commitAnswer{useIDs: useIDs}
 }
 
 // commitTopic is what tells topics apart in an answer: the id or the name, as the version has it.
@@ -86,8 +86,8 @@ func (a *commitAnswer) topic(name string, topicID id.UUID) *api.OffsetCommitResp
 	}
 	i, ok := a.index[key]
 	if !ok {
-		if a.index == nil {
-			a.index = make(map[commitTopic]int)
+		if a.resp == nil {
+			a.resp, a.index = api.NewOffsetCommitResponse(), make(map[commitTopic]int)
 		}
 		i = len(a.resp.Topics)
 		a.index[key] = i
@@ -105,7 +105,7 @@ func (a *commitAnswer) fail(t api.OffsetCommitRequestTopic, partitions []api.Off
 }
 
 func (a *commitAnswer) merge(below *api.OffsetCommitResponse) *api.OffsetCommitResponse {
-	if len(a.resp.Topics) == 0 {
+	if a.resp == nil {
 		return below
 	}
 	for _, t := range below.Topics {

@@ -24,7 +24,7 @@ func (d *GroupDesk) txnOffsetCommit(r *server.Request) {
 	req, answer := asOffsetCommit(in), newCommitAnswer(r.Version() >= 6)
 	req.Topics = d.knownTopics(req.Topics, answer)
 	if len(req.Topics) == 0 {
-		r.Answer(asTxnOffsetCommit(answer.resp, r.Version()))
+		r.Answer(asTxnOffsetCommit(answer.merge(api.NewOffsetCommitResponse()), r.Version()))
 		return
 	}
 	finish := func(below *api.OffsetCommitResponse) { r.Answer(asTxnOffsetCommit(answer.merge(below), r.Version())) }

@@ -116,9 +116,13 @@ func (d *GroupDesk) do(r *server.Request, partition int32, reply coord.Reply, op
 		defer r.Rescue()
 		reply(body, code)
 	}
+	var agenda coord.Agenda
+	if r.More() {
+		agenda = r
+	}
 	d.groups.DoLater(partition, rescued, func(s *group.Shard, now time.Time, t shard.Ticket) shard.Result {
 		return op(s, group.Turn{Now: now, Ticket: t, Version: version, Client: client, Image: d.image()})
-	}, r)
+	}, agenda)
 }
 
 // consumersOff says whether the consumer protocol is off: by the broker's configuration or by the cluster's group.version.

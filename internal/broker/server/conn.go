@@ -164,7 +164,7 @@ func (c *conn) open(f frameRef) (*Request, *apiEntry, error) {
 		return nil, nil, fmt.Errorf("request for API key %d (%v), which this listener does not serve", int16(key), key)
 	}
 	r := &Request{Conn: c.info, sink: c, frame: f, size: len(f.bytes)}
-	body, err := decodeHeader(f.bytes, &r.Header, version, e.flexibleFrom)
+	body, err := r.decodeHeader(f.bytes, version, e.flexibleFrom)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -214,14 +214,9 @@ func (c *conn) enter(r *Request, e *apiEntry) (entered, waited bool) {
 	return true, waited
 }
 
-// postpone implements Request.Later.
-func (c *conn) postpone(r *Request, f func()) bool {
-	if !r.api.Pipelined || !c.in.more() {
-		return false
-	}
-	c.later = append(c.later, f)
-	return true
-}
+func (c *conn) more() bool { return c.in.more() }
+
+func (c *conn) postpone(f func()) { c.later = append(c.later, f) }
 
 // catchUp does what was left for later.
 func (c *conn) catchUp() {

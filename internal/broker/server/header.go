@@ -23,19 +23,18 @@ func peekKey(frame []byte) (key wire.APIKey, version int16, err error) {
 
 // decodeHeader reads the request header and returns what follows it. flexibleFrom is the API's first version with tagged fields
 // (header version 2), negative if it has none.
-func decodeHeader(frame []byte, h *wire.RequestHeader, version, flexibleFrom int16) (body []byte, err error) {
+func (r *Request) decodeHeader(frame []byte, version, flexibleFrom int16) (body []byte, err error) {
 	headerVersion := int16(1)
 	if flexibleFrom >= 0 && version >= flexibleFrom {
 		headerVersion = 2
 	}
-	var budget wire.Budget
-	budget.Start(headerBudget, nil)
-	r := wire.NewReader(frame, &budget)
-	h.Decode(r, headerVersion)
-	if err := r.Err(); err != nil {
+	r.budget.Start(headerBudget, nil)
+	r.reader.Reset(frame, &r.budget)
+	r.Header.Decode(&r.reader, headerVersion)
+	if err := r.reader.Err(); err != nil {
 		return nil, fmt.Errorf("request header: %w", err)
 	}
-	return frame[len(frame)-r.Remaining():], nil
+	return frame[len(frame)-r.reader.Remaining():], nil
 }
 
 // encodeResponseHeader writes the header of an answer. That of ApiVersions is always version 0, because the client cannot know

@@ -74,7 +74,8 @@ type Request struct {
 
 	sink     sink
 	frame    frameRef
-	budget   wire.Budget // of what Decode allocates
+	reader   wire.Reader // of the header, then of the body
+	budget   wire.Budget // of what decoding allocates
 	size     int         // of the frame
 	api      *apiEntry
 	answered atomic.Bool
@@ -93,7 +94,8 @@ type sink interface {
 	nothing(r *Request)
 	abort(r *Request, why string)
 	panicked(r *Request, p any)
-	postpone(r *Request, f func()) bool
+	more() bool        // another request has arrived
+	postpone(f func()) // until the reader of requests has to wait
 	context() context.Context
 }
 
@@ -114,9 +116,11 @@ func (r *Request) ClientID() string {
 // Decode reads the body into m. If the body is malformed the connection is closed, as Kafka does, and Decode returns false: the
 // handler then just returns.
 func (r *Request) Decode(m wire.Message) bool {
-	rd := wire.NewReader(r.Body, &r.budget)
-	m.Decode(rd, r.Version())
-	if err := rd.Err(); err != nil { // bytes behind the fields are passed over, as Kafka does
+	r.reader.Reset(r.Body, &r.budget)
+	m.Decode(&r.reader, r.Version())
+	err := r.reader.Err()
+	r.reader = wire.Reader{}
+	if err != nil { // bytes behind the fields are passed over, as Kafka does
 		r.Close(err.Error())
 		return false
 	}
@@ -148,10 +152,18 @@ func (r *Request) Close(why string) {
 // Context is done when the connection is closed.
 func (r *Request) Context() context.Context { return r.sink.context() }
 
+// More says whether another request has arrived that may overlap with this one. Only for handlers, before they return.
+func (r *Request) More() bool { return r.api.Pipelined && r.sink.more() }
+
 // Later has f called by the goroutine that runs the handler, before it waits for anything, and reports whether it will. It does if
-// another request has arrived that may overlap with this one, so that the work left for later can be shared with it. Only for
-// handlers, before they return.
-func (r *Request) Later(f func()) bool { return r.sink.postpone(r, f) }
+// there is More, so that the work left for later can be shared with it. Only for handlers, before they return.
+func (r *Request) Later(f func()) bool {
+	more := r.More()
+	if more {
+		r.sink.postpone(f)
+	}
+	return more
+}
 
 func (r *Request) once() bool { return r.answered.CompareAndSwap(false, true) }
 
