@@ -1,7 +1,8 @@
 package group
 
 import (
-	"fmt"
+	"encoding/binary"
+	"encoding/hex"
 	"time"
 
 	"github.com/moldau-io/moldau/internal/core/shard"
@@ -161,7 +162,14 @@ func (s *Shard) newMemberID(prefix string) string {
 	a, b := s.rnd.Uint64(), s.rnd.Uint64()
 	a = a&^(0xf<<12) | 4<<12 // version 4
 	b = b&^(3<<62) | 1<<63   // variant 10
-	return fmt.Sprintf("%s-%08x-%04x-%04x-%04x-%012x", prefix, a>>32, a>>16&0xffff, a&0xffff, b>>48, b&(1<<48-1))
+	var u [16]byte
+	binary.BigEndian.PutUint64(u[:8], a)
+	binary.BigEndian.PutUint64(u[8:], b)
+	name := append(make([]byte, 0, len(prefix)+37), prefix...)
+	for _, part := range [][]byte{u[:4], u[4:6], u[6:8], u[8:10], u[10:]} {
+		name = hex.AppendEncode(append(name, '-'), part)
+	}
+	return string(name)
 }
 
 func (s *Shard) joinExisting(t Turn, g *classicGroup, req *api.JoinGroupRequest) {

@@ -89,21 +89,19 @@ func (c groupChange) apply(s *Shard, at id.Offset) {
 
 // commitRecord is the record of a committed offset; c nil is its tombstone.
 func commitRecord(group string, tp topicPartition, c *Commit) shard.Record {
-	r := shard.Record{
-		Key:    logrec.EncodeGroupKey(&logrec.OffsetCommitKey{Group: group, Topic: tp.topic, Partition: tp.partition}),
-		Change: commitChange{group, tp, c},
+	key, change := &logrec.OffsetCommitKey{Group: group, Topic: tp.topic, Partition: tp.partition}, commitChange{group, tp, c}
+	if c == nil {
+		return shard.Record{Key: logrec.EncodeGroupKey(key), Change: change}
 	}
-	if c != nil {
-		version := int16(commitValueVersion)
-		if c.ExpireMs != -1 {
-			version = commitValueVersionExpire
-		}
-		r.Value = logrec.EncodeVersioned(&logrec.OffsetCommitValue{
-			Offset: int64(c.Offset), LeaderEpoch: int32(c.LeaderEpoch), Metadata: c.Metadata,
-			CommitTimestamp: c.TimestampMs, ExpireTimestamp: c.ExpireMs, TopicID: c.TopicID,
-		}, version)
+	version := int16(commitValueVersion)
+	if c.ExpireMs != -1 {
+		version = commitValueVersionExpire
 	}
-	return r
+	k, v := logrec.EncodeGroupPair(key, &logrec.OffsetCommitValue{
+		Offset: int64(c.Offset), LeaderEpoch: int32(c.LeaderEpoch), Metadata: c.Metadata,
+		CommitTimestamp: c.TimestampMs, ExpireTimestamp: c.ExpireMs, TopicID: c.TopicID,
+	}, version)
+	return shard.Record{Key: k, Value: v, Change: change}
 }
 
 // groupRecord is the record of a classic group as it is, with the assignment given by member id, or with the members' own if

@@ -102,6 +102,22 @@ func EncodeGroupKey(k Key) []byte {
 	return b
 }
 
+// EncodeGroupPair returns what EncodeGroupKey and EncodeVersioned do of a key and its value, in one piece of memory.
+func EncodeGroupPair(k Key, v Value, version int16) (key, value []byte) {
+	var w wire.Writer
+	w.Grow(smallRecord)
+	w.Int16(k.RecordType())
+	k.Encode(&w, 0)
+	n := w.Size()
+	w.Int16(version)
+	v.Encode(&w, version)
+	b, err := w.Take()
+	if err != nil {
+		panic(fmt.Sprintf("logrec: encode %T and %T version %d: %v", k, v, version, err))
+	}
+	return b[:n:n], b[n:]
+}
+
 // EncodeVersioned returns a message with its version in front: a coordinator record's value, or any other versioned struct.
 func EncodeVersioned(m wire.Message, version int16) []byte {
 	var w wire.Writer
