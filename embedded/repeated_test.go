@@ -36,38 +36,58 @@ func TestRepeatedOverKills(t *testing.T) {
 		w.want(ask(), want)
 	}
 
+	// copied produces twice, and wants it to be in the log once. Where that is depends on how often the marker before was written: one
+	// that the kill kept from being reported is written again.
+	copied := func(p api.InitProducerIDResponse) {
+		t.Helper()
+		at := int64(-1)
+		twice("NONE", func() string {
+			code, offset := w.copyOne(p)
+			if code == wire.ErrNone && at < 0 {
+				at = offset
+			}
+			if code == wire.ErrNone && offset != at {
+				t.Fatalf("at %d and at %d", at, offset)
+			}
+			return code.Name()
+		})
+	}
+
 	p := w.initTxn("copier", 60_000)
 	after := func(p api.InitProducerIDResponse) api.InitProducerIDResponse { p.ProducerEpoch++; return p }
-	twice("NONE at 0", func() string { return w.copyOne(p) })
+	copied(p)
 	twice("NONE", func() string { return w.copiedTo(p, 1) })
 	once("UNSTABLE_OFFSET_COMMIT", func() string { return w.groupAt(true) })
 	once("-1", func() string { return w.groupAt(false) })
 	twice(fmt.Sprint("NONE ", after(p).ProducerEpoch), func() string { return w.endCopy(p, true) })
 	twice("1", func() string { return w.groupAt(true) })
 
+	w.eventually(func() string { return differs(w.txnState("copier"), "CompleteCommit") })
+
 	// What is still on its way comes too late.
-	once("INVALID_PRODUCER_EPOCH at -1", func() string { return w.copyOne(p) })
+	once("INVALID_PRODUCER_EPOCH", func() string { code, _ := w.copyOne(p); return code.Name() })
 	once("INVALID_PRODUCER_EPOCH", func() string { return w.copiedTo(p, 2) })
 	once("INVALID_TXN_STATE -1", func() string { return w.endCopy(p, false) })
 
 	p = after(p)
-	twice("NONE at 2", func() string { return w.copyOne(p) })
+	copied(p)
 	twice("NONE", func() string { return w.copiedTo(p, 2) })
 	once("UNSTABLE_OFFSET_COMMIT", func() string { return w.groupAt(true) })
 	once("1", func() string { return w.groupAt(false) })
 	twice(fmt.Sprint("NONE ", after(p).ProducerEpoch), func() string { return w.endCopy(p, false) })
 	twice("1", func() string { return w.groupAt(true) })
+	w.eventually(func() string { return differs(w.txnState("copier"), "CompleteAbort") })
 	once("INVALID_TXN_STATE -1", func() string { return w.endCopy(p, true) })
 
 	p = after(p)
-	twice("NONE at 4", func() string { return w.copyOne(p) })
+	copied(p)
 	twice("NONE", func() string { return w.copiedTo(p, 2) })
 	twice(fmt.Sprint("NONE ", after(p).ProducerEpoch), func() string { return w.endCopy(p, true) })
 	twice("2", func() string { return w.groupAt(true) })
 }
 
 // copyOne produces one record, of sequence 0, in p's transaction.
-func (w *world) copyOne(p api.InitProducerIDResponse) string {
+func (w *world) copyOne(p api.InitProducerIDResponse) (code wire.ErrorCode, offset int64) {
 	w.t.Helper()
 	o := record.NewOptions()
 	o.Transactional, o.ProducerID, o.ProducerEpoch, o.BaseSequence = true, id.ProducerID(p.ProducerID), id.ProducerEpoch(p.ProducerEpoch), 0
@@ -84,7 +104,7 @@ func (w *world) copyOne(p api.InitProducerIDResponse) string {
 	w.call(12, &api.ProduceRequest{TransactionalID: &name, Acks: -1, TimeoutMs: 5000, TopicData: []api.ProduceRequestTopicData{{Name: "t",
 		PartitionData: []api.ProduceRequestTopicDataPartitionData{{Records: wire.Records{Bytes: raw}}}}}}, &a)
 	r := a.Responses[0].PartitionResponses[0]
-	return fmt.Sprint(r.ErrorCode.Name(), " at ", r.BaseOffset)
+	return r.ErrorCode, r.BaseOffset
 }
 
 // copiedTo sends group g's offset in p's transaction.
