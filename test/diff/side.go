@@ -37,6 +37,8 @@ func (s *side) start(dir string, port int, props []string) error {
 		return err
 	}
 	cmd := exec.Command("bash", "-c", s.command+` start --port "$1" --dir "$2" --props "$3"`, "start", fmt.Sprint(port), dir, file)
+	// Apache Kafka lives for seconds here: little memory, and little time for compiling.
+	cmd.Env = append(os.Environ(), "KAFKA_HEAP_OPTS=-Xmx400m -XX:TieredStopAtLevel=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("starting %s: %w\n%s", s.name, err, out)
 	}
@@ -71,7 +73,8 @@ func (c *conn) close() {
 // closedAnswer stands for a connection that the node closed instead of answering.
 const closedAnswer = "connection closed"
 
-const answerTimeout = 12 * time.Second
+// patience is for a machine that does other things too.
+const patience = time.Minute
 
 // do sends a row's request (unless it only collects) and returns the answer as a tree, closedAnswer, or nil for async.
 func (s *side) do(r *row) (any, error) {
@@ -81,7 +84,7 @@ func (s *side) do(r *row) (any, error) {
 		if strings.HasPrefix(r.conn, "controller") {
 			addr = s.controller
 		}
-		nc, err := net.DialTimeout("tcp", addr, 5*time.Second)
+		nc, err := net.DialTimeout("tcp", addr, patience)
 		if err != nil {
 			return nil, err
 		}
@@ -104,14 +107,14 @@ func (s *side) do(r *row) (any, error) {
 	if req, ok := p.req.(*kmsg.ProduceRequest); ok && req.Acks == 0 {
 		return "no answer (acks=0)", nil
 	}
-	_ = c.SetReadDeadline(time.Now().Add(answerTimeout))
+	_ = c.SetReadDeadline(time.Now().Add(patience))
 	body, err := readFrame(c)
 	if err != nil {
 		var timeout net.Error
 		if errors.As(err, &timeout) && timeout.Timeout() {
 			c.close()
 			delete(s.conns, r.conn)
-			return nil, fmt.Errorf("line %d: %s gives no answer in %v", r.line, s.name, answerTimeout)
+			return nil, fmt.Errorf("line %d: %s gives no answer in %v", r.line, s.name, patience)
 		}
 		c.close()
 		delete(s.conns, r.conn)
