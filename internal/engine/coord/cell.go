@@ -106,17 +106,11 @@ type delivery struct {
 func (c *cell[M]) enter() {
 	c.busy.Add(1)
 	c.inLine.Add(1)
-	waited := time.Duration(0)
-	if c.mu.TryLock() {
-		c.begun()
-	} else {
-		asked := time.Now()
-		c.mu.Lock()
-		c.begun()
-		waited = c.turn.Sub(asked)
-	}
+	asked := time.Now()
+	c.mu.Lock()
 	c.inLine.Add(-1)
-	c.rt.metrics.QueueTime.Observe(c.turn, waited.Nanoseconds())
+	c.begun()
+	c.rt.metrics.QueueTime.Observe(c.turn, c.turn.Sub(asked).Nanoseconds())
 }
 
 func (c *cell[M]) do(reply Reply, decide func(M, time.Time, shard.Ticket) shard.Result, a Agenda) {
