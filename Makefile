@@ -20,8 +20,8 @@ test: ## unit, scenario, golden, seeded and embedded tests (<= 10 minutes on 2 c
 	$(GO) test -timeout 9m ./...
 	MOLDAU_EMBEDDED_LINE=tcp $(GO) test -timeout 3m ./embedded
 
-check-full: ## everything CI runs besides `test` (<= 25 minutes more): two suites at a time, since most of them wait more than they work
-	$(MAKE) --no-print-directory -j2 -Otarget interop race diff disk power checker
+check-full: build ## everything CI runs besides `test` (<= 25 minutes more): two suites at a time, since most of them wait more than they work
+	$(MAKE) --no-print-directory -j2 -Otarget -o build interop race diff disk power checker
 
 race: ## race detector over the concurrent rooms; tests that have nothing for it say so (internal/base/race)
 	CGO_ENABLED=1 $(GO) test -race -timeout 12m ./internal/broker/... ./internal/engine/... ./internal/base/... ./internal/node/... ./embedded/...
