@@ -92,9 +92,6 @@ func compareRow(r *row, kafka, moldau *side) []string {
 			}
 			s.vars[a.left] = v
 		}
-		for _, a := range r.sorts {
-			answers[i], _ = walk(answers[i], a.left, sortBy(a.right))
-		}
 		for _, m := range r.masks {
 			if wholly(m.path) {
 				return []string{"a mask over the whole answer hides everything"}
@@ -110,15 +107,21 @@ func answer(r *row, s *side) (any, error) {
 	deadline := time.Now().Add(patience)
 	for {
 		got, err := s.do(r)
-		if err != nil || r.until == nil {
-			return got, err
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range r.sorts {
+			got, _ = walk(got, a.left, sortBy(a.right))
+		}
+		if r.until == nil {
+			return got, nil
 		}
 		v, ok := find(got, r.until.left)
 		if ok && plain(v) == r.until.right {
 			return got, nil
 		}
 		if time.Now().After(deadline) {
-			return got, nil // the comparison shows what it stayed at
+			return nil, fmt.Errorf("%s is %v for %v, and not %s", r.until.left, v, patience, r.until.right)
 		}
 		<-time.After(100 * time.Millisecond)
 	}

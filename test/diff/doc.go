@@ -11,7 +11,7 @@
 //	{ ... }                  its fields as JSON, over kmsg's defaults, until the braces close
 //	raw HEX                  instead of api: bytes as they are; the answer is compared as bytes
 //	save NAME = PATH         keeps a value of this side's answer; "$NAME" in later rows stands for it
-//	until PATH = VALUE       repeats the request, at most a minute, until the answer has VALUE there (for what takes effect later)
+//	until PATH = VALUE       repeats the request, at most a minute, until the answer, sorted, has VALUE there (for what takes effect later)
 //	mask PATH [~ REGEXP]     this field is an id, a time, a host or a port: only its presence is compared; with REGEXP only
 //	                         what that matches of a text is hidden (a time inside a message)
 //	sort PATH by FIELD       this array has no order in the protocol
