@@ -133,7 +133,7 @@ func (k *kafkaTools) same(edit func(string) string, args ...string) {
 }
 
 // sameAs is same for a command line that is not written alike on both sides. It returns Kafka's exit code.
-func (k *kafkaTools) sameAs(edit func(string) string, theirs, args []string) (code int) {
+func (k *kafkaTools) sameAs(edit func(string) string, theirs, args []string) int {
 	k.t.Helper()
 	wantOut, wantErr, wantCode := k.run(theirs...)
 	out, errs, code := run(k.t, "", args...)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -121,10 +122,18 @@ func testFunctions(t *testing.T) map[string]bool {
 	return out
 }
 
+// kindPaths are the patterns of kinds, in its order.
+var kindPaths = sync.OnceValue(func() (all []*regexp.Regexp) {
+	for _, k := range kinds() {
+		all = append(all, regexp.MustCompile(`^(?:`+k.path+`)$`))
+	}
+	return all
+})
+
 // kindOf names the kind of a file below a log directory, "" without one.
 func kindOf(path string) string {
-	for _, k := range kinds() {
-		if regexp.MustCompile(`^(?:` + k.path + `)$`).MatchString(filepath.ToSlash(path)) {
+	for i, k := range kinds() {
+		if kindPaths()[i].MatchString(filepath.ToSlash(path)) {
 			return k.name
 		}
 	}

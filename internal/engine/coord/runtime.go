@@ -95,8 +95,8 @@ func New[M Machine](o Options[M]) *Runtime[M] {
 	if o.MaxWaiting <= 0 {
 		o.MaxWaiting = 1 << 17
 	}
-	r := &Runtime[M]{opts: o, loads: make(chan struct{}, parallelLoads), giveWay: runtime.Gosched, cells: make(map[int32]*cell[M]), loaded: make(chan struct{}),
-		wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	r := &Runtime[M]{opts: o, loads: make(chan struct{}, parallelLoads), giveWay: runtime.Gosched, cells: make(map[int32]*cell[M]),
+		loaded: make(chan struct{}), wake: make(chan struct{}, 1), stop: make(chan struct{})}
 	r.KeepBuffers(defaultMaxBatchBytes)
 	r.running.Add(1)
 	go r.run()

@@ -93,40 +93,43 @@ const smallRecord = 80
 func EncodeGroupKey(k Key) []byte {
 	var w wire.Writer
 	w.Grow(smallRecord)
-	w.Int16(k.RecordType())
-	k.Encode(&w, 0)
-	b, err := w.Take()
-	if err != nil {
-		panic(fmt.Sprintf("logrec: encode %T: %v", k, err))
-	}
-	return b
-}
-
-// EncodeGroupPair returns what EncodeGroupKey and EncodeVersioned do of a key and its value, in one piece of memory.
-func EncodeGroupPair(k Key, v Value, version int16) (key, value []byte) {
-	var w wire.Writer
-	w.Grow(smallRecord)
-	w.Int16(k.RecordType())
-	k.Encode(&w, 0)
-	n := w.Size()
-	w.Int16(version)
-	v.Encode(&w, version)
-	b, err := w.Take()
-	if err != nil {
-		panic(fmt.Sprintf("logrec: encode %T and %T version %d: %v", k, v, version, err))
-	}
-	return b[:n:n], b[n:]
+	putKey(&w, k)
+	return take(&w, k)
 }
 
 // EncodeVersioned returns a message with its version in front: a coordinator record's value, or any other versioned struct.
 func EncodeVersioned(m wire.Message, version int16) []byte {
 	var w wire.Writer
 	w.Grow(smallRecord)
+	putVersioned(&w, m, version)
+	return take(&w, m)
+}
+
+// EncodeGroupPair returns what EncodeGroupKey and EncodeVersioned do of a key and its value, in one piece of memory.
+func EncodeGroupPair(k Key, v Value, version int16) (key, value []byte) {
+	var w wire.Writer
+	w.Grow(smallRecord)
+	putKey(&w, k)
+	n := w.Size()
+	putVersioned(&w, v, version)
+	b := take(&w, v)
+	return b[:n:n], b[n:]
+}
+
+func putKey(w *wire.Writer, k Key) {
+	w.Int16(k.RecordType())
+	k.Encode(w, 0)
+}
+
+func putVersioned(w *wire.Writer, m wire.Message, version int16) {
 	w.Int16(version)
-	m.Encode(&w, version)
+	m.Encode(w, version)
+}
+
+func take(w *wire.Writer, m wire.Message) []byte {
 	b, err := w.Take()
 	if err != nil {
-		panic(fmt.Sprintf("logrec: encode %T version %d: %v", m, version, err))
+		panic(fmt.Sprintf("logrec: encode %T: %v", m, err))
 	}
 	return b
 }
